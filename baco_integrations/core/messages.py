@@ -1,0 +1,47 @@
+"""Conversations: one string, or role/content dicts, checked before anything else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import PromptError, nearest
+
+ROLES = ("system", "user", "assistant", "tool")
+Message = dict[str, Any]
+Messages = str | Sequence[Mapping[str, Any]]
+
+_EXAMPLE = "For example [{'role': 'user', 'content': 'Name a city.'}]."
+
+
+def conversation(messages: Messages) -> list[Message]:
+    """Return a conversation as a list of role/content dicts; a string is one user message.
+
+    Raises:
+        PromptError: It is empty, or a message is malformed.
+    """
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes) or not messages:
+        raise PromptError(
+            "messages", "a non-empty string or a non-empty list of messages", messages, _EXAMPLE
+        )
+    checked = [_message(position, message) for position, message in enumerate(messages)]
+    if not any(message["content"].strip() for message in checked):
+        raise PromptError("messages", "a conversation with some text in it", messages, _EXAMPLE)
+    return checked
+
+
+def _message(position: int, message: Mapping[str, Any]) -> Message:
+    where = f"messages[{position}]"
+    if not isinstance(message, Mapping):
+        raise PromptError(where, "a dict with 'role' and 'content'", message, _EXAMPLE)
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        hint = nearest(role, ROLES) if isinstance(role, str) else ""
+        raise PromptError(f"{where}['role']", f"one of {', '.join(ROLES)}", role, f"{hint}{_EXAMPLE}")
+    if not isinstance(content, str):
+        raise PromptError(
+            f"{where}['content']", "a string", content, "Join multi-part content into one text."
+        )
+    return dict(message)

@@ -1,0 +1,149 @@
+"""What a caller can ask of one request."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from .checked import Checked, Integer, param
+from .errors import ParameterError
+from .router import Router, RouterSpec, resolve_router
+
+DEFAULT_GAMMA = 0.6
+"""Diversity where none is asked for."""
+
+_Temperature = Annotated[float, Field(ge=0)]
+_TopK = Annotated[Integer, Field(ge=0)]
+_TopP = Annotated[float, Field(gt=0, le=1)]
+_MinP = Annotated[float, Field(ge=0, le=1)]
+
+_TEMPERATURE = ("a finite number of at least 0", "Use 0 for greedy decoding, 1 for plain sampling.")
+_TOP_K = ("a whole number of at least 0", "Use 0 to switch it off.")
+_TOP_P = ("a number above 0 and at most 1", "Use 1 to switch it off.")
+_MIN_P = ("a number from 0 to 1", "Use 0 to switch it off.")
+
+
+class SideSampling(Checked):
+    """Sampling settings of one side; what is left out is shared with the other."""
+
+    temperature: _Temperature | None = param(None, *_TEMPERATURE)
+    top_k: _TopK | None = param(None, *_TOP_K)
+    top_p: _TopP | None = param(None, *_TOP_P)
+    min_p: _MinP | None = param(None, *_MIN_P)
+
+
+def _side(value: object) -> object:
+    return SideSampling(**value) if isinstance(value, dict) else value
+
+
+def _strings(value: object) -> object:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+_Side = Annotated[SideSampling, BeforeValidator(_side)]
+_SIDE = ("a SideSampling or a dict of its settings", "For example {'temperature': 0.7}.")
+
+
+class SamplingParams(Checked):
+    """How one request is decoded; everything has a default.
+
+    Raises:
+        ParameterError: A value is not allowed; raised when the object is made.
+    """
+
+    gamma: Annotated[float, Field(ge=0, le=1)] | None = param(
+        None,
+        "a number from 0 (the aligned model) to 1 (as diverse as it gets)",
+        "Raise it for variety, lower it for safety.",
+    )
+    threshold: float | None = param(
+        None, "a finite number, the router's raw threshold", "Use gamma if in doubt."
+    )
+    router: Any = param("p-punc", "the name of a router", "The default is 'p-punc'.")
+    signal_model: Literal["base", "aligned"] = param(
+        "base", "'base' or 'aligned'", "It names the model whose top-1 token the content rule reads."
+    )
+    first: Literal["routed", "aligned"] = param(
+        "routed", "'routed' or 'aligned'", "It says who gives the first token."
+    )
+    boundary: bool = param(True, "True or False", "False lets the sides switch inside a word.")
+    line_breaks: Literal["aligned", "routed"] = param(
+        "aligned", "'aligned' or 'routed'", "'routed' lets the base model break lines."
+    )
+    temperature: _Temperature = param(1.0, *_TEMPERATURE)
+    top_k: _TopK = param(0, *_TOP_K)
+    top_p: _TopP = param(1.0, *_TOP_P)
+    min_p: _MinP = param(0.0, *_MIN_P)
+    base: _Side | None = param(None, *_SIDE)
+    aligned: _Side | None = param(None, *_SIDE)
+    seed: Annotated[Integer, Field(ge=0, lt=2**64)] | None = param(
+        None, "a whole number from 0 to 2**64 - 1, or None", "Leave it out for a fresh sample."
+    )
+    n: Annotated[Integer, Field(ge=1, le=4096)] = param(
+        1, "a whole number from 1 to 4096", "Each sample is one completion."
+    )
+    max_tokens: Annotated[Integer, Field(ge=1)] = param(
+        256, "a whole number of at least 1", "It limits the tokens of each completion."
+    )
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_strings)] = (
+        param((), "a non-empty string or a list of them", "Leave it out if none is wanted.")
+    )
+    alternatives: Annotated[Integer, Field(ge=0, le=64)] = param(
+        0, "a whole number from 0 to 64", "It asks for each side's most probable tokens at each step."
+    )
+
+    @field_validator("router")
+    @classmethod
+    def _router_exists(cls, router: str | Router) -> str | Router:
+        resolve_router(router)
+        return router
+
+    @model_validator(mode="after")
+    def _one_knob(self) -> SamplingParams:
+        if self.threshold is not None:
+            if self.gamma is not None:
+                raise ParameterError(
+                    "threshold",
+                    "unset where gamma is given",
+                    self.threshold,
+                    "Both say the same thing: give one of them.",
+                )
+            self.spec.gamma(self.threshold)
+        if self.gamma is not None and isinstance(self.router, str) and self.spec.rule is None:
+            _warn_unused_gamma(self.spec.name)
+        return self
+
+    @property
+    def spec(self) -> RouterSpec:
+        """What the router's name means."""
+        return resolve_router(self.router)
+
+    @property
+    def effective_gamma(self) -> float:
+        """The gamma that decoding uses, whether it came as gamma, as a threshold or not at all."""
+        if self.threshold is not None:
+            return self.spec.gamma(self.threshold)
+        return DEFAULT_GAMMA if self.gamma is None else self.gamma
+
+    def side(self, source: Literal["base", "aligned"]) -> SideSampling:
+        """Return one side's complete sampling settings."""
+        own: SideSampling | None = getattr(self, source)
+        values = {name: getattr(self, name) for name in SideSampling.model_fields}
+        if own is not None:
+            values |= own.model_dump(exclude_none=True)
+        return SideSampling(**values)
+
+
+@cache
+def _warn_unused_gamma(router: str) -> None:
+    warnings.warn(
+        f"router {router!r} has no logit rule, so gamma has no effect; leave gamma out, or use a "
+        "router such as 'p-punc'",
+        UserWarning,
+        stacklevel=5,
+    )

@@ -1,0 +1,556 @@
+"""The decoder that everything shares: conversations in, text with provenance out.
+
+It renders a conversation for both sides, submits one row per sample to the engine, and turns the
+tokens that come back into text. Every way of asking, whole or streamed, sync or async, one prompt
+or many, goes through `Decoder._submit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import secrets
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .core.errors import BacoError, ParameterError, PromptError
+from .core.messages import Messages, conversation
+from .core.params import SamplingParams
+from .core.router import Source
+from .core.text import TextStream
+from .core.trace import Alternative, Completion, FinishReason, TokenStep, Usage
+from .decoding.engine import Engine, Metrics, Record, Row
+from .decoding.routers import GuardedRouter
+from .decoding.step import ALIGNED, BASE
+from .decoding.tables import Tables
+
+if TYPE_CHECKING:
+    from .decoding.sides import Side
+
+SOURCES: tuple[Source, Source] = ("base", "aligned")
+
+
+class Pair(Protocol):
+    """What the decoder asks of a pair; `ModelPair` and `ScriptedPair` provide it."""
+
+    name: str
+    vocabulary: Any
+    shared: Any
+    base_size: int
+    aligned_size: int
+    base_eos: frozenset[int]
+    aligned_eos: frozenset[int]
+    base_stop: tuple[str, ...]
+    context: tuple[int, int]
+
+    def render_base(self, messages: Messages, *, tokenize: bool = False) -> Any:
+        """Return what the base model is fed."""
+
+    def render_aligned(self, messages: Messages, *, tokenize: bool = False) -> Any:
+        """Return what the aligned model is fed."""
+
+    def open_sides(self) -> tuple[Side, Side]:
+        """Return base and aligned, ready to decode."""
+
+
+Event = TokenStep | Completion | BaseException
+
+
+class _Sample:
+    """One sample on its way: turns the engine's records into steps, text and a completion."""
+
+    def __init__(
+        self, params: SamplingParams, seed: int, index: int, usage: Usage, pair: Pair
+    ) -> None:
+        self.publish: Callable[[Event], None]
+        self.streaming = True
+        self._params, self._seed, self._index, self._usage = params, seed, index, usage
+        self._bytes = pair.vocabulary.token_bytes
+        base_stop = pair.base_stop if params.spec.only == "base" else ()
+        self._text = TextStream((*params.stop, *base_stop))
+        self._steps: list[TokenStep] = []
+        self._finished = False
+
+    def accept(self, record: Record, reason: FinishReason | None) -> bool:
+        """Take a token; return whether a stop string ended the text."""
+        text = self._text.push(self._bytes[record.token], last=reason is not None)
+        values = record._asdict() | {"source": SOURCES[record.source]}
+        values["token_id"] = values.pop("token")
+        values["alternatives"] = self._alternatives(record)
+        step = TokenStep(text=text, index=self._index, **values)
+        self._steps.append(step)
+        if self.streaming:
+            self.publish(step)
+        if self._text.stopped or reason is not None:
+            self._finish("stop" if self._text.stopped else reason or "stop")
+        return self._text.stopped
+
+    def fail(self, error: BaseException) -> None:
+        """Pass an error on to the caller."""
+        if not self._finished:
+            self._finished = True
+            self.publish(error)
+
+    def cancelled(self) -> None:
+        """Finish with what there is."""
+        if not self._finished:
+            self._finish("cancelled")
+
+    def _finish(self, reason: FinishReason) -> None:
+        self._finished = True
+        params = self._params
+        has_gamma = params.spec.rule is not None or not isinstance(params.router, str)
+        self.publish(
+            Completion(
+                text="".join(step.text for step in self._steps),
+                steps=tuple(self._steps),
+                finish_reason=reason,
+                usage=self._usage._replace(completion_tokens=len(self._steps)),
+                seed=self._seed,
+                index=self._index,
+                router=params.spec.name,
+                gamma=params.effective_gamma if has_gamma else None,
+            )
+        )
+
+    def _alternatives(self, record: Record) -> dict[Source, tuple[Alternative, ...]] | None:
+        count = self._params.alternatives
+        if not count or record.alternatives is None:
+            return None
+        return {
+            source: tuple(
+                Alternative(token, self._bytes[token].decode("utf-8", "replace"), probability)
+                for token, probability in offered[:count]
+            )
+            for source, offered in zip(SOURCES, record.alternatives, strict=True)
+        }
+
+
+class _Running:
+    """The samples of one request while they run; what `Stream` and `AsyncStream` have in common."""
+
+    def __init__(self, engine: Engine, rows: list[Row]) -> None:
+        self.completions: list[Completion] = []
+        self._engine, self._rows = engine, rows
+        self._open = True
+
+    def _take(self, event: Event) -> TokenStep | None:
+        """Book an event; return it if it is a step, None if it ended a sample."""
+        if isinstance(event, TokenStep):
+            return event
+        if isinstance(event, Completion):
+            self.completions.append(event)
+            self.completions.sort(key=lambda completion: completion.index)
+            self._open = len(self.completions) < len(self._rows)
+            return None
+        self.close()
+        raise event
+
+    def close(self) -> None:
+        """Cancel what still runs; its slots are free before the next token is decoded."""
+        if self._open:
+            self._open = False
+            self._engine.cancel(self._rows)
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            self.close()
+
+
+class Stream(_Running, Iterator[TokenStep]):
+    """Iterates over a request's tokens as they are decoded; closing it cancels the request.
+
+    Attributes:
+        completions: The samples that have finished, in the order of their indices.
+    """
+
+    def __init__(self, engine: Engine, rows: list[Row]) -> None:
+        super().__init__(engine, rows)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.publish = self._events.put
+
+    def __next__(self) -> TokenStep:
+        while self._open:
+            step = self._take(self._events.get())
+            if step is not None:
+                return step
+        raise StopIteration
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class AsyncStream(_Running, AsyncIterator[TokenStep]):
+    """Iterates over a request's tokens on an event loop, which stays free between them.
+
+    Attributes:
+        completions: The samples that have finished, in the order of their indices.
+    """
+
+    def __init__(self, engine: Engine, rows: list[Row]) -> None:
+        super().__init__(engine, rows)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        loop, put = asyncio.get_running_loop(), self._events.put_nowait
+
+        # The worker must not hold the stream itself: an abandoned stream cancels its rows when it
+        # is collected.
+        def publish(event: Event) -> None:
+            try:
+                loop.call_soon_threadsafe(put, event)
+            except RuntimeError:  # the loop is closed, and nobody listens any more
+                engine.cancel(rows)
+
+        self.publish = publish
+
+    async def __anext__(self) -> TokenStep:
+        while self._open:
+            try:
+                event = await self._events.get()
+            except asyncio.CancelledError:
+                self.close()
+                raise
+            step = self._take(event)
+            if step is not None:
+                return step
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Cancel what still runs."""
+        self.close()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+
+_S = TypeVar("_S", Stream, AsyncStream)
+
+
+class Decoder:
+    """Decodes with a pair of models; safe to use from many threads and event loops at once.
+
+    All requests, whoever sends them, meet in one batch. Most callers want `Decoder.shared`, which
+    keeps one decoder per pair in the process.
+
+    Args:
+        pair: The pair of models.
+        max_rows: Most samples that are decoded at once; further ones wait.
+        max_waiting: Most samples that wait; beyond that, requests are refused.
+
+    Raises:
+        ParameterError: A size is not a positive whole number.
+    """
+
+    def __init__(self, pair: Pair, *, max_rows: int = 32, max_waiting: int = 65536) -> None:
+        for name, value in (("max_rows", max_rows), ("max_waiting", max_waiting)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ParameterError(
+                    name, "a whole number of at least 1", value, "32 rows are a good start."
+                )
+        if not hasattr(pair, "open_sides"):
+            raise ParameterError(
+                "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
+            )
+        self.pair = pair
+        self._users = 0
+        self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
+        base, aligned = pair.open_sides()
+        vocabulary = pair.vocabulary
+        tables = Tables.build(
+            starts_word=vocabulary.starts_word,
+            punctuation=vocabulary.punctuation,
+            function_word=vocabulary.function_word,
+            line_break=vocabulary.line_break,
+            text=pair.shared,
+            base_size=pair.base_size,
+            aligned_size=pair.aligned_size,
+            device=getattr(aligned, "device", "cpu"),
+        )
+        self._engine = Engine(base, aligned, tables, max_rows=max_rows, max_waiting=max_waiting)
+        # Also runs at interpreter exit, before torch is taken away from the worker.
+        weakref.finalize(self, self._engine.close)
+
+    # -- sharing -----------------------------------------------------------------------------
+
+    @classmethod
+    def shared(cls, pair: Pair, user: object | None = None) -> Decoder:
+        """Return the process's one decoder of a pair, opening it at the first call.
+
+        Args:
+            pair: The pair. Pairs loaded with the same parameters are the same object.
+            user: An object that uses the decoder. It counts as long as it lives, once; a call
+                without it counts until its `close`.
+        """
+        with _SHARED_LOCK:
+            decoder = _SHARED.get(id(pair))
+            if decoder is None or decoder.closed:
+                decoder = _SHARED[id(pair)] = cls(pair)
+            if user is None:
+                decoder._users += 1
+            else:
+                decoder._known_users.add(user)
+            return decoder
+
+    def close(self, user: object | None = None) -> None:
+        """Stop using the decoder; the last user's close stops the worker and frees its memory.
+
+        Requests that still run then fail with `DecoderClosedError`. Closing twice is harmless.
+
+        Args:
+            user: The object that was given to `shared`, if one was.
+        """
+        with _SHARED_LOCK:
+            if user is None:
+                self._users = max(self._users - 1, 0)
+            else:
+                self._known_users.discard(user)
+            if self._users or len(self._known_users):
+                return
+            if _SHARED.get(id(self.pair)) is self:
+                del _SHARED[id(self.pair)]
+        self._engine.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the decoder has been closed."""
+        return self._engine.closed
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def generate(
+        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
+    ) -> list[Completion]:
+        """Decode a conversation to its end.
+
+        Args:
+            messages: Role/content dicts, or one string.
+            params: How to decode.
+            **settings: Single settings, over those of `params`.
+
+        Returns:
+            ``n`` completions, in the order of their indices.
+
+        Raises:
+            ParameterError: A setting is not allowed.
+            PromptError: The conversation is malformed or does not fit into the context window.
+        """
+        stream = self._stream(messages, params, settings, streaming=False)
+        for _ in stream:
+            pass
+        return stream.completions
+
+    def stream(
+        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
+    ) -> Stream:
+        """Decode a conversation token by token; arguments and errors as for `generate`."""
+        return self._stream(messages, params, settings, streaming=True)
+
+    async def agenerate(
+        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
+    ) -> list[Completion]:
+        """Decode a conversation without blocking the event loop; as `generate` otherwise."""
+        stream = self._astream(messages, params, settings, streaming=False)
+        async for _ in stream:
+            pass
+        return stream.completions
+
+    def astream(
+        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
+    ) -> AsyncStream:
+        """Decode token by token on the running event loop; as `stream` otherwise."""
+        return self._astream(messages, params, settings, streaming=True)
+
+    def generate_batch(
+        self,
+        conversations: Sequence[Messages],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **settings: Any,
+    ) -> list[list[Completion] | BacoError]:
+        """Decode many conversations in one batch, each with settings of its own if wanted.
+
+        Args:
+            conversations: The conversations.
+            params: Settings for all, or one per conversation.
+            return_exceptions: Put a conversation's error in its place instead of raising it;
+                its neighbours are decoded all the same.
+            **settings: Single settings, over those of `params`.
+
+        Returns:
+            Per conversation, its completions.
+
+        Raises:
+            ParameterError: As for `generate`; raised before anything is decoded.
+        """
+        each = self._per_conversation(conversations, params)
+        prepared: list[list[Row] | BacoError] = []
+        for messages, own in zip(conversations, each, strict=True):
+            try:
+                prepared.append(self._prepare(messages, own, settings))
+            except BacoError as error:
+                if not return_exceptions:
+                    raise
+                prepared.append(error)
+        streams = [
+            rows if isinstance(rows, BacoError) else self._submit(Stream(self._engine, rows), False)
+            for rows in prepared
+        ]
+        return [_drained(stream, return_exceptions) for stream in streams]
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counts of what the decoder has done so far."""
+        return self._engine.metrics
+
+    @property
+    def max_rows(self) -> int:
+        """Most samples that are decoded at once."""
+        return self._engine.max_rows
+
+    # -- the one path ------------------------------------------------------------------------
+
+    def _stream(
+        self,
+        messages: Messages,
+        params: SamplingParams | None,
+        settings: Mapping[str, Any],
+        *,
+        streaming: bool,
+    ) -> Stream:
+        return self._submit(Stream(self._engine, self._prepare(messages, params, settings)), streaming)
+
+    def _astream(
+        self,
+        messages: Messages,
+        params: SamplingParams | None,
+        settings: Mapping[str, Any],
+        *,
+        streaming: bool,
+    ) -> AsyncStream:
+        rows = self._prepare(messages, params, settings)
+        return self._submit(AsyncStream(self._engine, rows), streaming)
+
+    def _submit(self, stream: _S, streaming: bool) -> _S:
+        for row in stream._rows:
+            row.sink.publish, row.sink.streaming = stream.publish, streaming
+        self._engine.submit(stream._rows)
+        return stream
+
+    def _prepare(
+        self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
+    ) -> list[Row]:
+        """Check and render a request; nothing has run yet when this raises."""
+        params = _checked_params(params, settings)
+        checked = conversation(messages)
+        prompts = (
+            tuple(self.pair.render_base(checked, tokenize=True)),
+            tuple(self.pair.render_aligned(checked, tokenize=True)),
+        )
+        room = self._room(prompts)
+        seed = secrets.randbits(53) if params.seed is None else params.seed
+        usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
+        guard = None if isinstance(params.router, str) else _guard(params.router)
+        end = self.pair.base_eos if params.spec.only == "base" else self.pair.aligned_eos
+        return [
+            Row(
+                prompts=prompts,
+                params=params,
+                seed=seed,
+                index=index,
+                end=end,
+                limit=min(params.max_tokens, room),
+                sink=_Sample(params, seed, index, usage, self.pair),
+                guard=guard,
+            )
+            for index in range(params.n)
+        ]
+
+    def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
+        """Return how many tokens fit behind the prompts of both sides."""
+        for source, prompt, window in zip(SOURCES, prompts, self.pair.context, strict=True):
+            if not prompt:
+                raise PromptError(
+                    "messages",
+                    f"a conversation that renders to at least one token for the {source} model",
+                    "an empty prompt",
+                    "Add some text, or choose another base prompt.",
+                )
+            if len(prompt) >= window:
+                raise PromptError(
+                    "messages",
+                    f"shorter than the {source} model's context window of {window} tokens",
+                    f"{len(prompt)} tokens",
+                    "Shorten the conversation, or use a pair with a longer window.",
+                )
+        return min(w - len(p) for w, p in zip(self.pair.context, prompts, strict=True))
+
+    @staticmethod
+    def _per_conversation(
+        conversations: Sequence[Messages], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> Sequence[SamplingParams | None]:
+        if isinstance(conversations, str) or not isinstance(conversations, Sequence):
+            raise PromptError(
+                "conversations", "a list of conversations", conversations, "Use generate() for one."
+            )
+        if params is None or isinstance(params, SamplingParams):
+            return [params] * len(conversations)
+        if len(params) != len(conversations):
+            raise ParameterError(
+                "params",
+                f"one SamplingParams, or a list of {len(conversations)}",
+                f"a list of {len(params)}",
+                "Give one per conversation.",
+            )
+        return params
+
+
+def _checked_params(params: SamplingParams | None, settings: Mapping[str, Any]) -> SamplingParams:
+    if params is None:
+        return SamplingParams(**settings)
+    if not isinstance(params, SamplingParams):
+        raise ParameterError(
+            "params", "a SamplingParams", params, "For example SamplingParams(gamma=0.6)."
+        )
+    return params.replace(**settings) if settings else params
+
+
+def _guard(router: Any) -> GuardedRouter | None:
+    return GuardedRouter(router) if callable(getattr(router, "route", None)) else None
+
+
+def _drained(stream: Stream | BacoError, return_exceptions: bool) -> list[Completion] | BacoError:
+    if isinstance(stream, BacoError):
+        return stream
+    try:
+        for _ in stream:
+            pass
+    except BacoError as error:
+        if not return_exceptions:
+            raise
+        return error
+    return stream.completions
+
+
+_SHARED: dict[int, Decoder] = {}
+_SHARED_LOCK = threading.RLock()
+

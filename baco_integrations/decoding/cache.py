@@ -1,0 +1,117 @@
+"""The slot cache: the keys and values of every running row, side by side in one tensor per layer.
+
+Row ``i`` lives in slot ``i``; what a slot holds beyond its row's position is never attended to. So
+rows stand at different positions in one forward, rolling back is moving a position back, padding
+needs no care, and copying a prompt to another row is one copy per layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class _SlotLayer(CacheLayerMixin):
+    """One layer's keys and values, ``(slots, kv_heads, length, head_dim)``."""
+
+    is_sliding = False
+
+    def __init__(self, cache: SlotCache) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.keys, self.values = (self._allocate(states) for states in (key_states, value_states))
+        self.is_initialized = True
+
+    def _allocate(self, states: Tensor) -> Tensor:
+        shape = (self.cache.slots, states.shape[1], self.cache.length, states.shape[3])
+        return states.new_zeros(shape)
+
+    def grow(self) -> None:
+        """Move to tensors of the cache's present size."""
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = self._allocate(old)
+            new[: old.shape[0], :, : old.shape[2]] = old
+            setattr(self, name, new)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write the new keys and values ``(r, kv_heads, q, head_dim)``; return all that is attended."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        return self._write(self.keys, key_states), self._write(self.values, value_states)
+
+    def _write(self, stored: Tensor, states: Tensor) -> Tensor:
+        start, first = self.cache.start, self.cache.first
+        rows = stored[start : start + states.shape[0]]
+        if first is not None:
+            rows[:, :, first : first + states.shape[2]] = states
+        else:
+            row, position = (index.to(rows.device) for index in self.cache.index)
+            rows[row, :, position] = states.transpose(1, 2)
+        return rows[:, :, : self.cache.view]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.cache.view, 0
+
+    def get_seq_length(self) -> int:
+        return self.cache.view
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class SlotCache(Cache):
+    """Keys and values of all rows of one model.
+
+    Before each forward, `aim` says which slots it writes, and where.
+
+    Attributes:
+        slots: How many rows there is room for.
+        length: How many positions each row has room for.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.slots, self.length = 0, 0
+        self.start, self.view = 0, 0
+        # The common first position, where there is one: a slice is written faster than an index.
+        self.first: int | None = 0
+        self.index: tuple[Tensor, Tensor]
+        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+
+    def aim(self, start: int, first: list[int], positions: Tensor) -> None:
+        """Say what the next forward writes.
+
+        Args:
+            start: The first slot; rows follow one another.
+            first: The first position of each row.
+            positions: ``(r, q)``, the same with all that follow.
+        """
+        self.start = start
+        self.first = first[0] if len(set(first)) == 1 else None
+        self.index = (torch.arange(len(first))[:, None], positions)
+        self.view = max(first) + positions.shape[1]
+        self.reserve(start + len(first), self.view)
+
+    def reserve(self, slots: int, length: int) -> None:
+        """Make room, doubling what is too small so that growth is rare."""
+        if slots <= self.slots and length <= self.length:
+            return
+        self.slots = max(self.slots, slots if slots <= self.slots else 2 * slots)
+        self.length = max(self.length, length if length <= self.length else 2 * length)
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.grow()
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one slot to another."""
+        for layer in self.layers:
+            if layer.is_initialized and length:
+                layer.keys[target, :, :length] = layer.keys[source, :, :length]
+                layer.values[target, :, :length] = layer.values[source, :, :length]

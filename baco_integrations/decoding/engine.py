@@ -1,0 +1,370 @@
+"""The one loop: requests wait, rows run, each iteration gives every running row one token.
+
+A row's life: `Engine.submit` puts it in the queue; an iteration admits it to a slot, where its
+prompts are read up to their last token; every iteration then feeds each running row's pending
+token to both sides, takes one `step` and hands the result to the row's sink; a finished row leaves,
+and the last slot's row moves into its place, so that running rows always fill slots ``0 .. r - 1``.
+
+One worker thread owns the sides. Callers only submit and cancel.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.errors import BacoError, DecoderClosedError, QueueFullError, WorkerError
+from ..core.params import SamplingParams
+from ..core.trace import FinishReason
+from .noise import uniforms
+from .routers import GuardedRouter
+from .sides import Side
+from .step import ALIGNED, BASE, NOBODY, Output, Rows, State, step
+from .tables import Tables
+
+
+class Record(NamedTuple):
+    """One decided token, in ids; `alternatives` are (id, probability) pairs of base and aligned."""
+
+    token: int
+    source: int
+    p_base: float
+    p_aligned: float
+    p_max: float
+    entropy: float
+    switched: bool
+    alternatives: tuple[list[tuple[int, float]], list[tuple[int, float]]] | None = None
+
+
+class Sink(Protocol):
+    """Where a row's tokens go. Called from the worker: it must be quick and must not raise."""
+
+    def accept(self, record: Record, reason: FinishReason | None) -> bool:
+        """Take a token, and why it is the last if it is; return whether its text ends the row."""
+
+    def fail(self, error: BaseException) -> None:
+        """Learn that the row will not finish."""
+
+    def cancelled(self) -> None:
+        """Learn that the row has been cancelled."""
+
+
+@dataclass(eq=False)
+class Row:
+    """One sample: what to decode, and how far it is.
+
+    Attributes:
+        prompts: Prompt ids of base and aligned, neither empty.
+        params: The request's settings.
+        seed: The request's seed.
+        index: Which of the request's samples this is.
+        end: Token ids that end it.
+        limit: Most tokens to decode.
+        sink: Where its tokens go.
+        guard: The user's own router, if any.
+    """
+
+    prompts: tuple[tuple[int, ...], tuple[int, ...]]
+    params: SamplingParams
+    seed: int
+    index: int
+    end: frozenset[int]
+    limit: int
+    sink: Sink
+    guard: GuardedRouter | None = None
+    cancelled: bool = False
+    owner: int = NOBODY
+    decoded: int = 0
+    pending: tuple[int, int] = (0, 0)
+    noise: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+
+    def start(self) -> None:
+        """Get ready to run: the prompts' last tokens are the first to be fed."""
+        self.noise = uniforms(self.seed, self.index, self.limit)
+        self.pending = (self.prompts[BASE][-1], self.prompts[ALIGNED][-1])
+
+    def position(self, side: int) -> int:
+        """Return the position at which the pending token is fed to a side."""
+        return len(self.prompts[side]) - 1 + self.decoded
+
+
+@dataclass
+class Metrics:
+    """What the engine has done so far.
+
+    Attributes:
+        iterations: Steps taken.
+        tokens: Tokens decoded, over all rows.
+        prefilled: Prompt tokens read, over both sides.
+        largest_batch: Most rows in one step.
+    """
+
+    iterations: int = 0
+    tokens: int = 0
+    prefilled: int = 0
+    largest_batch: int = 0
+
+    @property
+    def rows_per_iteration(self) -> float:
+        """Mean number of rows per step."""
+        return self.tokens / max(self.iterations, 1)
+
+
+class Engine:
+    """Two sides, one step, and the worker thread that runs them.
+
+    Args:
+        base: The base side.
+        aligned: The aligned side.
+        tables: The vocabulary's classes, on the device where the logits meet.
+        max_rows: Most rows that run at once.
+        max_waiting: Most rows that wait.
+    """
+
+    def __init__(
+        self, base: Side, aligned: Side, tables: Tables, *, max_rows: int, max_waiting: int
+    ) -> None:
+        self.metrics = Metrics()
+        self.max_rows = max_rows
+        self.max_waiting = max_waiting
+        self._sides = (base, aligned)
+        self._tables = tables
+        self._rows: list[Row] = []
+        self._settings: Rows | None = None  # rebuilt whenever rows join or leave
+        self._waiting: deque[Row] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._process = os.getpid()
+        self._worker = threading.Thread(target=self._run, name="baco-decoder", daemon=True)
+        self._worker.start()
+
+    # -- what callers do ---------------------------------------------------------------------
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue rows, all or none.
+
+        Raises:
+            DecoderClosedError: The engine is closed, or this process was forked from its owner.
+            QueueFullError: There is no room for all of them.
+        """
+        if self._process != os.getpid():
+            raise DecoderClosedError(
+                "this decoder was opened before the process was forked, and its worker stayed in "
+                "the parent. Open the decoder in the child, or start children with 'spawn'."
+            )
+        with self._changed:
+            if self._closed:
+                raise DecoderClosedError("this decoder is closed. Open another one.")
+            if len(self._waiting) + len(rows) > self.max_waiting:
+                raise QueueFullError(
+                    f"{len(self._waiting)} rows are waiting and {len(rows)} came, but the queue "
+                    f"holds {self.max_waiting}. Send fewer at once, or raise max_waiting."
+                )
+            self._waiting.extend(rows)
+            self._changed.notify()
+
+    def cancel(self, rows: Sequence[Row]) -> None:
+        """Ask rows to stop; each leaves before the next iteration. Finished rows are unharmed."""
+        with self._changed:
+            for row in rows:
+                row.cancelled = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop the worker; rows that have not finished fail with `DecoderClosedError`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._process == os.getpid() and threading.current_thread() is not self._worker:
+            self._worker.join()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine has been closed."""
+        return self._closed
+
+    # -- what the worker does ----------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._wait_for_work():
+            try:
+                self._iterate()
+            except Exception as error:  # a failing device must reach every caller, not just a log
+                self._abandon(error)
+        self._abandon(DecoderClosedError("the decoder was closed while this request was running."))
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            while not (self._closed or self._rows or self._waiting):
+                self._changed.wait()
+            return not self._closed
+
+    @torch.inference_mode()
+    def _iterate(self) -> None:
+        """Admit, feed, decide, deliver."""
+        self._leave([row for row in self._rows if row.cancelled])
+        self._admit()
+        if not self._rows:
+            return
+        output = step(*self._feed(), self._compiled(), self._state(), self._tables)
+        self._deliver(output)
+
+    def _admit(self) -> None:
+        with self._changed:
+            dropped = [row for row in self._waiting if row.cancelled]
+            if dropped:
+                self._waiting = deque(row for row in self._waiting if not row.cancelled)
+            room = min(self.max_rows - len(self._rows), len(self._waiting))
+            arriving = [self._waiting.popleft() for _ in range(room)]
+        for row in dropped:
+            row.sink.cancelled()
+        if not arriving:
+            return
+        donors = {row.prompts: slot for slot, row in reversed(list(enumerate(self._rows)))}
+        leaders = list({row.prompts: row for row in arriving if row.prompts not in donors}.values())
+        leaders.sort(key=lambda row: len(row.prompts[ALIGNED]))
+        led = set(leaders)
+        followers = [row for row in arriving if row not in led]
+        # Rows enter the books first, so that a failing prefill reaches their callers too.
+        first = len(self._rows)
+        self._rows += leaders + followers
+        self._settings = None
+        for row in arriving:
+            row.start()
+        donors |= {row.prompts: first + place for place, row in enumerate(leaders)}
+        for side in (BASE, ALIGNED):
+            self._prefill(side, first, leaders)
+            for slot, row in enumerate(followers, first + len(leaders)):
+                length = row.position(side)
+                self._sides[side].copy(donors[row.prompts], slot, length)
+
+    def _prefill(self, side: int, first: int, rows: list[Row]) -> None:
+        """Read prompts up to their last tokens, together where their lengths are alike."""
+        prompts = [row.prompts[side][:-1] for row in rows]
+        for start, stop in _alike([len(prompt) for prompt in prompts]):
+            self._sides[side].prefill(first + start, prompts[start:stop])
+        self.metrics.prefilled += sum(map(len, prompts))
+
+    def _feed(self) -> list[torch.Tensor]:
+        return [
+            side.advance(
+                [row.pending[which] for row in self._rows],
+                [row.position(which) for row in self._rows],
+            )
+            for which, side in enumerate(self._sides)
+        ]
+
+    def _compiled(self) -> Rows:
+        if self._settings is None:
+            self._settings = Rows.build(
+                [row.params for row in self._rows],
+                [row.guard for row in self._rows],
+                self._tables.content.device,
+            )
+        return self._settings
+
+    def _state(self) -> State:
+        device = self._tables.content.device
+        numbers = torch.tensor([(row.owner, row.decoded) for row in self._rows], device=device)
+        noise = np.stack([row.noise[row.decoded] for row in self._rows])
+        drawn = torch.from_numpy(noise).to(device)
+        return State(numbers[:, 0], numbers[:, 1], drawn[:, 0], drawn[:, 1])
+
+    def _deliver(self, output: Output) -> None:
+        records = _records(output)
+        self.metrics.iterations += 1
+        self.metrics.tokens += len(records)
+        self.metrics.largest_batch = max(self.metrics.largest_batch, len(records))
+        done = []
+        for row, record in zip(self._rows, records, strict=True):
+            if row.guard is not None and row.guard.error is not None:
+                row.sink.fail(row.guard.error)
+                done.append(row)
+            elif self._accept(row, record):
+                done.append(row)
+        self._leave(done)
+
+    def _accept(self, row: Row, record: Record) -> bool:
+        """Hand a token to its row; return whether it was the last."""
+        record = record._replace(switched=row.owner not in (NOBODY, record.source))
+        row.owner, row.decoded = record.source, row.decoded + 1
+        row.pending = (record.token, record.token)
+        reason: FinishReason | None = None
+        if record.token in row.end:
+            reason = "stop"
+        elif row.decoded == row.limit:
+            reason = "length"
+        return row.sink.accept(record, reason) or reason is not None
+
+    def _leave(self, rows: list[Row]) -> None:
+        """Take rows out of their slots; the last slot's row moves into each gap."""
+        for row in rows:
+            slot, last = self._rows.index(row), len(self._rows) - 1
+            if slot != last:
+                moved = self._rows[last]
+                for which, side in enumerate(self._sides):
+                    side.copy(last, slot, moved.position(which))
+                self._rows[slot] = moved
+            self._rows.pop()
+            self._settings = None
+            if row.cancelled:
+                row.sink.cancelled()
+
+    def _abandon(self, error: Exception) -> None:
+        """Fail every row, running and waiting; the slots are empty afterwards."""
+        with self._changed:
+            rows = [*self._rows, *self._waiting]
+            self._waiting.clear()
+            self._rows, self._settings = [], None
+        for row in rows:
+            row.sink.fail(error if isinstance(error, BacoError) else _failure(error))
+
+
+def _failure(cause: Exception) -> WorkerError:
+    failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
+    failure.__cause__ = cause
+    return failure
+
+
+def _alike(lengths: list[int]) -> list[tuple[int, int]]:
+    """Cut into ranges in which padding to the longest at most doubles the work."""
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for stop in range(1, len(lengths) + 1):
+        following = lengths[start : stop + 1]
+        if stop == len(lengths) or max(following) * len(following) > 2 * sum(following):
+            ranges.append((start, stop))
+            start = stop
+    return ranges
+
+
+def _records(output: Output) -> list[Record]:
+    """Bring a step's output to Python in one copy from the device."""
+    columns = [column.double() for column in output[:6]]
+    rows = torch.stack(columns, -1).tolist()
+    offered = _offered(output)
+    return [
+        Record(int(token), int(source), *numbers, switched=False, alternatives=offered[row])
+        for row, (token, source, *numbers) in enumerate(rows)
+    ]
+
+
+def _offered(
+    output: Output,
+) -> list[tuple[list[tuple[int, float]], list[tuple[int, float]]] | None]:
+    if output.alternatives is None:
+        return [None] * len(output.token)
+    ids, probabilities = (tensor.tolist() for tensor in output.alternatives)
+    base, aligned = (
+        [list(zip(*row, strict=True)) for row in zip(ids[side], probabilities[side], strict=True)]
+        for side in (BASE, ALIGNED)
+    )
+    return list(zip(base, aligned, strict=True))

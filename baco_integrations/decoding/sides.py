@@ -1,0 +1,105 @@
+"""A side: one model with the rows it is decoding, fed token by token.
+
+Rows occupy slots ``0 .. r - 1``. A side never decides anything; it turns what a row has seen into
+the logits of what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .cache import SlotCache
+
+CHUNK = 512
+"""Most positions of a prompt that one forward takes, which bounds the memory of a prefill."""
+
+
+class Side(Protocol):
+    """What the engine asks of a model."""
+
+    def prefill(self, start: int, prompts: Sequence[Sequence[int]]) -> None:
+        """Read prompts into slots ``start ..``, from their beginning."""
+
+    def advance(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Feed one token to each of the slots ``0 ..``; return their logits ``(r, v)``."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let one slot have seen the first `length` tokens of another."""
+
+
+class ModelSide:
+    """A Hugging Face causal language model as a side.
+
+    Args:
+        model: Any decoder-only model whose attention takes a 4-D mask (``sdpa`` or ``eager``).
+        device: Where the logits are wanted; the model's own device if left out.
+    """
+
+    def __init__(self, model: Any, device: torch.device | str | None = None) -> None:
+        config = model.config.get_text_config()
+        self.model = model
+        self.device = torch.device(device) if device is not None else model.device
+        self.cache = SlotCache(config.num_hidden_layers)
+        self._input_device = model.get_input_embeddings().weight.device
+        self._window = getattr(config, "sliding_window", None)
+        self._layer_types = set(getattr(config, "layer_types", None) or ())
+        self._additive = config._attn_implementation == "eager"
+        # A token that only the other side has is fed as this side's last: it is a control token.
+        self._last_token = model.get_input_embeddings().weight.shape[0] - 1
+
+    @torch.inference_mode()
+    def prefill(self, start: int, prompts: Sequence[Sequence[int]]) -> None:
+        """Read prompts into slots ``start ..``; shorter ones are padded, which no row ever sees."""
+        length = max(map(len, prompts))
+        padded = torch.tensor([[*prompt, *[0] * (length - len(prompt))] for prompt in prompts])
+        for offset in range(0, length, CHUNK):
+            self._forward(start, padded[:, offset : offset + CHUNK], [offset] * len(prompts))
+
+    @torch.inference_mode()
+    def advance(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Feed one token to each of the slots ``0 ..``; return their logits ``(r, v)``."""
+        ids = torch.tensor(tokens).clamp(max=self._last_token)[:, None]
+        return self._forward(0, ids, list(positions)).to(self.device)
+
+    @torch.inference_mode()
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let one slot have seen the first `length` tokens of another."""
+        self.cache.reserve(max(source, target) + 1, length)
+        self.cache.copy(source, target, length)
+
+    def _forward(self, start: int, ids: Tensor, first: list[int]) -> Tensor:
+        """Feed ids ``(r, q)`` to slots ``start ..``; return the last position's logits ``(r, v)``."""
+        offsets = torch.arange(ids.shape[1])
+        positions = (torch.tensor(first)[:, None] + offsets).to(self._input_device)
+        self.cache.aim(start, first, positions)
+        output = self.model(
+            input_ids=ids.to(self._input_device),
+            attention_mask=self._mask(positions),
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]  # type: ignore[no-any-return]
+
+    def _mask(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """Return who attends to whom, ``(r, 1, q, view)``; by layer type where a model has several."""
+        key = torch.arange(self.cache.view, device=positions.device)
+        query = positions[:, None, :, None]
+        seen = key <= query
+        if self._window is None or self._layer_types == {"full_attention"}:
+            return self._in_form(seen)
+        near = seen & (key > query - self._window)
+        if not self._layer_types:
+            return self._in_form(near)
+        return {"full_attention": self._in_form(seen), "sliding_attention": self._in_form(near)}
+
+    def _in_form(self, mask: Tensor) -> Tensor:
+        if not self._additive:
+            return mask
+        dtype = self.model.dtype
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)

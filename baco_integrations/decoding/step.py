@@ -1,0 +1,241 @@
+"""One step for a batch of rows: both sides' logits in, one token per row out.
+
+This is the only place where a token is decided. It is a pure function, vectorised over rows: no
+row reads another's numbers, and the only chance in it is the uniforms that come in.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.params import SamplingParams
+from .routers import (
+    GuardedRouter,
+    RouteInputs,
+    compile_route,
+    content_hit,
+    statistics,
+)
+from .sampling import Sampling, sample
+from .signals import Signals
+from .tables import ALLOW_LINES, BAN_LINES, BAN_NOTHING, Tables
+
+BASE, ALIGNED, NOBODY = 0, 1, 2
+"""Sources and owners; nobody owns the word before the first token."""
+
+WORD_MASS = 1e-3
+"""Least probability that a side must give to word-starting tokens to take over."""
+
+
+class Rows(NamedTuple):
+    """Settings of ``r`` rows, fixed while they run.
+
+    Attributes:
+        ban: ``(r,)`` which row of `Tables.bans` holds for base.
+        content: ``(r,)`` content bits that go to aligned.
+        content_from_aligned: ``(r,)`` bool, the content rule reads aligned's top-1 token.
+        statistic: ``(r,)`` which statistic the logit rule compares.
+        limit: ``(r,)`` base speaks where the statistic is below it.
+        only_base: ``(r,)`` bool, the degenerate router ``base``.
+        first_aligned: ``(r,)`` bool, aligned gives the first token.
+        boundary: ``(r,)`` bool, sides switch only where a word starts.
+        sampling: The settings of each side, ``(2, r)`` each.
+        filters: Whether any row uses top-k, top-p or min-p.
+        alternatives: The largest number of alternatives that any row asks for.
+        gamma: ``(r,)``.
+        custom: Routers of the users' own, each with the rows ``(k,)`` it routes.
+    """
+
+    ban: Tensor
+    content: Tensor
+    content_from_aligned: Tensor
+    statistic: Tensor
+    limit: Tensor
+    only_base: Tensor
+    first_aligned: Tensor
+    boundary: Tensor
+    sampling: Sampling
+    filters: bool
+    alternatives: int
+    gamma: Tensor
+    custom: tuple[tuple[GuardedRouter, Tensor], ...]
+
+    @classmethod
+    def build(
+        cls,
+        params: list[SamplingParams],
+        guards: list[GuardedRouter | None],
+        device: torch.device | str = "cpu",
+    ) -> Rows:
+        """Compile the rows' parameters; a guard stands where a row has a router of its own."""
+        gammas = [p.effective_gamma for p in params]
+        routes = [compile_route(p.spec, gamma) for p, gamma in zip(params, gammas, strict=True)]
+        sides = [[p.side("base") for p in params], [p.side("aligned") for p in params]]
+
+        def tensor(values: list[object], dtype: torch.dtype) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
+
+        def setting(name: str, dtype: torch.dtype) -> Tensor:
+            return tensor([[getattr(row, name) for row in side] for side in sides], dtype)
+
+        return cls(
+            ban=tensor([_ban(p, route.only_base) for p, route in zip(params, routes, strict=True)], torch.long),
+            content=tensor([route.content for route in routes], torch.long),
+            content_from_aligned=tensor([p.signal_model == "aligned" for p in params], torch.bool),
+            statistic=tensor([route.statistic for route in routes], torch.long),
+            limit=tensor([route.limit for route in routes], torch.float64),
+            only_base=tensor([route.only_base for route in routes], torch.bool),
+            first_aligned=tensor([p.first == "aligned" for p in params], torch.bool),
+            boundary=tensor([p.boundary for p in params], torch.bool),
+            sampling=Sampling(
+                setting("temperature", torch.float64),
+                setting("top_k", torch.long),
+                setting("top_p", torch.float64),
+                setting("min_p", torch.float64),
+            ),
+            filters=any(s.top_k or s.min_p or s.top_p != 1 for side in sides for s in side),
+            alternatives=max(p.alternatives for p in params),
+            gamma=tensor(list(gammas), torch.float64),
+            custom=_grouped(guards, device),
+        )
+
+
+def _ban(params: SamplingParams, only_base: bool) -> int:
+    if only_base:
+        return BAN_NOTHING
+    return BAN_LINES if params.line_breaks == "aligned" else ALLOW_LINES
+
+
+def _grouped(
+    guards: list[GuardedRouter | None], device: torch.device | str
+) -> tuple[tuple[GuardedRouter, Tensor], ...]:
+    groups: dict[GuardedRouter, list[int]] = {}
+    for row, guard in enumerate(guards):
+        if guard is not None:
+            groups.setdefault(guard, []).append(row)
+    return tuple((guard, torch.tensor(rows, device=device)) for guard, rows in groups.items())
+
+
+class State(NamedTuple):
+    """What changes from token to token, ``(r,)`` each.
+
+    Attributes:
+        owner: Source of the previous token, or `NOBODY`.
+        position: Tokens decoded so far.
+        u_token: Uniform for the token.
+        u_route: Uniform for the router.
+    """
+
+    owner: Tensor
+    position: Tensor
+    u_token: Tensor
+    u_route: Tensor
+
+
+class Output(NamedTuple):
+    """What a step decided, ``(r,)`` each; alternatives are ids and probabilities ``(2, r, k)``."""
+
+    token: Tensor
+    source: Tensor
+    p_base: Tensor
+    p_aligned: Tensor
+    p_max: Tensor
+    entropy: Tensor
+    alternatives: tuple[Tensor, Tensor] | None
+
+
+def step(base: Tensor, aligned: Tensor, rows: Rows, state: State, tables: Tables) -> Output:
+    """Decide one token per row.
+
+    Args:
+        base: Raw logits of the base model, ``(r, any)``.
+        aligned: Raw logits of the aligned model, ``(r, any)``, on the same device.
+        rows: The rows' settings.
+        state: The rows' state.
+        tables: The vocabulary's classes.
+    """
+    base, aligned = tables.fit_base(base), tables.fit_aligned(aligned)
+    signals = Signals.read(base)
+    aligned_top = aligned.argmax(-1)
+    banned = tables.bans[rows.ban]
+    emittable = base.masked_fill(banned, -torch.inf)
+
+    # 1. Who is asked for the token: content first, then certainty.
+    routed = _route(base, aligned, signals, aligned_top, rows, state, tables)
+    # 2. A word is finished by its owner.
+    source, logits = _hold_word(routed, emittable, aligned, aligned_top, rows, state, tables)
+    # 3. The token, through the sampling settings of its source.
+    settings = Sampling(*(torch.where(source == BASE, pair[BASE], pair[ALIGNED]) for pair in rows.sampling))
+    token = sample(logits, state.u_token, settings, filters=rows.filters)
+
+    log_z = aligned.logsumexp(-1)
+    return Output(
+        token,
+        source,
+        _probability(base, signals.log_z, token),
+        _probability(aligned, log_z, token),
+        signals.p_max,
+        signals.entropy,
+        _alternatives((base, aligned), (signals.log_z, log_z), rows.alternatives),
+    )
+
+
+def _route(
+    base: Tensor,
+    aligned: Tensor,
+    signals: Signals,
+    aligned_top: Tensor,
+    rows: Rows,
+    state: State,
+    tables: Tables,
+) -> Tensor:
+    to_base = statistics(signals, state.u_route).gather(-1, rows.statistic[:, None])[:, 0] < rows.limit
+    for guard, members in rows.custom:
+        columns = (base, aligned, *signals[:3], rows.gamma, state.u_route, state.position)
+        to_base[members] = guard.route(RouteInputs(*(column[members] for column in columns)))
+    content_top = torch.where(rows.content_from_aligned, aligned_top, signals.top)
+    to_aligned = content_hit(content_top, rows.content, tables)
+    to_aligned |= tables.bans[rows.ban, signals.top]
+    to_aligned |= rows.first_aligned & (state.owner == NOBODY)
+    return torch.where(to_base & ~(to_aligned & ~rows.only_base), BASE, ALIGNED)
+
+
+def _hold_word(
+    routed: Tensor,
+    emittable: Tensor,
+    aligned: Tensor,
+    aligned_top: Tensor,
+    rows: Rows,
+    state: State,
+    tables: Tables,
+) -> tuple[Tensor, Tensor]:
+    """Return each row's source and the logits it draws from."""
+    bound = rows.boundary & (state.owner != NOBODY)
+    owner_top = torch.where(state.owner == BASE, emittable.argmax(-1), aligned_top)
+    source = torch.where(bound & ~tables.starts_word[owner_top], state.owner, routed)
+    logits = torch.where((source == BASE)[:, None], emittable, aligned)
+
+    crossing = bound & (source != state.owner)
+    mass = (logits.softmax(-1) * tables.starts_word).sum(-1)
+    refused = crossing & (mass < WORD_MASS)
+    source = torch.where(refused, state.owner, source)
+    logits = torch.where((source == BASE)[:, None], emittable, aligned)
+    restricted = (crossing & ~refused)[:, None] & ~tables.starts_word
+    return source, logits.masked_fill(restricted, -torch.inf)
+
+
+def _probability(logits: Tensor, log_z: Tensor, token: Tensor) -> Tensor:
+    return (logits.gather(-1, token[:, None])[:, 0] - log_z).exp()
+
+
+def _alternatives(
+    sides: tuple[Tensor, Tensor], log_z: tuple[Tensor, Tensor], count: int
+) -> tuple[Tensor, Tensor] | None:
+    if not count:
+        return None
+    tops = [logits.topk(min(count, logits.shape[-1]), -1) for logits in sides]
+    probabilities = [(top.values - z[:, None]).exp() for top, z in zip(tops, log_z, strict=True)]
+    return torch.stack([top.indices for top in tops]), torch.stack(probabilities)

@@ -1,0 +1,177 @@
+"""A pair without models: its distributions are written down, by hand or by a function.
+
+It goes through the same decoder as every other pair, so tests of routing, streaming, chains and
+agents can say exactly what each side would do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import ParameterError, nearest
+from ..core.messages import Messages, conversation
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+END = "<end>"
+"""The token that ends a scripted turn."""
+
+Distribution = Mapping[str, float]
+
+
+class Context(NamedTuple):
+    """What a side has seen: its rendered prompt, and the tokens decoded since."""
+
+    prompt: str
+    tokens: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The decoded tokens as one text."""
+        return "".join(self.tokens)
+
+
+Script = Callable[[Context], Distribution] | Mapping[str, Distribution]
+"""A function from what was seen to the next token's probabilities, or a table by decoded text."""
+
+
+class ScriptedPair:
+    """A base and an aligned side whose next-token distributions are given.
+
+    Args:
+        base: Base's script. A table maps the text decoded so far to a distribution; a text that is
+            missing from it ends the turn.
+        aligned: The aligned side's script.
+        vocabulary: Tokens besides those in the tables; needed for scripts that are functions.
+        context: Context window of both sides, in tokens (a prompt's bytes count one each).
+        function_words: Words of the content class ``fc``, English by default.
+
+    Raises:
+        ParameterError: The vocabulary is empty, or a table holds something else than numbers.
+
+    Example:
+        ```python
+        pair = ScriptedPair(
+            base={"": {" Oslo": 0.5, " Bergen": 0.5}, " Oslo": {".": 1.0}, " Bergen": {".": 1.0}},
+            aligned={"": {" Oslo": 1.0}, " Oslo": {".": 1.0}, " Bergen": {".": 1.0}},
+        )
+        Decoder.shared(pair).generate("Name a city.", gamma=0.8, n=10)
+        ```
+    """
+
+    name = "scripted"
+    base_stop: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        base: Script,
+        aligned: Script,
+        *,
+        vocabulary: Sequence[str] = (),
+        context: int = 4096,
+        function_words: Sequence[str] | None = None,
+    ) -> None:
+        known = [*vocabulary, *_tokens(base), *_tokens(aligned)]
+        self.tokens = (*dict.fromkeys(token for token in known if token != END), END)
+        if len(self.tokens) == 1:
+            raise ParameterError(
+                "vocabulary", "a list of at least one token", vocabulary, "For example [' Oslo', '.']."
+            )
+        self.vocabulary = Vocabulary.from_bytes(
+            [b"" if token == END else token.encode() for token in self.tokens],
+            control=[len(self.tokens) - 1],
+            function_words=function_words,
+        )
+        self.shared = ~self.vocabulary.control
+        self.base_size = self.aligned_size = len(self.tokens)
+        self.base_eos = self.aligned_eos = frozenset({len(self.tokens) - 1})
+        self.context = (context, context)
+        self.identity: dict[str, Any] = {"pair": "scripted"}
+        self._scripts = (base, aligned)
+
+    def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
+        """Return what the base side is fed: the conversation as ``role: content`` lines."""
+        text = "\n".join(f"{m['role']}: {m['content']}" for m in conversation(messages))
+        return self._encode(text) if tokenize else text
+
+    render_aligned = render_base
+
+    def count_tokens(self, messages: Messages) -> int:
+        """Return the length of the rendered conversation in tokens."""
+        return len(self.render_aligned(messages, tokenize=True))
+
+    def open_sides(self) -> tuple[ScriptedSide, ScriptedSide]:
+        """Return base and aligned, ready to decode."""
+        base, aligned = (ScriptedSide(script, self.tokens) for script in self._scripts)
+        return base, aligned
+
+    def _encode(self, text: str) -> list[int]:
+        # Prompt bytes are ids of their own beyond the vocabulary, so any prompt can be fed.
+        return [len(self.tokens) + byte for byte in text.encode()]
+
+
+class ScriptedSide:
+    """One side of a `ScriptedPair`: remembers what each slot has seen and looks up what comes."""
+
+    def __init__(self, script: Script, tokens: tuple[str, ...]) -> None:
+        self._script = script
+        self._tokens = tokens
+        self._ids = {token: token_id for token_id, token in enumerate(tokens)}
+        self._seen: dict[int, list[int]] = {}
+
+    def prefill(self, start: int, prompts: Sequence[Sequence[int]]) -> None:
+        """Read prompts into slots ``start ..``."""
+        self._seen |= {start + row: list(prompt) for row, prompt in enumerate(prompts)}
+
+    def advance(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        """Feed one token to each of the slots ``0 ..``; return their logits ``(r, v)``."""
+        import torch
+
+        for slot, (token, position) in enumerate(zip(tokens, positions, strict=True)):
+            self._seen[slot] = [*self._seen[slot][:position], token]
+        return torch.from_numpy(np.stack([self._logits(self._seen[slot]) for slot in range(len(tokens))]))
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let one slot have seen the first `length` tokens of another."""
+        self._seen[target] = self._seen[source][:length]
+
+    def _logits(self, seen: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        size = len(self._tokens)
+        prompt = bytes(token - size for token in seen if token >= size).decode()
+        context = Context(prompt, tuple(self._tokens[token] for token in seen if token < size))
+        if callable(self._script):
+            distribution = self._script(context)
+        else:
+            distribution = self._script.get(context.text, {END: 1.0})
+        logits = np.full(size, -math.inf)
+        for token, probability in distribution.items():
+            logits[self._id(token)] = math.log(probability) if probability > 0 else -math.inf
+        return logits
+
+    def _id(self, token: str) -> int:
+        if token not in self._ids:
+            raise ParameterError(
+                "vocabulary",
+                "a list of every token that the scripts give",
+                token,
+                f"{nearest(token, self._ids)}Add it to the pair's vocabulary.",
+            )
+        return self._ids[token]
+
+
+def _tokens(script: Script) -> list[str]:
+    if callable(script):
+        return []
+    for distribution in script.values():
+        for token, probability in distribution.items():
+            if not isinstance(probability, int | float) or not 0 <= probability < math.inf:
+                raise ParameterError(
+                    "script", "a table of finite probabilities", {token: probability}, "Weights will do."
+                )
+    return [token for distribution in script.values() for token in distribution]
