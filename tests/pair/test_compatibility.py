@@ -1,0 +1,121 @@
+"""Which differences between two tokenizers are allowed, and which end a completion."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from baco_integrations.core.errors import VocabularyMismatchError
+from baco_integrations.pair.compatibility import compare, end_tokens
+from tests.families import KINDS, make_config, make_tokenizer
+
+
+def tokenizer_of(pieces, added=(), **names):
+    vocab = {piece: token_id for token_id, piece in enumerate(pieces)}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token=pieces[0]))
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens([AddedToken(text, special=special) for text, special in added])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_specials_and_template_may_differ(kind):
+    base = make_tokenizer(kind)
+    aligned = make_tokenizer(kind, chat_template=True, extra_specials=("<|tool|>",))
+    found = compare(base, aligned)
+    found.require()
+    assert found.same_text_vocabulary
+    assert found.size == len(aligned) == len(base) + 1
+    assert found.extra_control == ("<|tool|>",)
+    assert found.notes == ("Only the aligned tokenizer has the control tokens <|tool|>.",)
+    control = set(aligned.all_special_ids)
+    assert found.shared.tolist() == [token_id not in control for token_id in range(found.size)]
+
+
+def test_equal_tokenizers_have_nothing_to_note():
+    found = compare(make_tokenizer("byte-level"), make_tokenizer("byte-level"))
+    assert found.same_text_vocabulary
+    assert not (found.differing or found.extra_control or found.notes)
+
+
+def test_a_reserved_id_may_become_another_control_token_or_text():
+    base = tokenizer_of(["a"], [("<|reserved_0|>", True), ("<|reserved_1|>", True)])
+    aligned = tokenizer_of(["a"], [("<|call|>", True), ("hello", False)])
+    found = compare(base, aligned)
+    assert found.same_text_vocabulary
+    assert found.shared.tolist() == [True, False, False]
+    assert found.extra_control == ("<|call|>", "<|reserved_0|>", "<|reserved_1|>")
+
+
+def test_markers_that_one_side_adds_are_no_text():
+    found = compare(tokenizer_of(["a"]), tokenizer_of(["a"], [("<tool_call>", False)]))
+    assert found.same_text_vocabulary
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_text_that_one_side_adds_is_a_difference(swap):
+    pair = [tokenizer_of(["a", "b"]), tokenizer_of(["a", "b"], [("hello", False)])]
+    found = compare(*reversed(pair)) if swap else compare(*pair)
+    assert not found.same_text_vocabulary
+    assert found.shared.tolist() == [True, True, False]
+    assert found.differing == ((2, "hello", None) if swap else (2, None, "hello"),)
+
+
+def test_text_at_a_hole_of_the_other_side_is_a_difference():
+    holed = Tokenizer(models.WordLevel({"a": 0, "c": 2}, unk_token="a"))
+    holed.decoder = decoders.ByteLevel()
+    base = PreTrainedTokenizerFast(tokenizer_object=holed)
+    found = compare(base, tokenizer_of(["a", "b", "c"]))
+    assert found.differing == ((1, None, "b"),)
+    assert found.shared.tolist() == [True, False, True]
+
+
+def test_the_error_names_tokens_sizes_and_remedy():
+    base = tokenizer_of([*"abcdefgh"])
+    found = compare(base, tokenizer_of([*"aBCDEFG"]))
+    assert len(found.differing) == 5
+    with pytest.raises(VocabularyMismatchError) as error:
+        found.require()
+    message = str(error.value)
+    assert "id 1 is 'b' in base and 'B' in aligned" in message
+    assert "base 8 tokens, aligned 7" in message
+    assert "Choose as base" in message
+
+
+def test_kinds_do_not_mix():
+    found = compare(make_tokenizer("byte-level"), make_tokenizer("sentencepiece"))
+    assert not found.same_text_vocabulary
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_end_tokens_merge_all_sources(kind):
+    tokenizer = make_tokenizer(kind, chat_template=True)
+    config = make_config("llama", len(tokenizer), eos_token_id=[7, 8])
+    found = end_tokens(tokenizer, GenerationConfig(eos_token_id=[8, 9]), config)
+    assert found == {tokenizer.eos_token_id, 7, 8, 9}
+
+
+def test_end_tokens_of_a_base():
+    tokenizer = make_tokenizer("byte-level")
+    assert end_tokens(tokenizer, None, None) == {tokenizer.eos_token_id}
+    assert end_tokens(tokenizer, GenerationConfig(), None) == {tokenizer.eos_token_id}
+
+
+def closing_with(end):
+    tokenizer = make_tokenizer("byte-level")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}" + end
+    ) + "{% endfor %}"
+    return end_tokens(tokenizer, None, None) - {tokenizer.eos_token_id}
+
+
+def test_the_template_tells_its_turn_end():
+    turn_end = make_tokenizer("byte-level").convert_tokens_to_ids("<|im_end|>")
+    assert closing_with("<|im_end|>\n") == {turn_end}
+    assert closing_with("\n <|im_end|>") == {turn_end}
+
+
+@pytest.mark.parametrize("end", ["\n\n", "", "### End", "{{ raise_exception('no') }}"])
+def test_a_template_without_a_turn_end_adds_nothing(end):
+    assert closing_with(end) == frozenset()
