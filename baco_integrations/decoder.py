@@ -76,7 +76,8 @@ class _Sample:
 
     def accept(self, record: Record, reason: FinishReason | None) -> bool:
         """Take a token; return whether a stop string ended the text."""
-        text = self._text.push(self._bytes[record.token], last=reason is not None)
+        data = b"" if reason == "stop" else self._bytes[record.token]
+        text = self._text.push(data, last=reason is not None)
         values = record._asdict() | {"source": SOURCES[record.source]}
         values["token_id"] = values.pop("token")
         values["alternatives"] = self._alternatives(record)
@@ -263,13 +264,14 @@ class Decoder:
         self._users = 0
         self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
         base, aligned = pair.open_sides()
-        vocabulary = pair.vocabulary
+        vocabulary, text = pair.vocabulary, pair.shared.copy()
+        text[[*pair.base_eos, *pair.aligned_eos]] = False  # whatever they spell, they end a turn
         tables = Tables.build(
             starts_word=vocabulary.starts_word,
             punctuation=vocabulary.punctuation,
             function_word=vocabulary.function_word,
             line_break=vocabulary.line_break,
-            text=pair.shared,
+            text=text,
             base_size=pair.base_size,
             aligned_size=pair.aligned_size,
             device=getattr(aligned, "device", "cpu"),

@@ -46,7 +46,7 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling, *, filters: bool
 
 def _filtered(scaled: Tensor, settings: Sampling) -> Tensor:
     size = scaled.shape[-1]
-    ordered, order = scaled.sort(-1, descending=True, stable=True)
+    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
     top_k = torch.where(settings.top_k == 0, size, settings.top_k).clamp(max=size)
     kth = ordered.gather(-1, top_k[:, None] - 1)
     ordered = ordered.masked_fill(ordered < kth, -torch.inf)  # ties with the k-th stay
