@@ -1,0 +1,55 @@
+"""Which architectures can be decoded, told from a configuration before any weight is read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+ATTENTION = ("sdpa", "eager")
+_LAYERS = {"full_attention", "sliding_attention"}
+_ROPE = {"dynamic", "longrope"}
+
+
+def architecture_problems(config: Any) -> list[str]:
+    """Return why a model cannot be decoded, as phrases that follow its name; empty if it can."""
+    return list(_problems(config))
+
+
+def _problems(config: Any) -> Iterator[str]:
+    if config.is_encoder_decoder:
+        yield "is an encoder-decoder model; a pair needs decoder-only models"
+        return
+    text = config.get_text_config()
+    for layer in sorted(set(getattr(text, "layer_types", None) or ()) - _LAYERS):
+        yield f"has {layer} layers; rows can be taken back only in full and sliding attention"
+    for rope in sorted(_rope_types(text) & _ROPE):
+        yield f"uses {rope} rotary positions, which depend on the longest row of a batch"
+    model_class = _model_class(config)
+    if model_class is None:
+        if not getattr(config, "auto_map", None):
+            yield f"is of type {config.model_type!r}, which is no causal language model"
+        return
+    if model_class._is_stateful:
+        yield "keeps a recurrent state, which cannot be taken back token by token"
+    elif "position_ids" not in inspect.signature(model_class.forward).parameters:
+        yield "takes no position ids, so its rows cannot be of different ages"
+
+
+def _rope_types(config: Any) -> set[str]:
+    """Return the kinds of rotary positions, of which there may be one for each kind of layer."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    tables = [rope, *(table for table in rope.values() if isinstance(table, dict))]
+    return {str(table["rope_type"]) for table in tables if "rope_type" in table}
+
+
+def _model_class(config: Any) -> Any:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+
+
+def context_window(config: Any, tokenizer: Any) -> int:
+    """Return how many tokens a model was made to read."""
+    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(window or tokenizer.model_max_length)

@@ -1,0 +1,410 @@
+"""A base model and its aligned counterpart as one thing.
+
+Invariants: both sides number text tokens alike; a prompt's text becomes token ids only here; equal
+load parameters give one object per process, whose memory is freed with its last user.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import PairError, ParameterError
+from ..core.messages import Messages, conversation
+from .architecture import ATTENTION, architecture_problems, context_window
+from .compatibility import Compatibility, compare, end_tokens
+from .loading import (
+    Source,
+    fetch_weights,
+    load_config,
+    load_model,
+    load_parameters,
+    load_tokenizer,
+    locate,
+    progress_bars,
+)
+from .memory import readable, require_memory, target_devices
+from .options import LoadOptions
+from .presets import PRESETS, preset
+from .prompts import (
+    BasePrompt,
+    check_base_prompt,
+    render_aligned,
+    render_base,
+    stop_strings,
+    text_ids,
+)
+from .report import PairReport, check_pair
+from .sharing import Shared
+from .vocabulary import Vocabulary, read_token_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..decoding.sides import ModelSide
+
+_TINY = Path(__file__).parent / "tiny" / "weights"
+_MODELS: Shared[Any] = Shared()
+_PAIRS: Shared[ModelPair] = Shared()
+
+
+class ModelPair:
+    """Two loaded models, their tokenizers and their prompts.
+
+    Args:
+        base: The base model. Both models are put in evaluation mode, and their gradients off.
+        aligned: Its instruction-tuned counterpart.
+        base_tokenizer: The base model's tokenizer; it needs no chat template.
+        aligned_tokenizer: The aligned model's. Without a chat template it is shown the base prompt.
+        name: What to call the pair.
+        base_prompt: How the base model is shown a conversation: ``qa``, ``plain``, ``urial``,
+            ``chat_template`` or a function of the messages.
+        template_kwargs: Variables for the aligned model's chat template.
+        identity: What tells this pair from others, as plain data.
+
+    Attributes:
+        base: The base model.
+        aligned: The aligned model.
+        base_tokenizer: The base model's tokenizer.
+        aligned_tokenizer: The aligned model's tokenizer.
+        name: What the pair is called.
+        base_prompt: How the base model is shown a conversation.
+        compatibility: What comparing the tokenizers found.
+        vocabulary: Classes of every id; control is what is not text on both sides.
+        size: Number of ids of the shared id space.
+        shared: Ids that are the same text on both sides, of shape ``(size,)``.
+        base_size: Ids below it are real tokens of the base model.
+        aligned_size: Ids below it are real tokens of the aligned model.
+        base_eos: Ids that end the base model's text.
+        aligned_eos: Ids that end the aligned model's turn.
+        base_stop: Strings with which the base model would open another turn.
+        context: Context windows of base and aligned, in tokens.
+        identity: What tells this pair from others, as plain data: for caches' keys.
+        notes: Differences between the two that are expected and handled, as sentences.
+
+    Raises:
+        PairError: The two cannot be decoded together.
+        ParameterError: The base prompt is unknown.
+
+    Example:
+        ```python
+        pair = ModelPair.tiny()
+        pair = ModelPair.from_preset("qwen2.5-0.5b")
+        pair = ModelPair.from_pretrained("org/model", "org/model-instruct", dtype="bfloat16")
+        ```
+    """
+
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        aligned: PreTrainedModel,
+        base_tokenizer: PreTrainedTokenizerBase,
+        aligned_tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str | None = None,
+        base_prompt: BasePrompt = "qa",
+        template_kwargs: Mapping[str, Any] | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.base_prompt = check_base_prompt(base_prompt)
+        models: list[tuple[str, Any]] = _sides(base, aligned)
+        names = [str(model.config.name_or_path or side) for side, model in models]
+        for called, (_, model) in zip(names, models, strict=True):
+            _require_decodable(called, model.config)
+            model.eval().requires_grad_(False)
+        self.base, self.aligned = base, aligned
+        self.base_tokenizer, self.aligned_tokenizer = base_tokenizer, aligned_tokenizer
+        self.name = name or "|".join(names)
+        self._template_kwargs = dict(template_kwargs or {})
+
+        self.compatibility = compare(base_tokenizer, aligned_tokenizer)
+        self.compatibility.require()
+        self.size, self.shared = self.compatibility.size, self.compatibility.shared
+        self.vocabulary = _joint_vocabulary(base_tokenizer, aligned_tokenizer, self.compatibility)
+        self.base_size = min(self.compatibility.base_size, _rows(base))
+        self.aligned_size = min(self.compatibility.aligned_size, _rows(aligned))
+        self.base_eos = end_tokens(base_tokenizer, base.generation_config, base.config)
+        self.aligned_eos = end_tokens(aligned_tokenizer, aligned.generation_config, aligned.config)
+        self.base_stop = stop_strings(self.base_prompt)
+        self.context = (
+            context_window(base.config, base_tokenizer),
+            context_window(aligned.config, aligned_tokenizer),
+        )
+        self.notes = (*self.compatibility.notes, *self._template_note())
+        self.identity = dict(identity or {"base": names[0], "aligned": names[1]})
+        self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
+        self.identity |= {"template_kwargs": self._template_kwargs}
+        self._spelled = {
+            side: _control_texts(tokenizer)
+            for side, tokenizer in _sides(base_tokenizer, aligned_tokenizer)
+        }
+        # The tokenizers' backend keeps settings of the running call.
+        self._encoding = threading.Lock()
+
+    @classmethod
+    def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
+        """Load a pair from folders or the Hugging Face hub; ask twice, get the same object.
+
+        Only safetensors are read. Tokenizers, architectures and memory are checked before weights
+        are fetched.
+
+        Args:
+            base: The base model's folder or id.
+            aligned: The aligned model's folder or id.
+            options: Settings of `LoadOptions`, such as ``dtype`` or ``device_map``.
+
+        Raises:
+            ParameterError: A setting is not allowed.
+            ModelNotFoundError: A model's files are missing or out of reach.
+            UnsafeWeightsError: A model has only pickled weights, or code of its own.
+            VocabularyMismatchError: The two text vocabularies differ.
+            NotEnoughMemoryError: The pair does not fit.
+            PairError: Anything else that keeps the two from being a pair.
+        """
+        checked = LoadOptions(**options)
+        target_devices(checked.placement)
+        sources = (
+            locate(base, "base", checked.base_revision or checked.revision, checked),
+            locate(aligned, "aligned", checked.aligned_revision or checked.revision, checked),
+        )
+        key = (cls, *((source.folder, source.revision) for source in sources), checked.pair_key())
+        return _PAIRS.get(key, lambda: cls._load(sources, checked))
+
+    @classmethod
+    def from_preset(cls, name: str, **options: Any) -> ModelPair:
+        """Load a pair by its short name, such as ``qwen2.5-7b``; see `PRESETS` for all.
+
+        Args:
+            name: The preset.
+            options: Settings of `LoadOptions`, which come before the preset's own.
+
+        Raises:
+            ParameterError: There is no such preset.
+            PairError: As in `from_pretrained`.
+        """
+        found = preset(name)
+        own = {"base_prompt": found.base_prompt, "template_kwargs": found.template_kwargs}
+        return cls.from_pretrained(found.base, found.aligned, **(own | options))
+
+    @classmethod
+    def tiny(cls, **options: Any) -> ModelPair:
+        """Load the small pair that comes with the package: no network, a second, one CPU core."""
+        return cls.from_pretrained(
+            _TINY / "base", _TINY / "aligned", **({"dtype": "float32"} | options)
+        )
+
+    @staticmethod
+    def check(base: str | Path, aligned: str | Path, **options: Any) -> PairReport:
+        """Tell whether two models make a pair, from tokenizers and configurations alone.
+
+        Raises:
+            PairError: The files of one are missing, damaged or out of reach.
+        """
+        return check_pair(base, aligned, LoadOptions(**options))
+
+    @classmethod
+    def _load(cls, sources: tuple[Source, Source], options: LoadOptions) -> ModelPair:
+        configs = [load_config(source, options) for source in sources]
+        for source, config in zip(sources, configs, strict=True):
+            _require_decodable(source.name, config)
+        tokenizers = [load_tokenizer(source, options) for source in sources]
+        compare(*tokenizers).require()
+        keys = [(source.folder, source.revision, options.weights_key()) for source in sources]
+        name = _pair_name(sources)
+        if options.check_memory:
+            each = dict(zip(keys, zip(sources, configs, strict=True), strict=True))
+            needed = sum(_bytes(*each[key], options) for key in each if key not in _MODELS)
+            require_memory(needed, options.placement, name)
+        for source in sources:
+            fetch_weights(source, options)
+        models = []
+        with progress_bars(options) as bar:
+            for source, config, key in zip(sources, configs, keys, strict=True):
+                load = partial(load_model, source, config, options, bar(f"Loading {source.name}"))
+                models.append(_MODELS.get(key, load))
+        identity = {
+            "base": sources[0].name,
+            "aligned": sources[1].name,
+            "base_revision": sources[0].revision,
+            "aligned_revision": sources[1].revision,
+            "dtype": options.dtype,
+            "quantization": options.quantization and repr(options.quantization),
+        }
+        return cls(
+            *models,
+            *tokenizers,
+            name=name,
+            base_prompt=options.base_prompt,
+            template_kwargs=options.template_kwargs,
+            identity=identity,
+        )
+
+    def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
+        """Return what the base model is fed for a conversation, as text or as token ids.
+
+        Raises:
+            PromptError: The conversation is malformed.
+        """
+        if self.base_prompt == "chat_template":
+            template = {"chat_template": self._aligned_template()}
+            return self._by_template(self.base_tokenizer, messages, tokenize, template)
+        return self._as_text("base", messages, tokenize)
+
+    def render_aligned(
+        self,
+        messages: Messages,
+        *,
+        tokenize: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str | list[int]:
+        """Return what the aligned model is fed for a conversation, as text or as token ids.
+
+        Args:
+            messages: A string, or role/content dicts.
+            tokenize: Whether to return token ids.
+            tools: Tools to offer, as JSON schemas; templates without tools ignore them.
+
+        Raises:
+            PromptError: The conversation is malformed, or the chat template refuses it.
+        """
+        if self.aligned_tokenizer.chat_template:
+            return self._by_template(self.aligned_tokenizer, messages, tokenize, {}, tools)
+        return self._as_text("aligned", messages, tokenize)
+
+    def count_tokens(self, messages: Messages) -> int:
+        """Return how many tokens the aligned model is fed for a conversation."""
+        return len(self.render_aligned(messages, tokenize=True))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of decoded tokens, control tokens left out."""
+        data = b"".join(self.vocabulary.token_bytes[token_id] for token_id in ids)
+        return data.decode(errors="replace")
+
+    def memory_bytes(self) -> int:
+        """Return the bytes that the weights take."""
+        models: dict[int, Any] = {id(model): model for model in (self.base, self.aligned)}
+        return sum(model.get_memory_footprint() for model in models.values())
+
+    def open_sides(self) -> tuple[ModelSide, ModelSide]:
+        """Return base and aligned, ready to decode."""
+        from ..decoding.sides import ModelSide
+
+        return ModelSide(self.base, self.aligned.device), ModelSide(self.aligned)
+
+    def __repr__(self) -> str:
+        where = " and ".join(dict.fromkeys(str(m.device) for m in (self.base, self.aligned)))
+        size = f"{readable(self.memory_bytes())} on {where}"
+        return f"ModelPair({self.name!r}, base_prompt={_prompt_name(self.base_prompt)!r}, {size})"
+
+    def _by_template(
+        self,
+        tokenizer: Any,
+        messages: Messages,
+        tokenize: bool,
+        template: Mapping[str, Any],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str | list[int]:
+        options = {**self._template_kwargs, **template}
+        with self._encoding:
+            rendered: str | list[int] = render_aligned(
+                tokenizer,
+                conversation(messages),
+                tokenize=tokenize,
+                tools=tools,
+                template_kwargs=options,
+            )
+        return rendered
+
+    def _aligned_template(self) -> str:
+        """Return the aligned chat template with the aligned special tokens' names written in."""
+        names = self.aligned_tokenizer.special_tokens_map.items()
+        constants = (f"{{% set {name} = {json.dumps(text)} %}}" for name, text in names)
+        return "".join(constants) + self.aligned_tokenizer.get_chat_template()
+
+    def _as_text(self, side: str, messages: Messages, tokenize: bool) -> str | list[int]:
+        text = render_base(self.base_prompt, conversation(messages))
+        if not tokenize:
+            return text
+        tokenizer = self.base_tokenizer if side == "base" else self.aligned_tokenizer
+        with self._encoding:
+            return text_ids(tokenizer, text, self._spelled[side])
+
+    def _template_note(self) -> list[str]:
+        if self.aligned_tokenizer.chat_template:
+            return []
+        if self.base_prompt == "chat_template":
+            raise ParameterError(
+                "base_prompt",
+                "'qa', 'plain', 'urial' or a function, as the aligned model has no chat template",
+                self.base_prompt,
+                "The default is 'qa'.",
+            )
+        return ["The aligned tokenizer has no chat template, so both sides get the base prompt."]
+
+
+def _sides(base: Any, aligned: Any) -> list[tuple[str, Any]]:
+    return [("base", base), ("aligned", aligned)]
+
+
+def _require_decodable(name: str, config: Any) -> None:
+    if problems := architecture_problems(config):
+        raise PairError(
+            f"{name} {'; it '.join(problems)}. Choose a pair of decoder-only transformers, for "
+            "example from PRESETS."
+        )
+    attention = getattr(config, "_attn_implementation", None)
+    if attention is not None and attention not in ATTENTION:
+        raise PairError(
+            f"{name} was loaded with attention {attention!r}, which takes no masks for rows of "
+            "different ages. Load it with attn_implementation='sdpa' or 'eager'."
+        )
+
+
+def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> Vocabulary:
+    """Classify the longer of the two vocabularies; what is not text on both sides is control."""
+    longer = aligned if compatibility.aligned_size >= compatibility.base_size else base
+    vocabulary = Vocabulary.from_tokenizer(longer)
+    control = ~compatibility.shared
+    return replace(
+        vocabulary,
+        control=control,
+        punctuation=vocabulary.punctuation | control,
+        function_word=vocabulary.function_word & ~control,
+        starts_word=vocabulary.starts_word | control,
+    )
+
+
+def _bytes(source: Source, config: Any, options: LoadOptions) -> int:
+    """Return the bytes that a model will take once loaded."""
+    dtype = options.dtype if options.dtype != "auto" else str(config.dtype).removeprefix("torch.")
+    quantization = options.quantization or getattr(config, "quantization_config", None)
+    return load_parameters(source, config, options).bytes(dtype, quantization)
+
+
+def _rows(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _control_texts(tokenizer: Any) -> frozenset[str]:
+    """Return the literal texts of a tokenizer's control tokens."""
+    table = read_token_table(tokenizer)
+    return frozenset(piece for i in table.control & table.added if (piece := table.pieces[i]))
+
+
+def _pair_name(sources: tuple[Source, Source]) -> str:
+    base, aligned = sources
+    if base.folder == _TINY / "base" and aligned.folder == _TINY / "aligned":
+        return "tiny"
+    for known in PRESETS.values():
+        if (known.base, known.aligned) == (base.name, aligned.name):
+            return known.name
+    return f"{base.name}|{aligned.name}"
+
+
+def _prompt_name(prompt: BasePrompt) -> str:
+    return prompt if isinstance(prompt, str) else f"{prompt.__module__}.{prompt.__qualname__}"

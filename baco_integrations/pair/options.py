@@ -1,0 +1,153 @@
+"""What can be asked of loading a pair, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, field_validator
+
+from ..core.checked import Checked, param
+from ..core.errors import ParameterError, nearest
+from .prompts import BasePrompt, check_base_prompt
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
+SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
+_REVISION = ("the name of a branch or tag, or a commit hash", "Leave it out for the newest.")
+_FLAG = "True or False"
+
+
+def _dtype(value: object) -> object:
+    """Name a dtype: torch's own objects are admitted."""
+    name = str(value).removeprefix("torch.")
+    name = _SHORT.get(name, name)
+    if name not in DTYPES:
+        hint = nearest(name, DTYPES)
+        remedy = f"{hint}'auto' keeps the checkpoint's own."
+        raise ParameterError("dtype", f"one of {', '.join(DTYPES)}", value, remedy)
+    return name
+
+
+def device_name(device: Any) -> str:
+    """Name one device in one way, whether it came as a number, a string or torch's own object."""
+    import torch
+
+    place = torch.device(device)
+    return f"cuda:{place.index or 0}" if place.type == "cuda" else str(place)
+
+
+def _device_map(value: Any) -> object:
+    """Tell devices from typing errors; a GPU that is missing shows when memory is counted."""
+    if value is None or value in SPREAD:
+        return value
+    try:
+        if isinstance(value, Mapping):
+            return {module: device_name(device) for module, device in value.items()}
+        return device_name(value)
+    except (RuntimeError, TypeError) as error:
+        allowed = f"a device such as 'cpu' or 'cuda:1', one of {', '.join(SPREAD)}, or a dict"
+        remedy = "Leave it out for the first GPU, or the CPU if there is none."
+        raise ParameterError("device_map", allowed, value, remedy) from error
+
+
+def _quantization(value: object) -> object:
+    if value is None or isinstance(value, dict) or hasattr(value, "to_dict"):
+        return value
+    raise ParameterError(
+        "quantization_config",
+        "a quantisation config of transformers, or its dict",
+        value,
+        "For example transformers.BitsAndBytesConfig(load_in_4bit=True).",
+    )
+
+
+def _token(value: object) -> object:
+    if value is None or isinstance(value, str | bool):
+        return value
+    # What came may be a secret in a wrapper, so only its type is told.
+    raise ParameterError("token", "a string, True, False or None", type(value), "Pass plain text.")
+
+
+class LoadOptions(Checked):
+    """How the models of a pair are loaded; everything has a default.
+
+    Attributes:
+        dtype: Number format of the weights; ``auto`` keeps the checkpoint's own.
+        device_map: A device, ``auto``, or a dict from modules to devices. Left out: the first CUDA
+            device if there is one, else the CPU.
+        attn_implementation: ``sdpa`` or ``eager``; left out, what transformers prefers of the two.
+        quantization_config: A quantisation config of transformers, or its dict, for both models.
+        revision: Branch, tag or commit of both models on the hub.
+        base_revision: The base model's, if it differs.
+        aligned_revision: The aligned model's, if it differs.
+        token: A hub token, True for the one stored at login. It is never shown.
+        local_files_only: Whether only files already on this machine may be used.
+        trust_remote_code: Whether code that comes with a model may run.
+        base_prompt: How the base model is shown a conversation: ``qa``, ``plain``, ``urial``,
+            ``chat_template`` or a function of the messages.
+        template_kwargs: Variables for the aligned model's chat template.
+        progress: Whether progress is shown; left out, on a terminal only.
+        check_memory: Whether a pair that seems too large is refused before loading.
+
+    Raises:
+        ParameterError: A value is not allowed; raised when the object is made.
+    """
+
+    dtype: Annotated[str, BeforeValidator(_dtype)] = "auto"
+    device_map: Annotated[Any, BeforeValidator(_device_map)] = None
+    attn_implementation: Literal["sdpa", "eager"] | None = param(
+        None,
+        "'sdpa' or 'eager'",
+        "Flash attention takes no per-row masks, which decoding rows of different ages needs.",
+    )
+    quantization_config: Annotated[Any, BeforeValidator(_quantization)] = None
+    revision: str | None = param(None, *_REVISION)
+    base_revision: str | None = param(None, *_REVISION)
+    aligned_revision: str | None = param(None, *_REVISION)
+    token: Annotated[str | bool | None, BeforeValidator(_token)] = param(
+        None, "a string", "Leave it out.", repr=False
+    )
+    local_files_only: bool = param(False, _FLAG, "True stays off the network.")
+    trust_remote_code: bool = param(False, _FLAG, "True runs code that comes with the model.")
+    base_prompt: Any = "qa"
+    template_kwargs: dict[str, Any] = param(
+        {}, "a dict of template variables", "For example {'enable_thinking': False}."
+    )
+    progress: bool | None = param(None, "True, False or None", "None shows it on a terminal.")
+    check_memory: bool = param(True, _FLAG, "False loads whatever the size.")
+
+    @field_validator("base_prompt")
+    @classmethod
+    def _base_prompt_exists(cls, kind: BasePrompt) -> BasePrompt:
+        return check_base_prompt(kind)
+
+    @property
+    def placement(self) -> Any:
+        """The device map, chosen if none was given."""
+        import torch
+
+        chosen = "cuda:0" if torch.cuda.is_available() else "cpu"
+        return chosen if self.device_map is None else self.device_map
+
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        """The quantisation config as a dict."""
+        config = self.quantization_config
+        return config if config is None or isinstance(config, dict) else dict(config.to_dict())
+
+    def weights_key(self) -> tuple[str, ...]:
+        """Tell apart what makes a difference to the weights in memory."""
+        chosen = (
+            self.dtype,
+            self.placement,
+            self.attn_implementation,
+            self.quantization,
+            self.trust_remote_code,
+        )
+        return tuple(map(repr, chosen))
+
+    def pair_key(self) -> tuple[object, ...]:
+        """Tell apart what makes a difference to the pair."""
+        prompt = self.base_prompt
+        return (*self.weights_key(), prompt, repr(sorted(self.template_kwargs.items())))

@@ -1,0 +1,229 @@
+"""The two prompts of one conversation: plain text for base, a chat template for aligned.
+
+Literal text such as ``<|im_end|>`` inside a message stays text on both sides: only the prompt's own
+frame holds control tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from ..core.errors import ParameterError, PromptError, nearest
+from ..core.messages import Message
+
+BasePrompt = str | Callable[[list[Message]], str]
+"""A kind of base prompt, or a function of messages, whose ``stop`` may list stop strings."""
+
+_URIAL_PREAMBLE = """\
+# Instruction
+
+Below are queries that people sent to a thoughtful writer, each followed by the writer's answer. \
+The answers are friendly, specific and to the point; they keep to the facts, and say so where \
+something is not known or would do harm.
+
+# Query:
+What makes bread rise?
+
+# Answer:
+Yeast does. It feeds on the sugars in the flour and gives off carbon dioxide, and the stretchy \
+gluten of the dough traps that gas in small bubbles. In the oven the bubbles swell once more \
+before the crumb sets around them.
+
+# Query:
+Suggest three ways to spend a rainy afternoon.
+
+# Answer:
+1. Cook something slow, such as a stew, and let it fill the kitchen with its smell.
+2. Write a letter by hand to someone you have not seen for a while.
+3. Take the shortest book from your shelf and read it in one sitting.
+
+"""
+
+_KINDS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "qa": ("\nQ:",),
+    "urial": ("# Query:",),
+    "chat_template": (),
+}
+
+
+def check_base_prompt(kind: BasePrompt) -> BasePrompt:
+    """Return a kind of base prompt if there is such a kind.
+
+    Raises:
+        ParameterError: It is neither a known name nor a function.
+    """
+    if callable(kind) or (isinstance(kind, str) and kind in _KINDS):
+        return kind
+    hint = nearest(kind, _KINDS) if isinstance(kind, str) else ""
+    allowed = f"one of {', '.join(_KINDS)}, or a function from messages to text"
+    raise ParameterError("base_prompt", allowed, kind, f"{hint}The default is 'qa'.")
+
+
+def stop_strings(kind: BasePrompt) -> tuple[str, ...]:
+    """Return the strings with which the base model would open the next turn of the transcript."""
+    if callable(kind):
+        return tuple(getattr(kind, "stop", ()))
+    return _KINDS[kind]
+
+
+def render_base(kind: BasePrompt, messages: Sequence[Message]) -> str:
+    """Write a conversation as plain text that ends where an answer begins.
+
+    Args:
+        kind: ``plain``, ``qa``, ``urial`` or a function of the messages. (``chat_template`` is
+            not text of ours: see `render_aligned`.)
+        messages: A checked conversation, ending with any role.
+
+    Raises:
+        PromptError: A function of the caller's returned something else than text.
+    """
+    if callable(kind):
+        text = kind([dict(message) for message in messages])
+        if not isinstance(text, str):
+            raise PromptError("base_prompt", "a function that returns text", text, "Return a str.")
+        return text
+    turns = [(turn["role"], _text(turn).strip()) for turn in merge_turns(messages)]
+    if kind == "plain":
+        return "".join(f"{text}\n\n" for _, text in turns)
+    if kind == "urial":
+        heads = {"user": "# Query:\n", "assistant": "# Answer:\n", "tool": "# Tool result:\n"}
+        body = "".join(f"{heads.get(role, '')}{text}\n\n" for role, text in turns)
+        return f"{_URIAL_PREAMBLE}{body}# Answer:\n"
+    return _render_qa(turns)
+
+
+def _render_qa(turns: Sequence[tuple[str, str]]) -> str:
+    heads = {"user": "Q: ", "assistant": "A: ", "tool": "Tool: "}
+    text = ""
+    for role, content in turns:
+        gap = "" if not text else "\n" if role == "assistant" else "\n\n"
+        text += f"{gap}{heads.get(role, '')}{content}"
+    return f"{text}\nA:"
+
+
+def merge_turns(messages: Sequence[Message]) -> list[Message]:
+    """Join consecutive messages of one role; tool calls and tool results stay as they are."""
+    merged: list[Message] = []
+    for message in messages:
+        last = merged[-1:]
+        if [each["role"] for each in last] == [message["role"]] and not any(
+            each["role"] == "tool" or each.get("tool_calls") for each in (*last, message)
+        ):
+            texts = (last[0]["content"], message["content"])
+            merged[-1] = {**last[0], "content": "\n\n".join(filter(None, texts))}
+        else:
+            merged.append(dict(message))
+    return merged
+
+
+def _two_roles(messages: Sequence[Message]) -> list[Message]:
+    """Reduce a conversation to user and assistant in turns: what every template can render."""
+    ordered = sorted(messages, key=lambda message: message["role"] != "system")
+    turns = [
+        {"role": "assistant" if m["role"] == "assistant" else "user", "content": _text(m)}
+        for m in ordered
+    ]
+    if turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": ""})
+    return merge_turns(turns)
+
+
+def _text(message: Message) -> str:
+    """Return what a message says; the calls of an assistant that says nothing are written out."""
+    calls = [call.get("function", call) for call in message.get("tool_calls") or ()]
+    written = [f"{call.get('name')}({_arguments(call.get('arguments'))})" for call in calls]
+    return "\n".join([part for part in (message["content"], *written) if part])
+
+
+def _arguments(arguments: object) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def render_aligned(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    tokenize: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """Write a conversation with a tokenizer's chat template, ready for the next answer.
+
+    A template may refuse system messages, tool messages, or turns that do not alternate. Then turns
+    of one role are joined, and failing that, system texts move into the first user turn and tool
+    results into turns of the user. A system message dropped without a word counts as refused.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer with a chat template.
+        messages: A checked conversation.
+        tokenize: Whether to return token ids instead of text.
+        tools: Tools offered to the model, as JSON schemas.
+        template_kwargs: Further variables for the template.
+
+    Returns:
+        The text, or its token ids, to which nothing (no second BOS) may be added.
+
+    Raises:
+        PromptError: The template refuses every form of the conversation.
+    """
+    from jinja2 import TemplateError
+
+    system = [m["content"].strip() for m in messages if m["role"] == "system"]
+    options: dict[str, Any] = {**(template_kwargs or {}), "add_generation_prompt": True}
+    if tools:
+        options["tools"] = list(tools)
+    refusal: Exception | None = None
+    for form in (list(messages), merge_turns(messages), _two_roles(messages)):
+        try:
+            text = tokenizer.apply_chat_template(form, tokenize=False, **options)
+        except (TemplateError, TypeError, KeyError, ValueError) as error:
+            refusal = error
+            continue
+        if all(part in text for part in system):
+            return _template_ids(tokenizer, form, options) if tokenize else text
+    raise PromptError(
+        "messages",
+        "a conversation that the aligned model's chat template accepts",
+        [message["role"] for message in messages],
+        f"The template says: {refusal or 'nothing, but it drops the system message'}.",
+    ) from refusal
+
+
+def _template_ids(tokenizer: Any, messages: list[Message], options: dict[str, Any]) -> list[int]:
+    try:
+        ids: list[int] = tokenizer.apply_chat_template(
+            messages, return_dict=False, sanitize_control_tokens=True, **options
+        )
+    except ValueError as error:
+        raise PromptError(
+            "messages",
+            "free of control tokens that the tokenizer cannot spell out",
+            [message["content"] for message in messages],
+            f"Leave them out ({error}).",
+        ) from error
+    return ids
+
+
+def text_ids(tokenizer: Any, text: str, control: Collection[str]) -> list[int]:
+    """Return the token ids of plain text, with the BOS that the tokenizer begins texts with.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        text: Text in which nothing is a control token.
+        control: Literal texts that the tokenizer would take for control tokens. They are spelled
+            out; its special tokens always are.
+
+    Raises:
+        PromptError: The text holds a control token that the tokenizer cannot spell out.
+    """
+    # Chat templates are where transformers can spell out control tokens, and the string constants
+    # of a template are where it looks for those that are not special.
+    names = json.dumps(sorted(control), ensure_ascii=False)
+    template = f"{{% set control = {names} %}}{{{{ messages[0]['content'] }}}}"
+    message = {"role": "user", "content": text}
+    ids = _template_ids(tokenizer, [message], {"chat_template": template})
+    start: list[int] = tokenizer("")["input_ids"][:1]
+    return start + ids if start == [tokenizer.bos_token_id] else ids

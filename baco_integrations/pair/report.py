@@ -1,0 +1,138 @@
+"""What can be said of a pair from its tokenizers and configurations, before any weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import VocabularyMismatchError
+from .architecture import architecture_problems, context_window
+from .compatibility import compare, end_tokens
+from .loading import (
+    Source,
+    load_config,
+    load_generation_config,
+    load_parameters,
+    load_tokenizer,
+    locate,
+)
+from .memory import Parameters
+from .options import LoadOptions
+
+_NUMBERS: dict[str, tuple[str, dict[str, bool] | None]] = {
+    "float32": ("float32", None),
+    "bfloat16": ("bfloat16", None),
+    "int8": ("bfloat16", {"load_in_8bit": True}),
+    "int4": ("bfloat16", {"load_in_4bit": True}),
+}
+
+
+@dataclass(frozen=True)
+class SideReport:
+    """What is known of one model of a pair.
+
+    Attributes:
+        model: Its id or folder.
+        revision: Its commit, or a fingerprint of the folder.
+        architecture: The kind of model.
+        parameters: How many numbers it holds.
+        vocabulary: Number of token ids.
+        end_tokens: Texts of the tokens that end its turn.
+        context: Context window in tokens.
+        template: Whether it has a chat template.
+    """
+
+    model: str
+    revision: str
+    architecture: str
+    parameters: int
+    vocabulary: int
+    end_tokens: tuple[str, ...]
+    context: int
+    template: bool
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """Whether two models make a pair, and what to expect of it.
+
+    Attributes:
+        base: The base model.
+        aligned: The aligned model.
+        shared_vocabulary: Number of ids that mean the same text to both.
+        problems: Why the two cannot be decoded together; empty if they can.
+        notes: Differences that are expected and handled.
+        bytes: Bytes of both models' weights together, by number format.
+    """
+
+    base: SideReport
+    aligned: SideReport
+    shared_vocabulary: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    bytes: dict[str, int]
+
+    @property
+    def compatible(self) -> bool:
+        """Whether the two can be decoded together."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data for JSON."""
+        return {"compatible": self.compatible, **asdict(self)}
+
+
+def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> PairReport:
+    """Compare two models by their tokenizers and configurations; no weights are read or fetched.
+
+    Raises:
+        PairError: The files of one are missing, damaged or out of reach.
+    """
+    located = {
+        "base": locate(base, "base", options.base_revision or options.revision, options),
+        "aligned": locate(
+            aligned, "aligned", options.aligned_revision or options.revision, options
+        ),
+    }
+    configs = {side: load_config(source, options) for side, source in located.items()}
+    tokenizers = {side: load_tokenizer(source, options) for side, source in located.items()}
+    compatibility = compare(tokenizers["base"], tokenizers["aligned"])
+    problems = [
+        f"{located[side].name} {problem}."
+        for side, config in configs.items()
+        for problem in architecture_problems(config)
+    ]
+    try:
+        compatibility.require()
+    except VocabularyMismatchError as error:
+        problems.append(str(error))
+    sizes = {side: load_parameters(located[side], configs[side], options) for side in located}
+    sides = {
+        side: _side(located[side], configs[side], tokenizers[side], sizes[side]) for side in located
+    }
+    return PairReport(
+        base=sides["base"],
+        aligned=sides["aligned"],
+        shared_vocabulary=int(compatibility.shared.sum()),
+        problems=tuple(problems),
+        notes=compatibility.notes,
+        bytes={
+            name: sum(size.bytes(*number) for size in sizes.values())
+            for name, number in _NUMBERS.items()
+        },
+    )
+
+
+def _side(source: Source, config: Any, tokenizer: Any, size: Parameters) -> SideReport:
+    ends = sorted(end_tokens(tokenizer, load_generation_config(source), config))
+    return SideReport(
+        model=source.name,
+        revision=source.revision,
+        architecture=(config.architectures or [config.model_type])[0],
+        parameters=sum(size),
+        vocabulary=len(tokenizer),
+        end_tokens=tuple(tokenizer.convert_ids_to_tokens(ends)),
+        context=context_window(config, tokenizer),
+        template=bool(tokenizer.chat_template),
+    )

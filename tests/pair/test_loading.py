@@ -1,0 +1,367 @@
+"""Loading: what is refused, in which words, and what is never touched."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import shutil
+import threading
+import time
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from baco_integrations.core.errors import (
+    ModelNotFoundError,
+    NotEnoughMemoryError,
+    PairError,
+    ParameterError,
+    UnsafeWeightsError,
+    VocabularyMismatchError,
+)
+from baco_integrations.pair import memory
+from baco_integrations.pair.architecture import architecture_problems
+from baco_integrations.pair.memory import count_parameters
+from baco_integrations.pair.model_pair import ModelPair
+from baco_integrations.pair.options import LoadOptions
+from baco_integrations.pair.sharing import Shared
+from tests.families import FAMILIES, make_config, make_model, make_pair_folder, make_tokenizer
+
+SECRET = "hf_secret"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return make_pair_folder(tmp_path, "llama", dtype=torch.float32)
+
+
+def edit_config(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dtype": "float23"}, "dtype must be one of auto.*Did you mean 'float32'"),
+            ({"dtype": torch.int8}, "dtype must be one of"),
+            ({"device_map": "cudda"}, "device_map must be a device"),
+            ({"device_map": {"": 1.5}}, "device_map must be a device"),
+            ({"attn_implementation": "flash_attention_2"}, "'sdpa' or 'eager'.*masks"),
+            ({"quantization_config": "4bit"}, "quantization_config must be"),
+            ({"base_prompt": "q&a"}, "base_prompt must be one of.*Did you mean 'qa'"),
+            ({"template_kwargs": ["x"]}, "template_kwargs must be a dict"),
+            ({"local_files_only": "yes"}, "local_files_only must be True or False"),
+            ({"revision": 3}, "revision must be the name of a branch"),
+            ({"dtpye": "auto"}, "Did you mean 'dtype'"),
+        ],
+    )
+    def test_refused(self, options, message):
+        with pytest.raises(ParameterError, match=message):
+            LoadOptions(**options)
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "bf16", torch.bfloat16])
+    def test_names_of_one_dtype(self, dtype):
+        assert LoadOptions(dtype=dtype).dtype == "bfloat16"
+
+    @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None])
+    def test_names_of_one_device(self, device, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert LoadOptions(device_map=device).weights_key() == LoadOptions().weights_key()
+
+    def test_token_is_never_shown(self):
+        assert SECRET not in repr(LoadOptions(token=SECRET))
+        with pytest.raises(ParameterError) as raised:
+            LoadOptions(token=[SECRET])
+        assert SECRET not in str(raised.value)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+    def test_device_that_is_missing(self, pair):
+        with pytest.raises(ParameterError, match=r"device_map must be of devices .*\(cpu\)"):
+            ModelPair.from_pretrained(*pair, device_map="cuda:3")
+
+
+class TestFolders:
+    @pytest.mark.parametrize("model", ["", "  ", 3, None])
+    def test_neither_path_nor_id(self, model):
+        with pytest.raises(ParameterError, match="base must be a folder or an id"):
+            ModelPair.from_pretrained(model, "org/model")
+
+    @pytest.mark.parametrize("model", ["./nowhere", "/no/where", "a/b/c", "model.gguf/", "~/nope"])
+    def test_missing_folder(self, model):
+        with pytest.raises(ModelNotFoundError, match="base: there is no folder"):
+            ModelPair.from_pretrained(model, "org/model")
+
+    def test_missing_config(self, pair):
+        (pair[1] / "config.json").unlink()
+        with pytest.raises(ModelNotFoundError, match="aligned has no config.json"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_missing_tokenizer(self, pair):
+        for file in pair[0].glob("token*"):
+            file.unlink()
+        with pytest.raises(PairError, match="tokenizer of .*base"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_missing_weights(self, pair):
+        (pair[1] / "model.safetensors").unlink()
+        with pytest.raises(ModelNotFoundError, match="aligned has no weights"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_pickles_are_not_read(self, pair):
+        (pair[1] / "model.safetensors").unlink()
+        torch.save({}, pair[1] / "pytorch_model.bin")
+        with pytest.raises(UnsafeWeightsError, match="save_pretrained"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_damaged_weights(self, pair):
+        file = pair[1] / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:1000])
+        with pytest.raises(PairError, match="weights of .*aligned could not be read"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_lacking_weights_are_not_made_up(self, pair):
+        edit_config(pair[1], num_hidden_layers=3)
+        with pytest.raises(PairError, match=r"lacks \d+ weights, model.layers.2"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_damaged_config(self, pair):
+        (pair[0] / "config.json").write_text("{")
+        with pytest.raises(PairError, match="configuration of .*base could not be read"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_code_of_its_own(self, pair):
+        edit_config(pair[0], model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
+        with pytest.raises(UnsafeWeightsError, match="trust_remote_code=True"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_tokenizers_are_compared_before_weights_are_read(self, pair):
+        make_tokenizer("sentencepiece").save_pretrained(pair[0])
+        (pair[0] / "model.safetensors").unlink()
+        with pytest.raises(VocabularyMismatchError, match="id 6"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_sharded_weights(self, pair, tmp_path):
+        whole = ModelPair.from_pretrained(*pair)
+        whole.aligned.save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+        whole.aligned_tokenizer.save_pretrained(tmp_path / "shards")
+        assert not (tmp_path / "shards" / "model.safetensors").exists()
+        sharded = ModelPair.from_pretrained(pair[0], tmp_path / "shards").aligned.state_dict()
+        for name, weight in whole.aligned.state_dict().items():
+            assert torch.equal(weight, sharded[name])
+
+
+class TestArchitectures:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_of_the_presets(self, family):
+        assert architecture_problems(make_config(family, 100)) == []
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"model_type": "t5"}, "encoder-decoder"),
+            ({"model_type": "mamba"}, "recurrent state"),
+            ({"model_type": "qwen3_next"}, "linear_attention layers"),
+            ({"model_type": "bloom"}, "takes no position ids"),
+            ({"model_type": "vit"}, "no causal language model"),
+            (
+                {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+                "dynamic rotary positions",
+            ),
+        ],
+    )
+    def test_refused_before_weights(self, pair, changes, message):
+        edit_config(pair[0], **changes)
+        with pytest.raises(PairError, match=message):
+            ModelPair.from_pretrained(*pair)
+
+
+class TestMemory:
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize("tied", [False, True])
+    def test_estimate_is_exact(self, family, tied):
+        model = make_model(family, 300, dtype=torch.float32, tie_word_embeddings=tied)
+        real = sum(p.numel() * p.element_size() for p in model.parameters())
+        assert count_parameters(model.config).bytes("float32") == real
+
+    def test_quantisation_shrinks_linear_layers_only(self):
+        size = count_parameters(make_config("llama", 300))
+        eight = BitsAndBytesConfig(load_in_8bit=True).to_dict()
+        assert size.bytes("bfloat16", eight) == size.linear + 2 * size.other
+        assert size.bytes("float32", {"quant_type": "Int4WeightOnlyConfig"}) == (
+            size.linear // 2 + 4 * size.other
+        )
+        assert size.bytes("float32", {"quant_method": "??"}) == size.bytes("float32")
+
+    def test_refusal_has_numbers_and_comes_before_weights(self, pair):
+        for folder in pair:
+            edit_config(folder, hidden_size=2**16, intermediate_size=2**18, head_dim=2**14)
+            (folder / "model.safetensors").unlink()
+        with pytest.raises(
+            NotEnoughMemoryError, match=r"needs about \d{3,}\.\d GiB .*cpu has .*Gi"
+        ):
+            ModelPair.from_pretrained(*pair, device_map="cpu")
+        with pytest.raises(ModelNotFoundError):
+            ModelPair.from_pretrained(*pair, device_map="cpu", check_memory=False)
+
+    def test_models_in_memory_are_not_counted_again(self, pair, monkeypatch):
+        first = ModelPair.from_pretrained(*pair)
+        monkeypatch.setattr(memory, "_free_on_machine", lambda: 1)
+        assert ModelPair.from_pretrained(*pair, base_prompt="plain").base is first.base
+        with pytest.raises(NotEnoughMemoryError):
+            ModelPair.from_pretrained(*pair, dtype="float64")
+
+    def test_container_limits(self, tmp_path):
+        assert memory._container_limits(tmp_path) == []
+        for name, text in {
+            "memory.max": "1000\n",
+            "memory.current": "700\n",
+            "memory.stat": "anon 1\ninactive_file 50\n",
+        }.items():
+            (tmp_path / name).write_text(text)
+        assert memory._container_limits(tmp_path) == [350]
+        (tmp_path / "memory.max").write_text("max\n")
+        assert memory._container_limits(tmp_path) == []
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine that refuses everything, in the words it is told."""
+    told = {"status": 404, "X-Error-Code": "RepoNotFound"}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(told["status"])
+            self.send_header("X-Error-Code", told["X-Error-Code"])
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+class TestHub:
+    @pytest.mark.parametrize(
+        ("status", "code", "message"),
+        [
+            (403, "GatedRepo", "org/base is gated. Accept its licence .*hf auth login"),
+            (404, "RepoNotFound", "org/base does not exist on the hub, or is private"),
+            (404, "RevisionNotFound", "org/base has no revision 'v9'"),
+        ],
+    )
+    def test_refusals(self, hub, status, code, message):
+        hub |= {"status": status, "X-Error-Code": code}
+        with pytest.raises(ModelNotFoundError, match=message) as raised:
+            ModelPair.from_pretrained("org/base", "org/aligned", revision="v9", token=SECRET)
+        assert raised.value.__cause__ is not None
+        assert SECRET not in f"{raised.value}{raised.value.__cause__}"
+
+    def test_offline(self, hub, monkeypatch):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE.*local folder"):
+            ModelPair.from_preset("qwen2.5-0.5b")
+
+    def test_not_to_be_asked(self, hub):
+        with pytest.raises(ModelNotFoundError, match="local_files_only"):
+            ModelPair.from_preset("smollm2-135m", local_files_only=True)
+
+    def test_from_the_cache(self, hub, pair, tmp_path, monkeypatch):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        for side, folder in zip(("base", "aligned"), pair, strict=True):
+            repo = tmp_path / "cache" / f"models--org--{side}"
+            shutil.copytree(folder, repo / "snapshots" / commit)
+            (repo / "refs").mkdir()
+            (repo / "refs" / "main").write_text(commit)
+        loaded = ModelPair.from_pretrained("org/base", "org/aligned")
+        assert loaded.name == "org/base|org/aligned"
+        assert loaded.identity["base_revision"] == commit
+        (repo / "snapshots" / commit / "model.safetensors").unlink()
+        with pytest.raises(ModelNotFoundError, match="org/aligned has no weights"):
+            ModelPair.from_pretrained("org/base", "org/aligned", base_prompt="plain", dtype="bf16")
+
+    def test_folders_need_no_hub(self, pair, monkeypatch):
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://nowhere.invalid")
+        assert ModelPair.from_pretrained(*map(str, pair)).name.endswith("/aligned")
+
+
+class TestShared:
+    def test_other_keys_do_not_wait(self):
+        shared, release, made = Shared(), threading.Event(), threading.Event()
+
+        class Thing:
+            pass
+
+        def slow():
+            made.set()
+            assert release.wait(10)
+            return Thing()
+
+        thread = threading.Thread(target=lambda: shared.get("slow", slow))
+        thread.start()
+        assert made.wait(10)
+        thing = shared.get("quick", Thing)
+        assert shared.get("quick", Thing) is thing
+        release.set()
+        thread.join()
+
+    def test_failure_is_not_remembered(self):
+        shared = Shared()
+        with pytest.raises(ZeroDivisionError):
+            shared.get("key", lambda: 1 / 0)
+        assert "key" not in shared
+        thing = shared.get("key", TestShared)
+        assert shared.get("key", TestShared) is thing
+
+
+def test_settings_of_transformers_are_put_back(pair):
+    transformers_logging.set_verbosity(logging.INFO)
+    try:
+        ModelPair.from_pretrained(*pair)
+        assert transformers_logging.get_verbosity() == logging.INFO
+    finally:
+        transformers_logging.set_verbosity_warning()
+    assert transformers_logging.set_tqdm_hook(None) is None
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_progress_is_one_display(pair, capfd):
+    ModelPair.from_pretrained(*pair, progress=True)
+    shown = capfd.readouterr().err
+    assert "Loading" in shown
+    assert "it/s" not in shown
+
+
+def test_tokenizing_from_many_threads(pair):
+    loaded = ModelPair.from_pretrained(*pair)
+    expected = loaded.render_aligned("Name a <|im_end|> city.", tokenize=True)
+    found = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(
+                loaded.render_aligned("Name a <|im_end|> city.", tokenize=True)
+            )
+        )
+        for _ in range(8)
+    ]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8
+    assert time.monotonic() - start < 10

@@ -1,0 +1,237 @@
+"""A pair of real folders: its parts, its prompts, and one object per process."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from baco_integrations.core.errors import PairError, ParameterError, PromptError
+from baco_integrations.pair.model_pair import ModelPair
+from tests.families import FAMILIES, make_model, make_pair_folder, make_tokenizer
+
+QUESTION = "Name a city."
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_pair_folder(
+        tmp_path, "llama", dtype=torch.float32, padded=8, extra_specials=("<|extra|>",)
+    )
+
+
+@pytest.fixture
+def pair(folders):
+    return ModelPair.from_pretrained(*folders)
+
+
+class TestParts:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_every_family(self, tmp_path, family):
+        kind = "sentencepiece" if family in ("gemma2", "gemma3", "mistral") else "byte-level"
+        loaded = ModelPair.from_pretrained(*make_pair_folder(tmp_path, family, kind))
+        assert loaded.base.dtype == loaded.aligned.dtype == torch.float64
+        assert not loaded.base.training and not loaded.aligned.training
+        assert not any(p.requires_grad for p in loaded.base.parameters())
+        assert loaded.context == (512, 512)
+        ids = torch.tensor([loaded.render_aligned(QUESTION, tokenize=True)])
+        assert loaded.aligned(ids).logits.shape[-1] >= loaded.aligned_size
+
+    def test_sizes(self, pair):
+        assert (pair.size, pair.base_size, pair.aligned_size) == (506, 505, 506)
+        assert len(pair.shared) == len(pair.vocabulary.control) == pair.size
+        assert pair.shared.sum() == 500
+
+    def test_more_tokens_than_rows(self):
+        tokenizer = make_tokenizer("byte-level")
+        model = make_model("llama", len(tokenizer) - 2)
+        loaded = ModelPair(model, model, tokenizer, tokenizer)
+        assert loaded.size - 2 == loaded.base_size == loaded.aligned_size
+
+    def test_control_is_what_is_not_text_on_both_sides(self, pair):
+        assert np.array_equal(pair.vocabulary.control, ~pair.shared)
+        control = {*pair.base_tokenizer.all_special_ids, *pair.aligned_tokenizer.all_special_ids}
+        assert set(np.flatnonzero(pair.vocabulary.control)) == control
+        assert not (pair.vocabulary.function_word & pair.vocabulary.control).any()
+
+    def test_ends(self, pair):
+        names = pair.aligned_tokenizer.convert_ids_to_tokens
+        assert names(sorted(pair.base_eos)) == ["<|endoftext|>"]
+        assert names(sorted(pair.aligned_eos)) == ["<|endoftext|>", "<|im_end|>"]
+        assert pair.base_stop == ("\nQ:",)
+
+    def test_identity_is_plain_data(self, pair, folders):
+        assert json.loads(json.dumps(pair.identity)) == pair.identity
+        assert pair.identity["base"] == str(folders[0])
+        assert pair.identity["base_prompt"] == "qa"
+
+    def test_repr(self, pair):
+        assert repr(pair).startswith("ModelPair(")
+        assert "base_prompt='qa'" in repr(pair)
+        assert "MiB on cpu" in repr(pair)
+
+    def test_memory(self, pair):
+        assert pair.memory_bytes() == 2 * pair.base.get_memory_footprint()
+
+    def test_sides(self, pair):
+        base, aligned = pair.open_sides()
+        assert (base.model, aligned.model) == (pair.base, pair.aligned)
+
+
+class TestPrompts:
+    def test_texts(self, pair):
+        assert pair.render_base(QUESTION) == "Q: Name a city.\nA:"
+        assert pair.render_aligned(QUESTION) == (
+            "<|begin_of_text|><|im_start|>user\nName a city.<|im_end|>\n<|im_start|>assistant\n"
+        )
+
+    def test_ids(self, pair):
+        ids = pair.render_base(QUESTION, tokenize=True)
+        assert pair.decode(ids) == "Q: Name a city.\nA:"
+        assert pair.count_tokens(QUESTION) == len(pair.render_aligned(QUESTION, tokenize=True))
+        assert pair.decode(pair.render_aligned(QUESTION, tokenize=True)) == (
+            "user\nName a city.\nassistant\n"
+        )
+
+    def test_aligned_template_for_both(self, folders):
+        both = ModelPair.from_pretrained(*folders, base_prompt="chat_template")
+        assert both.render_base(QUESTION) == both.render_aligned(QUESTION)
+        ids = both.render_base(QUESTION, tokenize=True)
+        assert ids == both.render_aligned(QUESTION, tokenize=True)
+        assert ids.count(both.base_tokenizer.bos_token_id) == 1
+
+    def test_no_template_on_either_side(self):
+        tokenizer, model = make_tokenizer("sentencepiece"), make_model("llama", 600)
+        loaded = ModelPair(model, model, tokenizer, tokenizer)
+        assert loaded.render_aligned(QUESTION) == loaded.render_base(QUESTION)
+        ids = loaded.render_aligned(QUESTION, tokenize=True)
+        assert ids == tokenizer("Q: Name a city.\nA:")["input_ids"]
+        assert any("no chat template" in note for note in loaded.notes)
+        with pytest.raises(ParameterError, match="no chat template"):
+            ModelPair(model, model, tokenizer, tokenizer, base_prompt="chat_template")
+
+    def test_template_variables(self, folders):
+        (folders[1] / "chat_template.jinja").write_text("{{ enable_thinking }}")
+        loaded = ModelPair.from_pretrained(*folders, template_kwargs={"enable_thinking": False})
+        assert loaded.render_aligned(QUESTION) == "False"
+
+    @pytest.mark.parametrize("messages", ["", [], [{"role": "user"}], "  "])
+    def test_malformed(self, pair, messages):
+        for render in (pair.render_base, pair.render_aligned, pair.count_tokens):
+            with pytest.raises(PromptError):
+                render(messages)
+
+
+class TestSharing:
+    def test_threads_get_one_object(self, folders):
+        barrier, found = threading.Barrier(6), []
+
+        def ask():
+            barrier.wait()
+            found.append(ModelPair.from_pretrained(*folders, dtype="float64"))
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({id(each) for each in found}) == 1
+
+    def test_spellings_of_one_request(self, pair, folders, monkeypatch):
+        monkeypatch.chdir(folders[0].parent)
+        assert ModelPair.from_pretrained("./base", "./aligned") is pair
+        assert ModelPair.from_pretrained(*map(str, folders), dtype="auto") is pair
+
+    def test_other_prompts_share_the_weights(self, pair, folders):
+        other = ModelPair.from_pretrained(*folders, base_prompt="urial")
+        assert other is not pair
+        assert other.base is pair.base and other.aligned is pair.aligned
+
+    def test_other_weights_are_others(self, pair, folders):
+        other = ModelPair.from_pretrained(*folders, dtype="bfloat16")
+        assert other.base.dtype == torch.bfloat16
+        assert other.base is not pair.base
+
+    def test_changed_files_are_read_anew(self, pair, folders):
+        (folders[0] / "generation_config.json").write_text('{"eos_token_id": 7}')
+        assert 7 in ModelPair.from_pretrained(*folders).base_eos
+
+    def test_last_user_frees_the_memory(self, folders):
+        loaded = ModelPair.from_pretrained(*folders, dtype="float64")
+        gone = [weakref.ref(loaded), weakref.ref(loaded.base), weakref.ref(loaded.aligned)]
+        sides = loaded.open_sides()
+        del loaded
+        gc.collect()
+        assert gone[0]() is None and gone[1]() is not None
+        del sides
+        gc.collect()
+        assert [each() for each in gone] == [None, None, None]
+
+
+class TestPlainConstructor:
+    def test_attention_without_masks(self):
+        tokenizer, model = make_tokenizer("byte-level"), make_model("llama", 600)
+        model.config._attn_implementation_internal = "flash_attention_2"
+        with pytest.raises(PairError, match="attn_implementation='sdpa'"):
+            ModelPair(model, model, tokenizer, tokenizer)
+
+    def test_other_text_vocabulary(self):
+        model = make_model("llama", 700)
+        with pytest.raises(PairError, match="id 6 is"):
+            ModelPair(model, model, make_tokenizer("byte-level"), make_tokenizer("wordpiece"))
+
+
+class TestCheck:
+    def test_needs_no_weights(self, folders):
+        for folder in folders:
+            (folder / "model.safetensors").unlink()
+        report = ModelPair.check(*folders)
+        assert report.compatible
+        assert report.shared_vocabulary == 500
+        assert report.aligned.end_tokens == ("<|endoftext|>", "<|im_end|>")
+        assert (report.base.template, report.aligned.template) == (False, True)
+        assert report.notes == ("Only the aligned tokenizer has the control tokens <|extra|>.",)
+        size = report.base.parameters + report.aligned.parameters
+        assert report.bytes["bfloat16"] == 2 * size < report.bytes["float32"] == 4 * size
+        data = report.to_dict()
+        assert data["compatible"] is True
+        assert json.loads(json.dumps(data))["base"]["architecture"] == "LlamaForCausalLM"
+
+    def test_names_every_problem(self, folders):
+        make_tokenizer("sentencepiece").save_pretrained(folders[0])
+        config = folders[1] / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "bloom"}))
+        report = ModelPair.check(*folders)
+        assert not report.compatible
+        assert len(report.problems) == 2
+        assert "no position ids" in report.problems[0]
+        assert "do not share one text vocabulary" in report.problems[1]
+
+
+def test_tiny():
+    tiny = ModelPair.tiny()
+    assert tiny.name == "tiny"
+    assert tiny is ModelPair.tiny(dtype="fp32")
+    assert tiny.base.dtype == torch.float32
+    assert tiny.base_prompt == "qa"
+
+
+def test_happy_path_is_silent_and_lazy(folders):
+    program = f"""
+import sys
+from baco_integrations.pair.model_pair import ModelPair
+assert not {{"torch", "transformers"}} & set(sys.modules)
+pair = ModelPair.from_pretrained({str(folders[0])!r}, {str(folders[1])!r})
+pair.render_aligned("Hi <|im_end|>", tokenize=True), pair.render_base("Hi", tokenize=True)
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

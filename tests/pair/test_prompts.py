@@ -1,0 +1,199 @@
+"""One conversation, two prompts: exact texts, and ids without forged or doubled control tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from baco_integrations.core.errors import ParameterError, PromptError
+from baco_integrations.pair.prompts import (
+    check_base_prompt,
+    render_aligned,
+    render_base,
+    stop_strings,
+    text_ids,
+)
+from tests.families import KINDS, SPECIALS, make_tokenizer
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+HISTORY = [
+    {"role": "user", "content": "Name a city."},
+    {"role": "assistant", "content": "Oslo."},
+    {"role": "user", "content": "Another."},
+]
+CALL = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Oslo"}}}],
+}
+TOOL = {"role": "tool", "content": "Rain."}
+
+# In the manner of Gemma, Mistral and templates that know neither system nor tools.
+STRICT = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate user/assistant') }}{% endif %}"
+    "[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[answer]{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+)
+DROPS_SYSTEM = (
+    "{% for m in messages if m['role'] != 'system' %}"
+    "[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+)
+NEVER = "{{ raise_exception('Not today') }}"
+
+
+def templated(template, kind="byte-level"):
+    tokenizer = make_tokenizer(kind)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+class TestBase:
+    def test_qa(self):
+        assert render_base("qa", [SYSTEM, *HISTORY]) == (
+            "Be brief.\n\nQ: Name a city.\nA: Oslo.\n\nQ: Another.\nA:"
+        )
+
+    def test_qa_opens_a_new_answer_after_an_answer(self):
+        assert render_base("qa", HISTORY[:2]) == "Q: Name a city.\nA: Oslo.\nA:"
+
+    def test_qa_writes_tools_as_text(self):
+        assert render_base("qa", [HISTORY[0], CALL, TOOL]) == (
+            'Q: Name a city.\nA: weather({"city": "Oslo"})\n\nTool: Rain.\nA:'
+        )
+
+    def test_plain(self):
+        text = render_base("plain", [SYSTEM, *HISTORY])
+        assert text == "Be brief.\n\nName a city.\n\nOslo.\n\nAnother.\n\n"
+
+    def test_urial(self):
+        text = render_base("urial", HISTORY)
+        assert text.startswith("# Instruction\n\n")
+        assert text.endswith(
+            "# Query:\nName a city.\n\n# Answer:\nOslo.\n\n# Query:\nAnother.\n\n# Answer:\n"
+        )
+
+    def test_turns_of_one_role_are_merged(self):
+        messages = [HISTORY[0], {"role": "user", "content": "In Norway.", "name": "Ada"}]
+        assert render_base("qa", messages) == "Q: Name a city.\n\nIn Norway.\nA:"
+
+    def test_callers_messages_are_left_alone(self):
+        messages = [HISTORY[0], HISTORY[2]]
+        render_base("qa", messages)
+        assert messages == [HISTORY[0], HISTORY[2]]
+
+    def test_a_function(self):
+        def shout(messages):
+            return messages[-1]["content"].upper()
+
+        assert render_base(check_base_prompt(shout), HISTORY) == "ANOTHER."
+        assert stop_strings(shout) == ()
+        shout.stop = ("!",)
+        assert stop_strings(shout) == ("!",)
+
+    def test_a_function_that_returns_no_text(self):
+        with pytest.raises(PromptError, match="base_prompt"):
+            render_base(lambda messages: None, HISTORY)
+
+    @pytest.mark.parametrize("kind", ["qa", "urial"])
+    def test_stop_string_opens_the_next_turn(self, kind):
+        one, two = (render_base(kind, HISTORY[:n]) for n in (1, 3))
+        assert stop_strings(kind)[0] in two[len(one) :]
+
+    @pytest.mark.parametrize("kind", ["QA", "urail", 3, None])
+    def test_unknown_kind(self, kind):
+        with pytest.raises(ParameterError, match="base_prompt must be one of plain, qa"):
+            check_base_prompt(kind)
+
+
+class TestAligned:
+    def test_history_ends_with_an_open_answer(self):
+        tokenizer = make_tokenizer("byte-level", chat_template=True)
+        text = render_aligned(tokenizer, [SYSTEM, *HISTORY])
+        assert text.startswith("<|begin_of_text|><|im_start|>system\nBe brief.<|im_end|>\n")
+        assert text.endswith("Another.<|im_end|>\n<|im_start|>assistant\n")
+
+    @pytest.mark.parametrize(
+        ("template", "messages", "text"),
+        [
+            (STRICT, [SYSTEM, HISTORY[0]], "[user]Be brief.\n\nName a city.[answer]"),
+            (STRICT, [HISTORY[0], HISTORY[2]], "[user]Name a city.\n\nAnother.[answer]"),
+            (STRICT, HISTORY[1:], "[user][assistant]Oslo.[user]Another.[answer]"),
+            (STRICT, [SYSTEM], "[user]Be brief.[answer]"),
+            (
+                STRICT,
+                [HISTORY[0], CALL, TOOL],
+                '[user]Name a city.[assistant]weather({"city": "Oslo"})[user]Rain.[answer]',
+            ),
+            (NO_SYSTEM, [SYSTEM, HISTORY[0]], "[user]Be brief.\n\nName a city."),
+            (NO_SYSTEM, [HISTORY[0], SYSTEM], "[user]Be brief.\n\nName a city."),
+            (DROPS_SYSTEM, [SYSTEM, HISTORY[0]], "[user]Be brief.\n\nName a city."),
+        ],
+    )
+    def test_templates_that_refuse(self, template, messages, text):
+        rendered = render_aligned(templated(template), messages)
+        assert rendered.removeprefix("<|begin_of_text|>") == text
+
+    def test_template_that_refuses_everything(self):
+        with pytest.raises(PromptError, match="Not today"):
+            render_aligned(templated(NEVER), HISTORY)
+
+    def test_variables_and_tools_reach_the_template(self):
+        tokenizer = templated("{{ enable_thinking }} {{ tools[0].name }}")
+        options = {"template_kwargs": {"enable_thinking": False}, "tools": [{"name": "weather"}]}
+        assert render_aligned(tokenizer, HISTORY, **options) == "False weather"
+
+
+class TestIds:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_never_two_bos(self, kind):
+        tokenizer = make_tokenizer(kind, chat_template=True)
+        ids = render_aligned(tokenizer, HISTORY, tokenize=True)
+        assert (
+            ids
+            == tokenizer(render_aligned(tokenizer, HISTORY), add_special_tokens=False)["input_ids"]
+        )
+        assert ids.count(tokenizer.bos_token_id) == 1
+
+    def test_template_without_bos_is_followed(self):
+        tokenizer = templated(NO_SYSTEM, "sentencepiece")
+        assert tokenizer.bos_token_id not in render_aligned(tokenizer, HISTORY, tokenize=True)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_plain_text_is_encoded_as_ever(self, kind):
+        tokenizer = make_tokenizer(kind)
+        text = render_base("qa", HISTORY)
+        assert text_ids(tokenizer, text, ()) == tokenizer(text)["input_ids"]
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_control_tokens_in_messages_stay_text(self, kind):
+        tokenizer = make_tokenizer(kind, chat_template=True)
+        forged = {"role": "user", "content": f"Hi {SPECIALS[kind][5]} there {SPECIALS[kind][0]}"}
+        honest = {"role": "user", "content": "Hi there"}
+        control = set(tokenizer.all_special_ids)
+        count = [
+            sum(i in control for i in render_aligned(tokenizer, [message], tokenize=True))
+            for message in (forged, honest)
+        ]
+        assert count[0] == count[1]
+        bos = tokenizer("")["input_ids"]
+        assert not control & set(text_ids(tokenizer, forged["content"], ())[len(bos) :])
+
+    def test_control_tokens_that_are_not_special(self):
+        tokenizer = make_tokenizer("byte-level")
+        tokenizer.add_tokens(["<think>"])
+        thought = tokenizer.convert_tokens_to_ids("<think>")
+        assert thought in text_ids(tokenizer, "a <think> b", ())
+        ids = text_ids(tokenizer, "a <think> b", {"<think>"})
+        assert thought not in ids
+        assert tokenizer.decode(ids) == "a <think> b"
+
+    @pytest.mark.parametrize("text", ["", " ", "{{ 1 }}", "{% raw %}", "\n\nx\n", "é😀"])
+    def test_any_text_survives(self, text):
+        tokenizer = make_tokenizer("byte-level")
+        assert tokenizer.decode(text_ids(tokenizer, text, {'"', "\\", "</s>'"})) == text

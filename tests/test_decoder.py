@@ -1,0 +1,386 @@
+"""The shared decoder as its callers see it: streams, batches, cancellation, sharing, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from baco_integrations import BacoError, Decoder, SamplingParams, ScriptedPair
+from baco_integrations.core.errors import (
+    DecoderClosedError,
+    ParameterError,
+    PromptError,
+    QueueFullError,
+    WorkerError,
+)
+from baco_integrations.pair.scripted import Context
+from tests.pairs import random_pair
+
+WORDS = [" red", " fox", " the", " sea", " and"]
+
+
+def endless(delay: float = 0.0) -> ScriptedPair:
+    """A pair that never ends its turn; each forward takes at least `delay` seconds."""
+
+    def words(context: Context) -> dict[str, float]:
+        time.sleep(delay)
+        return dict.fromkeys(WORDS, 0.2)
+
+    return ScriptedPair(words, words, vocabulary=WORDS)
+
+
+def phrase(*tokens: str) -> ScriptedPair:
+    """A pair that says one thing."""
+    texts = ["".join(tokens[:place]) for place in range(len(tokens))]
+    table = {text: {token: 1.0} for text, token in zip(texts, tokens, strict=True)}
+    return ScriptedPair(table, table)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return condition()
+
+
+@pytest.fixture
+def slow() -> Iterator[Decoder]:
+    with Decoder(endless(0.002), max_rows=4) as decoder:
+        yield decoder
+
+
+# -- text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stop", "text", "reason"),
+    [
+        ((" one", " two", " three"), [], "one two three", "stop"),
+        ((" one", " two", " three"), [" two"], "one", "stop"),
+        ((" one", " two", " three"), ["e t"], "on", "stop"),  # across tokens
+        ((" one", " two", " three"), ["e two three four"], "one two three", "stop"),  # never comes
+        ((" one", " two", " three"), ["wo", " two"], "one", "stop"),  # the earliest wins
+        (("\n", " \n", " one"), [], "one", "stop"),  # no white space in front
+        (("\n", " one", "\n", " two"), ["\n"], "one", "stop"),
+        ((" stop",), ["stop"], "", "stop"),
+    ],
+)
+def test_stop_strings(tokens: tuple, stop: list, text: str, reason: str) -> None:
+    with Decoder(phrase(*tokens)) as decoder:
+        (completion,) = decoder.generate("x", stop=stop)
+        streamed = [step.text for step in decoder.stream("x", stop=stop)]
+    assert (completion.text, completion.finish_reason) == (text, reason)
+    assert "".join(streamed) == text
+    assert len(completion.steps) == completion.usage.completion_tokens
+
+
+def test_a_partial_stop_string_is_held_back_until_it_is_settled() -> None:
+    with Decoder(phrase(" a", "bc", "d", "abx", "y")) as decoder:
+        texts = [step.text for step in decoder.stream("x", stop=["abcz", "abx"])]
+    assert texts == ["", "", "abcd", ""]  # the stop string "abx" came whole
+
+
+def test_length() -> None:
+    with Decoder(endless()) as decoder:
+        (completion,) = decoder.generate("x", max_tokens=5)
+        assert (completion.finish_reason, len(completion.steps)) == ("length", 5)
+    pair = endless()
+    pair.context = (20, 12)  # "user: x" takes 7
+    with Decoder(pair) as decoder:
+        (completion,) = decoder.generate("x", max_tokens=50)
+    assert (completion.finish_reason, len(completion.steps)) == ("length", 5)
+    assert completion.usage == (7, 7, 5) and completion.usage.total_tokens == 12
+
+
+def test_a_character_split_over_tokens_comes_whole() -> None:
+    pair = random_pair("llama", "byte-level")
+    with Decoder(pair) as decoder:
+        for seed in range(20):
+            steps = list(decoder.stream("Emoji?", seed=seed, max_tokens=40, temperature=2.0))
+            ids = [step.token_id for step in steps if step.token_id not in pair.aligned_eos]
+            assert "".join(step.text for step in steps) == pair.decode(ids).lstrip()
+
+
+# -- asking ----------------------------------------------------------------------------------
+
+
+async def test_async_equals_sync_and_leaves_the_loop_free(slow: Decoder) -> None:
+    params = SamplingParams(seed=3, max_tokens=40, n=2)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.002)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    completions = await slow.agenerate("x", params)
+    ticking.cancel()
+    assert ticks >= 20
+    assert completions == await asyncio.to_thread(slow.generate, "x", params)
+    streamed = [step async for step in slow.astream("x", params)]
+    assert tuple(s for s in streamed if s.index == 1) == completions[1].steps
+
+
+async def test_gathered_calls_meet_in_one_batch(slow: Decoder) -> None:
+    await asyncio.gather(*(slow.agenerate("x", max_tokens=20) for _ in range(8)))
+    assert slow.metrics.largest_batch == 4  # max_rows
+    assert slow.metrics.rows_per_iteration > 3
+
+
+def test_threads_meet_in_one_batch() -> None:
+    with Decoder(endless(0.002), max_rows=16) as decoder:
+        threads = [
+            threading.Thread(target=decoder.generate, args=("x", SamplingParams(max_tokens=30)))
+            for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert decoder.metrics.largest_batch == 12
+        assert decoder.metrics.tokens == 360
+
+
+def test_samples_share_one_prefill() -> None:
+    pair = endless()
+    with Decoder(pair, max_rows=8) as decoder:
+        decoder.generate("x" * 100, n=8, max_tokens=3)
+        assert decoder.metrics.prefilled == 2 * (pair.count_tokens("x" * 100) - 1)
+        decoder.generate("y" * 100, n=20, max_tokens=3)
+    # 20 samples in slots for 8 arrive in three waves; no wave overlaps another here.
+    assert decoder.metrics.prefilled <= 8 * (pair.count_tokens("x" * 100) - 1)
+
+
+def test_a_batch_keeps_its_order_and_settings() -> None:
+    with Decoder(phrase(" a", " b", " c")) as decoder:
+        params = [SamplingParams(max_tokens=tokens) for tokens in (1, 2, 3)]
+        results = decoder.generate_batch(["x", "yy", "zzz"], params)
+        assert [completion.text for (completion,) in results] == ["a", "a b", "a b c"]
+        assert decoder.generate_batch([], params=None) == []
+
+
+def test_a_bad_conversation_never_disturbs_its_neighbours() -> None:
+    with Decoder(phrase(" a")) as decoder:
+        results = decoder.generate_batch(["x", "", [], "y" * 9999, "z"], return_exceptions=True)
+        assert [type(result) for result in results[1:4]] == [PromptError] * 3
+        assert [results[place][0].text for place in (0, 4)] == ["a", "a"]
+        tokens = decoder.metrics.tokens
+        with pytest.raises(PromptError):
+            decoder.generate_batch(["x", ""])
+        assert decoder.metrics.tokens == tokens  # nothing was decoded
+
+
+# -- cancelling ------------------------------------------------------------------------------
+
+
+def test_closing_a_stream_frees_its_rows(slow: Decoder) -> None:
+    stream = slow.stream("x", n=3, max_tokens=10_000)
+    next(stream)
+    stream.close()
+    iterations = slow.metrics.iterations
+    assert eventually(lambda: not slow._engine._rows)
+    assert slow.metrics.iterations <= iterations + 2
+    assert list(stream) == []
+
+
+def test_an_abandoned_stream_frees_its_rows(slow: Decoder) -> None:
+    stream = slow.stream("x", max_tokens=10_000)
+    next(stream)
+    del stream
+    gc.collect()
+    assert eventually(lambda: not slow._engine._rows)
+
+
+async def test_a_cancelled_task_frees_its_rows(slow: Decoder) -> None:
+    task = asyncio.create_task(slow.agenerate("x", max_tokens=10_000))
+    assert await asyncio.to_thread(eventually, lambda: bool(slow._engine._rows))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(eventually, lambda: not slow._engine._rows)
+
+
+async def test_breaking_out_of_an_async_stream_frees_its_rows(slow: Decoder) -> None:
+    async for _ in slow.astream("x", max_tokens=10_000):
+        break
+    gc.collect()
+    assert await asyncio.to_thread(eventually, lambda: not slow._engine._rows)
+
+
+def test_cancelling_leaves_the_neighbours_alone(slow: Decoder) -> None:
+    params = SamplingParams(seed=4, max_tokens=60)
+    alone = slow.generate("neighbour", params)
+    streams = [slow.stream("x", max_tokens=10_000) for _ in range(3)]
+    running = slow.stream("neighbour", params)
+    for stream in streams:
+        next(stream)
+        stream.close()
+    assert tuple(running) == alone[0].steps
+
+
+def test_a_waiting_request_can_be_cancelled(slow: Decoder) -> None:
+    busy = slow.stream("x", n=4, max_tokens=10_000)
+    next(busy)
+    waiting = slow.stream("y")
+    waiting.close()
+    busy.close()
+    assert eventually(lambda: not slow._engine._rows and not slow._engine._waiting)
+
+
+# -- sharing and closing ---------------------------------------------------------------------
+
+
+def test_one_decoder_per_pair() -> None:
+    pair = phrase(" a")
+    first, second = Decoder.shared(pair), Decoder.shared(pair)
+    assert first is second
+    first.close()
+    assert second.generate("x")[0].text == "a"
+    second.close()
+    with pytest.raises(DecoderClosedError):
+        second.generate("x")
+    with Decoder.shared(pair) as third:
+        assert third is not first
+        assert third.generate("x")[0].text == "a"
+
+
+def test_users_count_while_they_live() -> None:
+    class User:
+        pass
+
+    pair, first, second, third = phrase(" a"), User(), User(), User()
+    decoder = Decoder.shared(pair, first)
+    for user in (first, second, third):
+        assert Decoder.shared(pair, user) is decoder
+    del second
+    gc.collect()
+    decoder.close(first)
+    assert not decoder.closed
+    decoder.close(third)
+    assert decoder.closed
+
+
+def test_closing_fails_what_runs_and_what_waits() -> None:
+    decoder = Decoder(endless(0.002), max_rows=1)
+    running, waiting = decoder.stream("x", max_tokens=10_000), decoder.stream("y")
+    next(running)
+    decoder.close()
+    for stream in (running, waiting):
+        with pytest.raises(DecoderClosedError):
+            list(stream)
+    decoder.close()
+
+
+def test_an_abandoned_decoder_stops_its_worker() -> None:
+    decoder = Decoder(phrase(" a"))
+    worker = decoder._engine._worker
+    del decoder
+    gc.collect()
+    worker.join(5)
+    assert not worker.is_alive()
+
+
+def _generate_in_child(decoder: Decoder, results: object) -> None:
+    try:
+        decoder.generate("x")
+    except DecoderClosedError as error:
+        results.put(str(error))  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_is_told_so() -> None:
+    fork = multiprocessing.get_context("fork")
+    results = fork.SimpleQueue()
+    with Decoder(phrase(" a")) as decoder:
+        child = fork.Process(target=_generate_in_child, args=(decoder, results))
+        child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        assert "forked" in results.get()
+        assert decoder.generate("x")[0].text == "a"
+
+
+# -- faults ----------------------------------------------------------------------------------
+
+
+def test_a_failing_worker_tells_everyone_and_goes_on() -> None:
+    failing = threading.Event()
+
+    def words(context: Context) -> dict[str, float]:
+        time.sleep(0.001)
+        if failing.is_set():
+            raise OSError("device lost")
+        return dict.fromkeys(WORDS, 0.2)
+
+    with Decoder(ScriptedPair(words, words, vocabulary=WORDS), max_rows=2) as decoder:
+        streams = [decoder.stream("x", max_tokens=10_000) for _ in range(3)]
+        next(streams[0])
+        failing.set()
+        for stream in streams:
+            with pytest.raises(WorkerError, match="device lost") as caught:
+                list(stream)
+            assert isinstance(caught.value.__cause__, OSError)
+        failing.clear()
+        assert len(decoder.generate("x", max_tokens=3)[0].steps) == 3
+
+
+class Mine:
+    """A router of the user's own: base where it is asked to be."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def route(self, inputs: object) -> object:
+        return self.answer(inputs) if callable(self.answer) else self.answer
+
+
+def test_a_router_of_ones_own() -> None:
+    even = Mine(lambda inputs: inputs.position % 2 == 0)
+    with Decoder(endless()) as decoder:
+        (completion,) = decoder.generate("x", router=even, max_tokens=6)
+    assert [step.source for step in completion.steps] == ["base", "aligned"] * 3
+    assert (completion.router, completion.gamma) == ("Mine", 0.6)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda inputs: 1 / 0,
+        lambda inputs: True,
+        lambda inputs: torch.ones(7, dtype=torch.bool),
+        lambda inputs: torch.ones(len(inputs.p_max)),
+    ],
+)
+def test_a_failing_router_harms_only_its_own_request(answer: object) -> None:
+    params = SamplingParams(seed=2, max_tokens=30)
+    with Decoder(endless(0.001)) as decoder:
+        alone = decoder.generate("x", params)
+        neighbour = decoder.stream("x", params)
+        with pytest.raises((ZeroDivisionError, ParameterError)):
+            decoder.generate("x", router=Mine(answer))
+        assert tuple(neighbour) == alone[0].steps
+
+
+def test_a_full_queue_refuses() -> None:
+    with Decoder(endless(0.002), max_rows=1, max_waiting=2) as decoder:
+        running = decoder.stream("x", max_tokens=10_000)
+        next(running)
+        with pytest.raises(QueueFullError, match="holds 2"):
+            decoder.generate("x", n=3)
+        assert len(decoder._engine._waiting) == 0  # all or none
+        running.close()
+
+
+@pytest.mark.parametrize("options", [{"max_rows": 0}, {"max_rows": True}, {"max_waiting": 1.5}])
+def test_bad_sizes(options: dict) -> None:
+    with pytest.raises(BacoError, match=next(iter(options))):
+        Decoder(phrase(" a"), **options)
