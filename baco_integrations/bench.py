@@ -31,26 +31,29 @@ SMOLLM2_135M = {
 """Shape of SmolLM2-135M, for a pair with random weights."""
 
 
-def random_pair(shape: dict[str, Any] = SMOLLM2_135M, dtype: str = "float32") -> ModelPair:
+def random_pair(
+    shape: dict[str, Any] = SMOLLM2_135M, *, dtype: str = "float32", name: str = "random-135m"
+) -> ModelPair:
     """Make a pair of two random Llama models of one shape, with a byte-level tokenizer of its size.
 
     Args:
         shape: Settings of a ``LlamaConfig``.
         dtype: Name of the weights' dtype.
+        name: What to call it.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from .pair.model_pair import ModelPair
 
-    models = []
-    for seed in (0, 1):
+    def model(seed: int) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             config = LlamaConfig(**shape, bos_token_id=0, eos_token_id=0)
-            models.append(LlamaForCausalLM(config).to(getattr(torch, dtype)).eval())
+            return LlamaForCausalLM(config).to(getattr(torch, dtype))
+
     base, aligned = (_tokenizer(shape["vocab_size"], template) for template in (None, _TEMPLATE))
-    return ModelPair(*models, base, aligned, name="random-135m", base_prompt="qa")
+    return ModelPair(model(0), model(1), base, aligned, name=name)
 
 
 _TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
@@ -66,7 +69,9 @@ def _tokenizer(size: int, template: str | None) -> Any:
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
+    tokenizer: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, eos_token="<end>"
+    )
     tokenizer.chat_template = template
     return tokenizer
 
@@ -99,10 +104,8 @@ def measure(
     decoder = Decoder(_endless(pair), max_rows=samples)
     params = SamplingParams(gamma=0.5, max_tokens=tokens, seed=1)
     runs: dict[str, Callable[[], object]] = {
-        "generate_base": lambda: _hf_generate(pair.base, pair.render_base(prompt, tokenize=True), tokens),
-        "generate_aligned": lambda: _hf_generate(
-            pair.aligned, pair.render_aligned(prompt, tokenize=True), tokens
-        ),
+        "generate_base": lambda: _hf_generate(pair.base, pair.render_base, prompt, tokens),
+        "generate_aligned": lambda: _hf_generate(pair.aligned, pair.render_aligned, prompt, tokens),
         "lockstep": lambda: decoder.generate(prompt, params),
         "batch": lambda: decoder.generate(prompt, params, n=samples),
     }
@@ -125,7 +128,9 @@ def _report(
         pairs = zip(numerators, denominators, strict=True)
         return round(statistics.median(a / b for a, b in pairs), 3)
 
-    both = [a + b for a, b in zip(seconds["generate_base"], seconds["generate_aligned"], strict=True)]
+    both = [
+        a + b for a, b in zip(seconds["generate_base"], seconds["generate_aligned"], strict=True)
+    ]
     one_by_one = [samples * lockstep for lockstep in seconds["lockstep"]]
     speeds = {
         name: round((samples if name == "batch" else 1) * tokens / statistics.median(times), 1)
@@ -172,12 +177,13 @@ class _endless:
         return getattr(self._pair, name)
 
 
-def _hf_generate(model: Any, prompt: list[int], tokens: int) -> object:
+def _hf_generate(model: Any, render: Callable[..., Any], prompt: str, tokens: int) -> object:
     import torch
 
+    ids = torch.tensor([render(prompt, tokenize=True)], device=model.device)
     return model.generate(
-        torch.tensor([prompt], device=model.device),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=model.device),
+        ids,
+        attention_mask=torch.ones_like(ids),
         do_sample=True,
         min_new_tokens=tokens,
         max_new_tokens=tokens,

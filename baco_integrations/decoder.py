@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .core.errors import BacoError, ParameterError, PromptError
 from .core.messages import Messages, conversation
@@ -439,7 +439,9 @@ class Decoder:
         *,
         streaming: bool,
     ) -> Stream:
-        return self._submit(Stream(self._engine, self._prepare(messages, params, settings)), streaming)
+        return self._submit(
+            Stream(self._engine, self._prepare(messages, params, settings)), streaming
+        )
 
     def _astream(
         self,
@@ -454,7 +456,8 @@ class Decoder:
 
     def _submit(self, stream: _S, streaming: bool) -> _S:
         for row in stream._rows:
-            row.sink.publish, row.sink.streaming = stream.publish, streaming
+            sample = cast(_Sample, row.sink)
+            sample.publish, sample.streaming = stream.publish, streaming
         self._engine.submit(stream._rows)
         return stream
 
@@ -555,4 +558,3 @@ def _drained(stream: Stream | BacoError, return_exceptions: bool) -> list[Comple
 
 _SHARED: dict[int, Decoder] = {}
 _SHARED_LOCK = threading.RLock()
-

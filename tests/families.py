@@ -235,7 +235,7 @@ def make_pair_folder(
     ids = {name: getattr(base_tokenizer, name) for name in _SPECIAL_IDS}
     base = make_model(family, vocab_size, seed, dtype, padded, **(ids | overrides))
     _save(base, base_tokenizer, base_tokenizer.eos_token_id, folder / "base")
-    _perturb(base, seed + 1, noise)
+    perturb(base, seed + 1, noise)
     ends = [aligned_tokenizer.eos_token_id, base_tokenizer.eos_token_id]
     _save(base, aligned_tokenizer, ends, folder / "aligned")
     return folder / "base", folder / "aligned"
@@ -244,7 +244,7 @@ def make_pair_folder(
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def _perturb(model: PreTrainedModel, seed: int, noise: float) -> None:
+def perturb(model: PreTrainedModel, seed: int, noise: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

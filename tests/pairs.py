@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from baco_integrations import ModelPair
-from tests.families import perturb, make_model, make_tokenizer
+from tests.families import make_model, make_tokenizer, perturb
 
 
 @cache

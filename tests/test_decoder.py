@@ -66,7 +66,7 @@ def slow() -> Iterator[Decoder]:
         ((" one", " two", " three"), [" two"], "one", "stop"),
         ((" one", " two", " three"), ["e t"], "on", "stop"),  # across tokens
         ((" one", " two", " three"), ["e two three four"], "one two three", "stop"),  # never comes
-        ((" one", " two", " three"), ["wo", " two"], "one", "stop"),  # the earliest wins
+        ((" one", " two", " three"), ["wo", " two"], "one", "stop"),  # of equals, the longer wins
         (("\n", " \n", " one"), [], "one", "stop"),  # no white space in front
         (("\n", " one", "\n", " two"), ["\n"], "one", "stop"),
         ((" stop",), ["stop"], "", "stop"),

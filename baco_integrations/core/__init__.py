@@ -1,1 +1,1 @@
-"""The words of the domain: parameters, routers, traces and errors. Knows neither torch nor text models."""
+"""The words of the domain: parameters, routers, traces and errors; no torch."""

@@ -1,4 +1,4 @@
-"""Frozen settings whose every complaint is a `ParameterError`: parameter, allowed, received, remedy."""
+"""Frozen settings whose every complaint is a `ParameterError` that says what to do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Self = TypeVar("Self", bound="Checked")
 
 
 def _integer(value: object) -> object:
-    """Admit NumPy's and other true integers; booleans and floats are left for pydantic to refuse."""
+    """Admit NumPy's and other true integers; the rest is pydantic's to refuse."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return value
-    return operator.index(value)  # type: ignore[call-overload]
+    return operator.index(value)
 
 
 Integer = Annotated[int, BeforeValidator(_integer)]
@@ -24,9 +24,7 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 
 def param(default: Any, allowed: str, remedy: str, **constraints: Any) -> Any:
     """Declare a setting: what is allowed (a phrase after "must be") and what to do otherwise."""
-    return Field(
-        default, description=allowed, json_schema_extra={"remedy": remedy}, **constraints
-    )
+    return Field(default, description=allowed, json_schema_extra={"remedy": remedy}, **constraints)
 
 
 class Checked(BaseModel):

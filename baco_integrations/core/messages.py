@@ -20,13 +20,12 @@ def conversation(messages: Messages) -> list[Message]:
     Raises:
         PromptError: It is empty, or a message is malformed.
     """
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    if not isinstance(messages, Sequence) or isinstance(messages, bytes) or not messages:
+    turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    if not isinstance(turns, Sequence) or isinstance(turns, bytes) or not turns:
         raise PromptError(
             "messages", "a non-empty string or a non-empty list of messages", messages, _EXAMPLE
         )
-    checked = [_message(position, message) for position, message in enumerate(messages)]
+    checked = [_message(position, message) for position, message in enumerate(turns)]
     if not any(message["content"].strip() for message in checked):
         raise PromptError("messages", "a conversation with some text in it", messages, _EXAMPLE)
     return checked
@@ -39,7 +38,9 @@ def _message(position: int, message: Mapping[str, Any]) -> Message:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         hint = nearest(role, ROLES) if isinstance(role, str) else ""
-        raise PromptError(f"{where}['role']", f"one of {', '.join(ROLES)}", role, f"{hint}{_EXAMPLE}")
+        raise PromptError(
+            f"{where}['role']", f"one of {', '.join(ROLES)}", role, f"{hint}{_EXAMPLE}"
+        )
     if not isinstance(content, str):
         raise PromptError(
             f"{where}['content']", "a string", content, "Join multi-part content into one text."

@@ -42,7 +42,9 @@ def _side(value: object) -> object:
 def _strings(value: object) -> object:
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    return (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    )
 
 
 _Side = Annotated[SideSampling, BeforeValidator(_side)]
@@ -66,7 +68,9 @@ class SamplingParams(Checked):
     )
     router: Any = param("p-punc", "the name of a router", "The default is 'p-punc'.")
     signal_model: Literal["base", "aligned"] = param(
-        "base", "'base' or 'aligned'", "It names the model whose top-1 token the content rule reads."
+        "base",
+        "'base' or 'aligned'",
+        "It names the model whose top-1 token the content rule reads.",
     )
     first: Literal["routed", "aligned"] = param(
         "routed", "'routed' or 'aligned'", "It says who gives the first token."
@@ -94,7 +98,9 @@ class SamplingParams(Checked):
         param((), "a non-empty string or a list of them", "Leave it out if none is wanted.")
     )
     alternatives: Annotated[Integer, Field(ge=0, le=64)] = param(
-        0, "a whole number from 0 to 64", "It asks for each side's most probable tokens at each step."
+        0,
+        "a whole number from 0 to 64",
+        "It asks for each side's most probable tokens at each step.",
     )
 
     @field_validator("router")

@@ -73,12 +73,18 @@ class RouterSpec:
         if self.rule == "h":
             if threshold < 0:
                 raise ParameterError(
-                    "threshold", "an entropy of at least 0 nats", threshold, "Raise it, or use gamma."
+                    "threshold",
+                    "an entropy of at least 0 nats",
+                    threshold,
+                    "Raise it, or use gamma.",
                 )
             return math.exp(-threshold)
         if not 0 <= threshold <= 1:
             raise ParameterError(
-                "threshold", "a probability in [0, 1]", threshold, "Move it into range, or use gamma."
+                "threshold",
+                "a probability in [0, 1]",
+                threshold,
+                "Move it into range, or use gamma.",
             )
         return 1 - threshold if self.rule == "nudge" else threshold
 

@@ -1,4 +1,4 @@
-"""From bytes to text, as they come: whole characters only, and nothing that may be a stop string."""
+"""From bytes to text, as they come: whole characters, and nothing that may be a stop string."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ class TextStream:
         if not self._begun:
             text = text.lstrip()
             self._begun = bool(text)
-        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        places = [(text.find(stop), len(stop)) for stop in self._stops]
+        # The first to be complete wins, so that the result does not depend on how tokens cut it.
+        found = [(place + length, place) for place, length in places if place >= 0]
         if found:
             self.stopped = True
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = 0 if last else self._possible_start(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -1,1 +1,1 @@
-"""The heart: signals, routes, words, samples, and the loop that runs them. Tensors only, no text."""
+"""The heart: signals, routes, words, samples, and the loop that runs them; tensors, no text."""

@@ -15,16 +15,17 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class _SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, ``(slots, kv_heads, length, head_dim)``."""
+    """One layer's keys and values, ``(slots, kv_heads, length, head_dim)`` each."""
 
     is_sliding = False
 
     def __init__(self, cache: SlotCache) -> None:
-        super().__init__()
+        self.stored: list[Tensor] = []  # keys and values, once the first forward shows their shape
+        super().__init__()  # type: ignore[no-untyped-call]
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys, self.values = (self._allocate(states) for states in (key_states, value_states))
+        self.stored = [self._allocate(states) for states in (key_states, value_states)]
         self.is_initialized = True
 
     def _allocate(self, states: Tensor) -> Tensor:
@@ -33,19 +34,18 @@ class _SlotLayer(CacheLayerMixin):
 
     def grow(self) -> None:
         """Move to tensors of the cache's present size."""
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = self._allocate(old)
-            new[: old.shape[0], :, : old.shape[2]] = old
-            setattr(self, name, new)
+        for place, old in enumerate(self.stored):
+            self.stored[place] = self._allocate(old)
+            self.stored[place][: old.shape[0], :, : old.shape[2]] = old
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values ``(r, kv_heads, q, head_dim)``; return all that is attended."""
+        """Write new keys and values ``(r, kv_heads, q, head_dim)``; return all there is to see."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        return self._write(self.keys, key_states), self._write(self.values, value_states)
+        keys, values = self.stored
+        return self._write(keys, key_states), self._write(values, value_states)
 
     def _write(self, stored: Tensor, states: Tensor) -> Tensor:
         start, first = self.cache.start, self.cache.first
@@ -83,7 +83,8 @@ class SlotCache(Cache):
         # The common first position, where there is one: a slice is written faster than an index.
         self.first: int | None = 0
         self.index: tuple[Tensor, Tensor]
-        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+        self.slot_layers = [_SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=[*self.slot_layers])
 
     def aim(self, start: int, first: list[int], positions: Tensor) -> None:
         """Say what the next forward writes.
@@ -105,13 +106,11 @@ class SlotCache(Cache):
             return
         self.slots = max(self.slots, slots if slots <= self.slots else 2 * slots)
         self.length = max(self.length, length if length <= self.length else 2 * length)
-        for layer in self.layers:
-            if layer.is_initialized:
-                layer.grow()
+        for layer in self.slot_layers:
+            layer.grow()
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot to another."""
-        for layer in self.layers:
-            if layer.is_initialized and length:
-                layer.keys[target, :, :length] = layer.keys[source, :, :length]
-                layer.values[target, :, :length] = layer.values[source, :, :length]
+        for layer in self.slot_layers:
+            for stored in layer.stored:
+                stored[target, :, :length] = stored[source, :, :length]

@@ -214,8 +214,8 @@ class Engine:
         self._admit()
         if not self._rows:
             return
-        output = step(*self._feed(), self._compiled(), self._state(), self._tables)
-        self._deliver(output)
+        base, aligned = (self._feed(which) for which in (BASE, ALIGNED))
+        self._deliver(step(base, aligned, self._compiled(), self._state(), self._tables))
 
     def _admit(self) -> None:
         with self._changed:
@@ -253,14 +253,10 @@ class Engine:
             self._sides[side].prefill(first + start, prompts[start:stop])
         self.metrics.prefilled += sum(map(len, prompts))
 
-    def _feed(self) -> list[torch.Tensor]:
-        return [
-            side.advance(
-                [row.pending[which] for row in self._rows],
-                [row.position(which) for row in self._rows],
-            )
-            for which, side in enumerate(self._sides)
-        ]
+    def _feed(self, side: int) -> torch.Tensor:
+        tokens = [row.pending[side] for row in self._rows]
+        positions = [row.position(side) for row in self._rows]
+        return self._sides[side].advance(tokens, positions)
 
     def _compiled(self) -> Rows:
         if self._settings is None:
@@ -352,8 +348,8 @@ def _records(output: Output) -> list[Record]:
     rows = torch.stack(columns, -1).tolist()
     offered = _offered(output)
     return [
-        Record(int(token), int(source), *numbers, switched=False, alternatives=offered[row])
-        for row, (token, source, *numbers) in enumerate(rows)
+        Record(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], False, offer)
+        for row, offer in zip(rows, offered, strict=True)
     ]
 
 

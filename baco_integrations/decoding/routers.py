@@ -1,7 +1,7 @@
 """Routing: which side is to give each row's token, before words are looked at.
 
 A router is compiled to numbers (content bits, a signal, a limit), so rows with different routers
-and gammas share one vectorised comparison: base speaks where the row's statistic is below its limit.
+and gammas share one vectorised comparison: base speaks where a row's statistic is below its limit.
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ class GuardedRouter:
         rows = len(inputs.p_max)
         try:
             chosen = self.router.route(inputs)
-            if not isinstance(chosen, Tensor) or chosen.shape != (rows,) or chosen.dtype != torch.bool:
+            if (
+                not isinstance(chosen, Tensor)
+                or chosen.shape != (rows,)
+                or chosen.dtype != torch.bool
+            ):
                 raise ParameterError(
                     "router",
                     f"a router whose route() returns a bool tensor of shape ({rows},)",

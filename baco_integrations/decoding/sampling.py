@@ -57,4 +57,6 @@ def _filtered(scaled: Tensor, settings: Sampling) -> Tensor:
     ordered = ordered.masked_fill(out, -torch.inf)
     probabilities = ordered.softmax(-1)
     weak = probabilities < settings.min_p[:, None] * probabilities[:, :1]
-    return torch.full_like(scaled, -torch.inf).scatter(-1, order, ordered.masked_fill(weak, -torch.inf))
+    return torch.full_like(scaled, -torch.inf).scatter(
+        -1, order, ordered.masked_fill(weak, -torch.inf)
+    )

@@ -72,7 +72,7 @@ class ModelSide:
         self.cache.copy(source, target, length)
 
     def _forward(self, start: int, ids: Tensor, first: list[int]) -> Tensor:
-        """Feed ids ``(r, q)`` to slots ``start ..``; return the last position's logits ``(r, v)``."""
+        """Feed ids ``(r, q)`` to slots ``start ..``; return the last logits ``(r, v)``."""
         offsets = torch.arange(ids.shape[1])
         positions = (torch.tensor(first)[:, None] + offsets).to(self._input_device)
         self.cache.aim(start, first, positions)
@@ -87,7 +87,7 @@ class ModelSide:
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
     def _mask(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
-        """Return who attends to whom, ``(r, 1, q, view)``; by layer type where a model has several."""
+        """Return who attends to whom, ``(r, 1, q, view)``, by layer type if there are several."""
         key = torch.arange(self.cache.view, device=positions.device)
         query = positions[:, None, :, None]
         seen = key <= query

@@ -82,7 +82,10 @@ class Rows(NamedTuple):
             return tensor([[getattr(row, name) for row in side] for side in sides], dtype)
 
         return cls(
-            ban=tensor([_ban(p, route.only_base) for p, route in zip(params, routes, strict=True)], torch.long),
+            ban=tensor(
+                [_ban(p, route.only_base) for p, route in zip(params, routes, strict=True)],
+                torch.long,
+            ),
             content=tensor([route.content for route in routes], torch.long),
             content_from_aligned=tensor([p.signal_model == "aligned" for p in params], torch.bool),
             statistic=tensor([route.statistic for route in routes], torch.long),
@@ -168,7 +171,9 @@ def step(base: Tensor, aligned: Tensor, rows: Rows, state: State, tables: Tables
     # 2. A word is finished by its owner.
     source, logits = _hold_word(routed, emittable, aligned, aligned_top, rows, state, tables)
     # 3. The token, through the sampling settings of its source.
-    settings = Sampling(*(torch.where(source == BASE, pair[BASE], pair[ALIGNED]) for pair in rows.sampling))
+    settings = Sampling(
+        *(torch.where(source == BASE, pair[BASE], pair[ALIGNED]) for pair in rows.sampling)
+    )
     token = sample(logits, state.u_token, settings, filters=rows.filters)
 
     log_z = aligned.logsumexp(-1)
@@ -192,7 +197,9 @@ def _route(
     state: State,
     tables: Tables,
 ) -> Tensor:
-    to_base = statistics(signals, state.u_route).gather(-1, rows.statistic[:, None])[:, 0] < rows.limit
+    to_base = (
+        statistics(signals, state.u_route).gather(-1, rows.statistic[:, None])[:, 0] < rows.limit
+    )
     for guard, members in rows.custom:
         columns = (base, aligned, *signals[:3], rows.gamma, state.u_route, state.position)
         to_base[members] = guard.route(RouteInputs(*(column[members] for column in columns)))

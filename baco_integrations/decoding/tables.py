@@ -61,8 +61,13 @@ class Tables(NamedTuple):
         nothing = np.arange(len(text)) >= base_size
         bans = np.stack([~text | line_break, ~text, nothing])
         content = PUNC * punctuation.astype(np.int64) + FC * function_word.astype(np.int64)
-        tensors = (torch.tensor(array, device=device) for array in (starts_word, content, bans))
-        return cls(*tensors, base_size=base_size, aligned_size=aligned_size)
+        return cls(
+            torch.tensor(starts_word, device=device),
+            torch.tensor(content, device=device),
+            torch.tensor(bans, device=device),
+            base_size,
+            aligned_size,
+        )
 
     def fit_base(self, logits: Tensor) -> Tensor:
         """Cut or pad base logits ``(r, any)`` to the shared ids ``(r, v)``, at least float32."""

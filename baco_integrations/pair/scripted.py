@@ -81,7 +81,10 @@ class ScriptedPair:
         self.tokens = (*dict.fromkeys(token for token in known if token != END), END)
         if len(self.tokens) == 1:
             raise ParameterError(
-                "vocabulary", "a list of at least one token", vocabulary, "For example [' Oslo', '.']."
+                "vocabulary",
+                "a list of at least one token",
+                vocabulary,
+                "For example [' Oslo', '.'].",
             )
         self.vocabulary = Vocabulary.from_bytes(
             [b"" if token == END else token.encode() for token in self.tokens],
@@ -135,7 +138,9 @@ class ScriptedSide:
 
         for slot, (token, position) in enumerate(zip(tokens, positions, strict=True)):
             self._seen[slot] = [*self._seen[slot][:position], token]
-        return torch.from_numpy(np.stack([self._logits(self._seen[slot]) for slot in range(len(tokens))]))
+        return torch.from_numpy(
+            np.stack([self._logits(self._seen[slot]) for slot in range(len(tokens))])
+        )
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let one slot have seen the first `length` tokens of another."""
@@ -172,6 +177,9 @@ def _tokens(script: Script) -> list[str]:
         for token, probability in distribution.items():
             if not isinstance(probability, int | float) or not 0 <= probability < math.inf:
                 raise ParameterError(
-                    "script", "a table of finite probabilities", {token: probability}, "Weights will do."
+                    "script",
+                    "a table of finite probabilities",
+                    {token: probability},
+                    "Weights will do.",
                 )
     return [token for distribution in script.values() for token in distribution]

@@ -43,9 +43,7 @@ def settings(routers: list[str]) -> list[Setting]:
     return [
         Setting(router, gamma, temperature)
         for router in routers
-        for gamma, temperature in product(
-            GAMMAS if ROUTERS[router].rule else (None,), TEMPERATURES
-        )
+        for gamma, temperature in product(GAMMAS if ROUTERS[router].rule else (None,), TEMPERATURES)
     ]
 
 
@@ -82,14 +80,23 @@ def evaluate(
 
 
 def best(rows: list[dict[str, Any]], router: str, floor: float) -> dict[str, Any] | None:
-    """The setting of a router with most valid-distinct answers at a validity of at least `floor`."""
+    """A router's setting with most valid-distinct answers among those valid enough."""
     able = [row for row in rows if row["router"] == router and row["valid"][0] >= floor]
     return max(able, key=lambda row: row["valid_distinct"][0], default=None)
 
 
 def show(rows: list[dict[str, Any]], title: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("router", "gamma", "T", "valid", "distinct", "valid-distinct", "base", "tokens"):
+    for heading in (
+        "router",
+        "gamma",
+        "T",
+        "valid",
+        "distinct",
+        "valid-distinct",
+        "base",
+        "tokens",
+    ):
         table.add_column(heading, justify="left" if heading == "router" else "right")
     for row in rows:
         cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*row[name]) for name in MEASURES]
@@ -106,7 +113,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=0, help="first so many only; 0: all")
     parser.add_argument("--split", default="eval")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--floor", type=float, default=0.9, help="validity that the best must reach")
+    parser.add_argument(
+        "--floor", type=float, default=0.9, help="validity that the best must reach"
+    )
     parser.add_argument("--out", type=Path, help="write all rows as JSON")
     parser.add_argument("--full", action="store_true", help="show every setting")
     chosen = parser.parse_args()

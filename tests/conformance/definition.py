@@ -131,8 +131,10 @@ def draw(logits: np.ndarray, settings: Any, u: float) -> int:
 
 
 @torch.inference_mode()
-def full_logits(model: Any, prompt: list[int], tokens: list[int], size: int, real: int) -> np.ndarray:
-    """Logits before each token, [tokens, size], from one forward over the whole context, no cache."""
+def full_logits(
+    model: Any, prompt: list[int], tokens: list[int], size: int, real: int
+) -> np.ndarray:
+    """Logits before each token, [tokens, size], from one plain forward over all, no cache."""
     logits = model(torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0].numpy()
     logits = logits[len(prompt) - 1 : -1, :real]
     return np.pad(logits, ((0, 0), (0, size - logits.shape[1])), constant_values=-np.inf)

@@ -38,7 +38,10 @@ def generate(model: Any, prompt: list[int], eos: frozenset[int], real: int) -> l
 def test_gamma_0_is_the_aligned_models_generate(family: str) -> None:
     pair = random_pair(family)
     expected = generate(
-        pair.aligned, pair.render_aligned(PROMPT, tokenize=True), pair.aligned_eos, pair.aligned_size
+        pair.aligned,
+        pair.render_aligned(PROMPT, tokenize=True),
+        pair.aligned_eos,
+        pair.aligned_size,
     )
     with Decoder(pair) as decoder:
         for router in (name for name, spec in ROUTERS.items() if spec.rule):

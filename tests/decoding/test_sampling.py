@@ -19,7 +19,9 @@ def draw(
     top_p: float = 1.0,
     min_p: float = 0.0,
 ) -> int:
-    logits = torch.tensor([[math.log(p) if p else -math.inf for p in probabilities]], dtype=torch.float64)
+    logits = torch.tensor(
+        [[math.log(p) if p else -math.inf for p in probabilities]], dtype=torch.float64
+    )
     settings = Sampling(
         torch.tensor([temperature], dtype=torch.float64),
         torch.tensor([top_k]),

@@ -1,0 +1,286 @@
+"""Bad calls: each is told what is wrong before anything runs, and harms nobody else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from baco_integrations import BacoError, Decoder, ModelPair, SamplingParams, ScriptedPair
+from baco_integrations.core.errors import (
+    ModelNotFoundError,
+    NotEnoughMemoryError,
+    PairError,
+    ParameterError,
+    PromptError,
+    UnsafeWeightsError,
+    VocabularyMismatchError,
+)
+from tests.families import make_pair_folder, make_tokenizer
+
+NAN, INF = float("nan"), float("inf")
+
+# What is set, and the parameter that the message must name.
+SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"gamma": 1.2}, "gamma"),
+    ({"gamma": -0.1}, "gamma"),
+    ({"gamma": NAN}, "gamma"),
+    ({"gamma": INF}, "gamma"),
+    ({"gamma": "0.5"}, "gamma"),
+    ({"gamma": True}, "gamma"),
+    ({"gamma": [0.5]}, "gamma"),
+    ({"gama": 0.5}, "gama"),
+    ({"max_new_tokens": 5}, "max_new_tokens"),
+    ({"threshold": 1.5}, "threshold"),
+    ({"threshold": -0.5, "router": "h"}, "threshold"),
+    ({"threshold": NAN}, "threshold"),
+    ({"threshold": 0.5, "router": "punc"}, "threshold"),
+    ({"threshold": 0.5, "gamma": 0.5}, "threshold"),
+    ({"router": "p-punk"}, "router"),
+    ({"router": ""}, "router"),
+    ({"router": 3}, "router"),
+    ({"router": None}, "router"),
+    ({"router": object()}, "router"),
+    ({"router": "judge"}, "router"),
+    ({"signal_model": "both"}, "signal_model"),
+    ({"first": "base"}, "first"),
+    ({"boundary": "yes"}, "boundary"),
+    ({"boundary": None}, "boundary"),
+    ({"line_breaks": "base"}, "line_breaks"),
+    ({"temperature": -0.1}, "temperature"),
+    ({"temperature": NAN}, "temperature"),
+    ({"temperature": INF}, "temperature"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"temperature": None}, "temperature"),
+    ({"top_k": -1}, "top_k"),
+    ({"top_k": 1.5}, "top_k"),
+    ({"top_p": 0}, "top_p"),
+    ({"top_p": 1.01}, "top_p"),
+    ({"min_p": -0.01}, "min_p"),
+    ({"min_p": 2}, "min_p"),
+    ({"base": {"temperature": -1}}, "temperature"),
+    ({"base": {"temprature": 1}}, "temprature"),
+    ({"base": 0.7}, "base"),
+    ({"aligned": {"top_p": 7}}, "top_p"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**64}, "seed"),
+    ({"seed": 1.0}, "seed"),
+    ({"seed": "1"}, "seed"),
+    ({"seed": True}, "seed"),
+    ({"n": 0}, "n"),
+    ({"n": -3}, "n"),
+    ({"n": 1.0}, "n"),
+    ({"n": 10**6}, "n"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -5}, "max_tokens"),
+    ({"max_tokens": INF}, "max_tokens"),
+    ({"max_tokens": None}, "max_tokens"),
+    ({"stop": ""}, "stop"),
+    ({"stop": ["ok", ""]}, "stop"),
+    ({"stop": [1]}, "stop"),
+    ({"stop": 7}, "stop"),
+    ({"alternatives": -1}, "alternatives"),
+    ({"alternatives": 1000}, "alternatives"),
+    ({"alternatives": 0.5}, "alternatives"),
+]
+
+MESSAGES: list[tuple[Any, str]] = [
+    ("", "messages"),
+    ("   \n", "messages"),
+    ([], "messages"),
+    (None, "messages"),
+    (7, "messages"),
+    (b"hello", "messages"),
+    ({"role": "user", "content": "x"}, "messages"),
+    (["x"], "messages[0]"),
+    ([{"content": "x"}], "role"),
+    ([{"role": "usr", "content": "x"}], "role"),
+    ([{"role": "user"}], "content"),
+    ([{"role": "user", "content": None}], "content"),
+    ([{"role": "user", "content": [{"type": "text"}]}], "content"),
+    ([{"role": "user", "content": "x"}, {"role": "user", "content": 5}], "messages[1]"),
+    ("too long " * 600, "messages"),
+]
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    words = {"": {" yes": 1.0}}
+    with Decoder(ScriptedPair(words, words)) as decoder:
+        yield decoder
+
+
+def check_parameter_error(error: ParameterError, parameter: str) -> None:
+    assert parameter in error.parameter
+    message = str(error)
+    assert f"{error.parameter} must be {error.allowed}, got " in message
+    assert message.endswith(error.remedy) and error.remedy.endswith((".", "?"))
+
+
+@pytest.mark.parametrize(("settings", "parameter"), SETTINGS, ids=str)
+def test_settings(decoder: Decoder, settings: dict, parameter: str) -> None:
+    before = vars(decoder.metrics).copy()
+    for call in (
+        lambda: SamplingParams(**settings),
+        lambda: decoder.generate("x", **settings),
+        lambda: decoder.generate("x", SamplingParams(), **settings),
+        lambda: decoder.generate_batch(["x", "y"], **settings),
+        lambda: decoder.stream("x", **settings),
+    ):
+        with pytest.raises(ParameterError) as caught:
+            call()
+        check_parameter_error(caught.value, parameter)
+    assert vars(decoder.metrics) == before  # nothing has run
+
+
+@pytest.mark.parametrize(("messages", "parameter"), MESSAGES, ids=lambda value: str(value)[:40])
+def test_messages(decoder: Decoder, messages: object, parameter: str) -> None:
+    before = vars(decoder.metrics).copy()
+    with pytest.raises(PromptError) as caught:
+        decoder.generate(messages)
+    check_parameter_error(caught.value, parameter)
+    assert vars(decoder.metrics) == before
+
+    results = decoder.generate_batch(["x", messages, "y"], seed=1, return_exceptions=True)
+    assert isinstance(results[1], PromptError)
+    assert [results[place][0].text for place in (0, 2)] == ["yes", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("call", "parameter"),
+    [
+        (lambda d: d.generate("x", {"gamma": 0.5}), "params"),
+        (lambda d: d.generate_batch("x"), "conversations"),
+        (lambda d: d.generate_batch(["x", "y"], [SamplingParams()]), "params"),
+        (lambda d: Decoder("tiny"), "pair"),
+        (lambda d: Decoder(d.pair, max_rows=-1), "max_rows"),
+        (lambda d: ScriptedPair({}, {}), "vocabulary"),
+        (lambda d: ScriptedPair({"": {" a": -1.0}}, {}), "script"),
+        (lambda d: ScriptedPair({"": {" a": "b"}}, {}), "script"),
+        (lambda d: SamplingParams().replace(gamma=2), "gamma"),
+        (lambda d: SamplingParams(seed=np.float64(1)), "seed"),
+    ],
+)
+def test_calls(decoder: Decoder, call: Callable[[Decoder], object], parameter: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        call(decoder)
+    check_parameter_error(caught.value, parameter)
+
+
+# -- pairs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_pair_folder(tmp_path_factory.mktemp("pair"), "llama")
+
+
+def _without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _pickled(folder: Path) -> None:
+    _without_weights(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+
+
+def _without_tokenizer(folder: Path) -> None:
+    for file in folder.glob("token*"):
+        file.unlink()
+
+
+def _other_vocabulary(folder: Path) -> None:
+    make_tokenizer("sentencepiece").save_pretrained(folder)
+
+
+def _edit_config(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (_without_weights, ModelNotFoundError, "safetensors"),
+        (_pickled, UnsafeWeightsError, "safetensors"),
+        (_without_tokenizer, ModelNotFoundError, "tokenizer"),
+        (_other_vocabulary, VocabularyMismatchError, "id"),
+        (lambda folder: (folder / "config.json").unlink(), ModelNotFoundError, "config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), PairError, "config.json"),
+        (_edit_config(model_type="no-such-model"), PairError, "no-such-model"),
+        (_edit_config(model_type="t5"), PairError, "decoder"),
+        (_edit_config(model_type="mamba"), PairError, "decoder-only"),
+        (
+            _edit_config(
+                rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+            ),
+            PairError,
+            "dynamic",
+        ),
+    ],
+)
+def test_damaged_folders(
+    folders: tuple[Path, Path], tmp_path: Path, damage: Callable, error: type, words: str
+) -> None:
+    base = shutil.copytree(folders[0], tmp_path / "base")
+    damage(base)
+    with pytest.raises(error) as caught:
+        ModelPair.from_pretrained(base, folders[1])
+    assert isinstance(caught.value, BacoError)
+    assert words.lower() in str(caught.value).lower()
+    assert len(str(caught.value)) > 40  # a sentence with a remedy
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"dtype": "float33"}, "dtype"),
+        ({"dtype": 16}, "dtype"),
+        ({"dtypo": "float32"}, "dtypo"),
+        ({"base_prompt": "q&a"}, "base_prompt"),
+        ({"base_prompt": 3}, "base_prompt"),
+        ({"attn_implementation": "flash_attention_2"}, "attn_implementation"),
+        ({"device_map": "cuda:99"}, "device_map"),
+        ({"device_map": 1.5}, "device_map"),
+        ({"local_files_only": "yes"}, "local_files_only"),
+        ({"template_kwargs": "thinking"}, "template_kwargs"),
+    ],
+)
+def test_load_options(folders: tuple[Path, Path], options: dict, parameter: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        ModelPair.from_pretrained(*folders, **options)
+    check_parameter_error(caught.value, parameter)
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(ParameterError, match="Did you mean 'qwen2.5-7b'"):
+        ModelPair.from_preset("qwen2.5-7")
+
+
+def test_missing_folder_and_unreachable_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError):
+        ModelPair.from_pretrained(tmp_path / "nowhere", tmp_path / "neither")
+    with pytest.raises(ModelNotFoundError, match="local_files_only"):
+        ModelPair.from_pretrained("no-one/no-model", "no-one/none", local_files_only=True)
+
+
+def test_a_pair_that_does_not_fit(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from baco_integrations.pair import memory
+
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    with pytest.raises(NotEnoughMemoryError, match=r"needs about .* has .* free.*dtype='bfloat16'"):
+        ModelPair.from_pretrained(*folders, dtype="float16")
+
+
+def test_there_are_enough_bad_calls() -> None:
+    assert len(SETTINGS) + len(MESSAGES) >= 60
