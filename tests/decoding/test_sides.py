@@ -1,0 +1,87 @@
+"""The slot cache against plain forwards: rows of different ages, copies, rollback, chunks, growth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from baco_integrations.decoding import sides
+from baco_integrations.decoding.sides import ModelSide
+from tests.families import FAMILIES, make_model
+
+VOCABULARY = 80
+# transformers' eager attention takes its softmax in float32, whatever the model's dtype.
+TOLERANCE = {"sdpa": 1e-11, "eager": 2e-5}
+CASES = [
+    (family, attention)
+    for family in FAMILIES
+    for attention in TOLERANCE
+    if (family, attention) != ("gemma2", "sdpa")  # soft-capped scores have no sdpa
+]
+
+
+@pytest.mark.parametrize(("family", "attention"), CASES)
+def test_rows_of_different_ages(
+    family: str, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "CHUNK", 5)  # prompts are read in several pieces
+    model = make_model(family, VOCABULARY)
+    model.set_attn_implementation(attention)
+    texts = torch.randint(0, VOCABULARY, (3, 40), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = [model(text[None], use_cache=False).logits[0] for text in texts]
+    side = ModelSide(model)
+    at = [13, 6, 9]
+    side.prefill(0, [texts[0, :13].tolist()])
+    side.prefill(1, [texts[1, :6].tolist(), texts[2, :9].tolist()])  # together, padded
+
+    def advance() -> None:
+        tokens = [int(texts[row, at[row]]) for row in range(3)]
+        logits = side.advance(tokens, at)
+        for row in range(3):
+            wanted = expected[row][at[row]]
+            torch.testing.assert_close(logits[row], wanted, rtol=0, atol=TOLERANCE[attention])
+            at[row] += 1
+
+    for _ in range(12):
+        advance()
+    at[1] -= 4  # rolling back is moving the position back
+    advance()
+    side.copy(0, 2, at[0])  # row 2 becomes row 0
+    texts[2], expected[2], at[2] = texts[0], expected[0], at[0]
+    for _ in range(5):
+        advance()
+    at[1] = at[0] = at[2]
+    side.copy(0, 1, at[0])
+    texts[1], expected[1] = texts[0], expected[0]
+    advance()  # all rows at one position: the slice path
+
+
+def test_memory_grows_as_needed_and_keeps_what_it_holds() -> None:
+    model = make_model("llama", VOCABULARY)
+    ids = list(range(60))
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]), use_cache=False).logits[0]
+    side = ModelSide(model)
+    side.prefill(0, [ids[:2]])
+    first = side.cache.slots, side.cache.length
+    side.prefill(1, [ids[:40], ids[:30]])
+    logits = side.advance([ids[2], ids[40], ids[30]], [2, 40, 30])
+    torch.testing.assert_close(logits, expected[[2, 40, 30]], rtol=0, atol=1e-11)
+    assert side.cache.slots > first[0] and side.cache.length > first[1]
+
+
+def test_a_token_beyond_the_models_rows_is_fed_as_its_last() -> None:
+    model = make_model("llama", VOCABULARY)
+    side = ModelSide(model)
+    side.prefill(0, [[1, 2, 3]])
+    beyond = side.advance([VOCABULARY + 7], [3])
+    torch.testing.assert_close(beyond, side.advance([VOCABULARY - 1], [3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_lower_precision(dtype: torch.dtype) -> None:
+    model = make_model("llama", VOCABULARY, dtype=dtype)
+    side = ModelSide(model)
+    side.prefill(0, [[1, 2, 3]])
+    assert side.advance([4], [3]).dtype == dtype
