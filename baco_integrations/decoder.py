@@ -52,6 +52,9 @@ class Pair(Protocol):
     def render_aligned(self, messages: Messages, *, tokenize: bool = False) -> Any:
         """Return what the aligned model is fed."""
 
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text as the aligned model reads it."""
+
     def open_sides(self) -> tuple[Side, Side]:
         """Return base and aligned, ready to decode."""
 

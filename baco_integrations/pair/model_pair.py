@@ -280,6 +280,11 @@ class ModelPair:
         """Return how many tokens the aligned model is fed for a conversation."""
         return len(self.render_aligned(messages, tokenize=True))
 
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text as the aligned model reads it, without special tokens."""
+        with self._encoding:
+            return list(self.aligned_tokenizer.encode(text, add_special_tokens=False))
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of decoded tokens, control tokens left out."""
         data = b"".join(self.vocabulary.token_bytes[token_id] for token_id in ids)
@@ -295,6 +300,9 @@ class ModelPair:
         from ..decoding.sides import ModelSide
 
         return ModelSide(self.base, self.aligned.device), ModelSide(self.aligned)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelPair:
+        return self  # weights are shared, whoever is copied
 
     def __repr__(self) -> str:
         where = " and ".join(dict.fromkeys(str(m.device) for m in (self.base, self.aligned)))

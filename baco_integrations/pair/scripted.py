@@ -101,7 +101,7 @@ class ScriptedPair:
     def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
         """Return what the base side is fed: the conversation as ``role: content`` lines."""
         text = "\n".join(f"{m['role']}: {m['content']}" for m in conversation(messages))
-        return self._encode(text) if tokenize else text
+        return self.encode(text) if tokenize else text
 
     render_aligned = render_base
 
@@ -109,12 +109,16 @@ class ScriptedPair:
         """Return the length of the rendered conversation in tokens."""
         return len(self.render_aligned(messages, tokenize=True))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedPair:
+        return self  # one pair, one decoder, whoever is copied
+
     def open_sides(self) -> tuple[ScriptedSide, ScriptedSide]:
         """Return base and aligned, ready to decode."""
         base, aligned = (ScriptedSide(script, self.tokens) for script in self._scripts)
         return base, aligned
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """Return a text as the tokens of a prompt, one per byte."""
         # Prompt bytes are ids of their own beyond the vocabulary, so any prompt can be fed.
         return [len(self.tokens) + byte for byte in text.encode()]
 

@@ -1,0 +1,170 @@
+"""What the chat model and the plain LLM have in common."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LangSmithParams
+from langchain_core.messages import BaseMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import SecretStr
+
+from ..core.checked import Integer
+from ..core.messages import Messages
+from ..core.params import SamplingParams
+from ..core.trace import Completion, TokenStep
+from ..opening import Adapter, provenance, summary
+from .messages import conversation_of
+
+
+class LangChainAdapter(Adapter):
+    """Streaming, token counting, tracing and serialization for LangChain."""
+
+    n: Integer | None = None
+    logprobs: bool | None = None
+
+    # Core hands the `stream` that its own methods were called with on to the model.
+    _besides: ClassVar[tuple[str, ...]] = ("logprobs", "stream")
+    _model_type: ClassVar[Literal["chat", "llm"]]
+
+    if TYPE_CHECKING:
+        custom_get_token_ids: Callable[[str], list[int]] | None = None
+
+        def _conversation(self, prompt: Any) -> Messages:
+            """Return what is to be decoded."""
+
+        def _chunk(self, text: str, info: dict[str, Any], last: Completion | None = None) -> Any:
+            """Return a piece of output; the last piece comes with the completion."""
+
+    # -- decoding ----------------------------------------------------------------------------
+
+    def _stream(
+        self,
+        prompt: Any,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        params = self._params(stop, kwargs).replace(n=1)  # a stream shows the first sample
+        with self.decoder.stream(self._conversation(prompt), params) as stream:
+            for step in stream:
+                chunk = self._token(step, kwargs)
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+        chunk = self._end(stream.completions[0])
+        if run_manager:
+            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+        yield chunk
+
+    async def _astream(
+        self,
+        prompt: Any,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        params = self._params(stop, kwargs).replace(n=1)
+        decoder = await self._adecoder()
+        async with decoder.astream(self._conversation(prompt), params) as stream:
+            async for step in stream:
+                chunk = self._token(step, kwargs)
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+        chunk = self._end(stream.completions[0])
+        if run_manager:
+            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+        yield chunk
+
+    def _params(self, stop: list[str] | None, call: Mapping[str, Any]) -> SamplingParams:
+        return self._sampling({**call, "stop": stop})
+
+    def _tells_tokens(self, call: Mapping[str, Any]) -> bool:
+        asked = call.get("logprobs")
+        return bool(self.logprobs if asked is None else asked)
+
+    def _token(self, step: TokenStep, call: Mapping[str, Any]) -> Any:
+        info = {"logprobs": [provenance(step)]} if self._tells_tokens(call) else {}
+        return self._chunk(step.text, info)
+
+    def _end(self, completion: Completion) -> Any:
+        return self._chunk("", self._info(completion), completion)
+
+    def _info(self, completion: Completion) -> dict[str, Any]:
+        """Tell how a completion came about."""
+        return {"model_name": self.model_name, "model_provider": "baco", **summary(completion)}
+
+    def _whole_info(self, completion: Completion, call: Mapping[str, Any]) -> dict[str, Any]:
+        info = self._info(completion)
+        if self._tells_tokens(call):
+            info["logprobs"] = [provenance(step) for step in completion.steps]
+        return info
+
+    def _totals(self, samples: Sequence[Sequence[Completion]]) -> dict[str, Any]:
+        """Sum up the tokens of requests; a prompt counts once for all of its samples."""
+        prompt = sum(each[0].usage.prompt_tokens for each in samples)
+        completion = sum(sample.usage.completion_tokens for each in samples for sample in each)
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        return {"token_usage": usage, "model_name": self.model_name}
+
+    # -- counting ----------------------------------------------------------------------------
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text, in the aligned model's vocabulary."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self.decoder.pair.encode(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Return how many tokens the aligned model is fed, its chat template included."""
+        offered = {"tools": [convert_to_openai_tool(tool) for tool in tools]} if tools else {}
+        pair = self.decoder.pair
+        return len(pair.render_aligned(conversation_of(messages), tokenize=True, **offered))
+
+    # -- tracing and serialization -----------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return f"baco-{self._model_type}"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {**self._identity(self._sampling({})), "logprobs": bool(self.logprobs)}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        own = self._sampling({})
+        called = {name: value for name, value in kwargs.items() if value is not None}
+        params = LangSmithParams(
+            ls_provider="baco",
+            ls_model_type=self._model_type,
+            ls_model_name=called.get("model", self.model_name),
+            ls_temperature=called.get("temperature", own.temperature),
+            ls_max_tokens=called.get("max_tokens", own.max_tokens),
+        )
+        if stop or own.stop:
+            params["ls_stop"] = stop or list(own.stop)
+        return params
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Return True: an adapter holds settings only."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Return where the class is imported from."""
+        return ["baco_integrations", "langchain"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The hub token, which is not written out."""
+        return {"token": "HF_TOKEN"} if isinstance(self.token, SecretStr) else {}

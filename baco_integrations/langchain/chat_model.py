@@ -1,0 +1,187 @@
+"""A pair of models as a LangChain chat model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+    Callbacks,
+)
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import (
+    get_config_list,
+    get_executor_for_config,
+    patch_config,
+)
+
+from ..core.messages import Message
+from ..core.trace import Completion, Usage
+from .adapter import LangChainAdapter
+from .messages import conversation_of
+
+
+class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name
+    """A chat model whose diversity can be dialled, per object and per call.
+
+    Every token comes from the base or the aligned model of a pair; ``gamma`` says how readily from
+    the base model: 0 is the aligned model, 1 as diverse as it gets. All objects that name the same
+    pair share its weights, and their calls meet in one batch.
+
+    Example:
+        ```python
+        llm = ChatBACo(pair="qwen2.5-0.5b", gamma=0.6)
+        llm.invoke("Name a city.", gamma=0.9).response_metadata["base_share"]
+        ```
+
+    Raises:
+        ParameterError: A field is unknown or its value is not allowed.
+    """
+
+    # None rather than False: reconstruction sets every field, and core takes a False that was set
+    # as a wish never to stream.
+    streaming: bool | None = None
+
+    _model_type: ClassVar[Literal["chat", "llm"]] = "chat"
+
+    # -- decoding ----------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        params = self._params(stop, kwargs)
+        return self._result(self.decoder.generate(self._conversation(messages), params), kwargs)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        params = self._params(stop, kwargs)
+        decoder = await self._adecoder()
+        return self._result(await decoder.agenerate(self._conversation(messages), params), kwargs)
+
+    def _conversation(self, prompt: list[BaseMessage]) -> list[Message]:
+        return conversation_of(prompt)
+
+    def _result(self, completions: list[Completion], call: Mapping[str, Any]) -> ChatResult:
+        messages = [
+            AIMessage(
+                content=completion.text,
+                response_metadata=self._whole_info(completion, call),
+                usage_metadata=_usage(completion.usage),
+            )
+            for completion in completions
+        ]
+        return ChatResult(
+            generations=[ChatGeneration(message=message) for message in messages],
+            llm_output=self._totals([completions]),
+        )
+
+    def _chunk(
+        self, text: str, info: dict[str, Any], last: Completion | None = None
+    ) -> ChatGenerationChunk:
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content=text,
+                response_metadata=info,
+                usage_metadata=_usage(last.usage) if last else None,
+                chunk_position="last" if last else None,
+            )
+        )
+
+    def _combine_llm_outputs(self, _llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        totals = self._totals([])
+        for output in _llm_outputs:
+            for name, count in (output or {}).get("token_usage", {}).items():
+                totals["token_usage"][name] += count
+        return totals
+
+    def _streaming_disabled(self, **kwargs: Any) -> bool:
+        # Where only a listener asks for a stream, it must not cost the caller the other samples.
+        if "stream" not in kwargs and (kwargs.get("n") or self.n or 1) > 1:
+            return True
+        return super()._streaming_disabled(**kwargs)
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # Core's own key is that of the object as it was when it was first serialized.
+        return str(sorted(self._with({**kwargs, "stop": stop})._identifying_params.items()))
+
+    # -- many inputs, one batch --------------------------------------------------------------
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer several conversations in one batch; core's own would take them in turn."""
+        one = super().generate
+        if len(messages) < 2:
+            return one(messages, stop, callbacks, run_id=run_id, **kwargs)
+        run_ids = [run_id, *[None] * (len(messages) - 1)]
+        with get_executor_for_config(self._together(None, 1)[0]) as executor:
+            results = list(
+                executor.map(
+                    lambda each, its_id: one([each], stop, callbacks, run_id=its_id, **kwargs),
+                    messages,
+                    run_ids,
+                )
+            )
+        return LLMResult(
+            generations=[each for result in results for each in result.generations],
+            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
+            run=[info for result in results for info in result.run or []],
+        )
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer several inputs in one batch, as many at once as the decoder has rows."""
+        return super().batch(inputs, self._together(config, len(inputs)), **kwargs)
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """Answer several inputs in one batch, each as soon as it is finished."""
+        return super().batch_as_completed(inputs, self._together(config, len(inputs)), **kwargs)
+
+    def _together(
+        self, config: RunnableConfig | Sequence[RunnableConfig] | None, count: int
+    ) -> list[RunnableConfig]:
+        """Let as many threads run as the decoder has rows, where the caller set no number."""
+        rows = self.decoder.max_rows if count else 1
+        return [
+            patch_config(each, max_concurrency=each.get("max_concurrency") or rows)
+            for each in get_config_list(config, count)
+        ]
+
+
+def _usage(usage: Usage) -> UsageMetadata:
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+    )

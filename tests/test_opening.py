@@ -1,0 +1,239 @@
+"""What adapters are told: which pair, how to load it, how to decode."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import SecretStr
+
+from baco_integrations import BacoError, ModelPair, SamplingParams
+from baco_integrations.core.errors import ParameterError
+from baco_integrations.core.params import SideSampling
+from baco_integrations.opening import (
+    SAMPLING,
+    Adapter,
+    open_decoder,
+    provenance,
+    sampling_params,
+    summary,
+)
+from baco_integrations.pair.options import LoadOptions
+from tests.scripted import cities
+
+TINY = Path(ModelPair.__init__.__code__.co_filename).parent / "tiny" / "weights"
+
+
+# -- which pair ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "pair must be given: either pair, or both base and aligned"),
+        ({"base": "a/b"}, "aligned must be given"),
+        ({"aligned": "a/b"}, "base must be given"),
+        ({"pair": "tiny", "base": "a/b"}, "Give one or the other"),
+        ({"pair": "tiny", "base": "a/b", "aligned": "a/c"}, "Give one or the other"),
+        ({"pair": "tinny"}, "Did you mean 'tiny'?"),
+        ({"pair": "qwen2.5-05b"}, "Did you mean 'qwen2.5-0.5b'?"),
+        ({"pair": 3}, "a name, a ModelPair or a ScriptedPair, got 3"),
+        ({"pair": cities(), "dtype": "float32"}, "pair must be a name where dtype is given"),
+        ({"pair": "tiny", "dtype": "floot32"}, "Did you mean 'float32'?"),
+        ({"pair": "tiny", "base_prompt": "qaa"}, "Did you mean 'qa'?"),
+    ],
+)
+def test_an_unclear_pair_is_refused_before_anything_is_loaded(
+    given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ParameterError, match=says.replace("?", r"\?")):
+        open_decoder(**given)
+    with pytest.raises(ParameterError, match=says.replace("?", r"\?")):
+        Adapter(**given)
+
+
+def test_nothing_is_loaded_until_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelPair, "tiny", lambda **_: pytest.fail("loaded"))
+    adapter = Adapter(pair="tiny", dtype="float16", gamma=0.2)
+    assert adapter.model_name == "tiny"
+    assert adapter._identity(adapter._sampling({}))["dtype"] == "float16"
+
+
+def test_many_threads_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, load = [], ModelPair.from_pretrained
+    monkeypatch.setattr(
+        ModelPair, "from_pretrained", lambda *a, **k: (loads.append(a), load(*a, **k))[1]
+    )
+    adapters = [
+        Adapter(base=TINY / "base", aligned=TINY / "aligned", dtype="float32") for _ in range(8)
+    ]
+    start = threading.Barrier(8)
+
+    def decoder(adapter: Adapter) -> int:
+        start.wait()
+        return id(adapter.decoder)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(decoder, adapters))) == 1
+    assert len(loads) == 1
+
+
+def test_equal_pairs_said_differently_share_a_decoder() -> None:
+    by_name = Adapter(pair="tiny")
+    assert by_name.decoder is Adapter(pair="TINY", token="hf_x").decoder
+    assert by_name.decoder is Adapter(pair=ModelPair.tiny()).decoder
+    assert by_name.decoder is not Adapter(pair="tiny", base_prompt="plain").decoder
+
+
+def test_users_are_counted_by_identity() -> None:
+    pair = cities()
+    one, other = Adapter(pair=pair), Adapter(pair=pair)
+    assert one == other
+    decoder = one.decoder
+    assert other.decoder is decoder
+    decoder.close(one)
+    assert not decoder.closed
+    decoder.close(other)
+    assert decoder.closed
+    assert not one.decoder.closed
+
+
+def test_the_token_is_a_secret_until_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    tiny = ModelPair.tiny
+    monkeypatch.setattr(ModelPair, "tiny", lambda **options: seen.update(options) or tiny())
+    for token in ("hf_secret", SecretStr("hf_secret")):
+        adapter = Adapter(pair="tiny", token=token, device_map="cpu", base_prompt="urial")
+        told = [repr(adapter), str(adapter.model_dump()), str(adapter._identity(SamplingParams()))]
+        assert not any("secret" in text for text in told)
+        assert adapter.decoder
+        assert seen["token"] == "hf_secret"
+
+
+# -- copies ----------------------------------------------------------------------------------------
+
+
+def test_a_pickled_adapter_finds_its_decoder_again() -> None:
+    adapter = Adapter(pair="tiny", gamma=0.3)
+    data = pickle.dumps(adapter)
+    assert len(data) < 5000
+    assert pickle.loads(data).decoder is adapter.decoder
+
+
+def test_a_loaded_pair_is_not_pickled() -> None:
+    with pytest.raises(ParameterError, match="weights, and those are not pickled"):
+        pickle.dumps(Adapter(pair=cities()))
+
+
+def test_a_copy_is_checked_and_shares_the_decoder() -> None:
+    adapter = Adapter(pair=cities(), threshold=0.5)
+    copy = adapter._with({"gamma": 0.9})
+    assert (copy.gamma, copy.threshold, adapter.threshold) == (0.9, None, 0.5)
+    assert copy.decoder is adapter.decoder
+    with pytest.raises(ParameterError, match="gamma must be a number from 0"):
+        adapter._with({"gamma": 1.5})
+
+
+# -- settings --------------------------------------------------------------------------------------
+
+
+def test_an_adapter_has_every_setting() -> None:
+    fields = Adapter.model_fields.keys()
+    assert set(LoadOptions.model_fields) <= fields
+    assert set(SAMPLING) - fields == {"n"}
+    assert fields - set(SAMPLING) - set(LoadOptions.model_fields) == {"pair", "base", "aligned"}
+    assert all(field.default is None for field in Adapter.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"gama": 0.5}, "Did you mean 'gamma'?"),
+        ({"gamma": 1.5}, "gamma must be a number from 0"),
+        ({"gamma": "high"}, "gamma must be a number from 0"),
+        ({"router": "p-pnc"}, "Did you mean 'p-punc'?"),
+        ({"gamma": 0.5, "threshold": 0.5}, "threshold must be unset where gamma is given"),
+        ({"temperature": -1}, "temperature must be a finite number"),
+        ({"base_sampling": {"temprature": 1}}, "Did you mean 'temperature'?"),
+        ({"stop": [""]}, "stop must be a non-empty string"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number"),
+    ],
+)
+def test_a_bad_setting_is_refused_per_object_and_per_call(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(BacoError, match=says.replace("?", r"\?")):
+        Adapter(pair="tiny", **given)
+    with pytest.raises(BacoError, match=says.replace("?", r"\?")):
+        Adapter(pair="tiny")._sampling(given)
+
+
+def test_a_mistyped_secret_is_not_told() -> None:
+    with pytest.raises(ParameterError) as caught:
+        Adapter(pair="tiny", api_key="sk-secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_call_comes_before_the_object() -> None:
+    own = {"gamma": 0.2, "temperature": 0.5, "stop": ["a"], "base_sampling": {"top_k": 3}}
+    params = sampling_params(own, {"gamma": 0.9, "temperature": None, "stop": ["b"]})
+    assert (params.gamma, params.temperature, params.stop) == (0.9, 0.5, ("b",))
+    assert params.base is not None
+    assert params.base.top_k == 3
+    assert sampling_params(own, {"threshold": 0.4}).effective_gamma == 0.4
+
+
+def test_settings_objects_are_kept_as_data() -> None:
+    adapter = Adapter(pair="tiny", base_sampling=SideSampling(top_k=3), dtype=torch.float16)
+    assert adapter.base_sampling == {"top_k": 3}
+    assert adapter.dtype == "float16"
+    assert Adapter(**adapter.model_dump()) == adapter
+
+
+def test_identity_tells_apart_what_changes_the_output() -> None:
+    def identity(**settings: Any) -> str:
+        adapter = Adapter(pair="tiny", **settings)
+        return str(adapter._identity(adapter._sampling({})))
+
+    alike = [identity(), identity(gamma=0.6), identity(threshold=0.6), identity(progress=False)]
+    other = [
+        identity(gamma=0.5),
+        identity(router="h"),
+        identity(seed=1),
+        identity(stop="x"),
+        identity(dtype="float64"),
+        identity(revision="v1"),
+        identity(base_sampling={"top_k": 3}),
+        identity(aligned_sampling={"top_k": 3}),
+    ]
+    assert len(set(alike)) == 1
+    assert len({*alike, *other}) == 1 + len(other)
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def test_results_are_plain_data() -> None:
+    decoder = open_decoder(cities())
+    (completion,) = decoder.generate("City?", gamma=0.9, seed=1, alternatives=2)
+    assert completion.text in ("Oslo.", "Bergen.")
+    assert summary(completion) == {
+        "finish_reason": "stop",
+        "gamma": 0.9,
+        "router": "p-punc",
+        "base_share": completion.base_share,
+        "switches": completion.switches,
+        "seed": 1,
+    }
+    told = provenance(completion.steps[0])
+    assert told["source"] == "base"
+    assert "index" not in told
+    assert told["alternatives"]["aligned"][0] == {
+        "token_id": decoder.pair.tokens.index(" Rome"),
+        "text": " Rome",
+        "probability": 1.0,
+    }
+    assert "alternatives" not in provenance(completion.steps[0]._replace(alternatives=None))
