@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -307,6 +308,21 @@ def test_a_forked_child_is_told_so() -> None:
         assert child.exitcode == 0
         assert "forked" in results.get()
         assert decoder.generate("x")[0].text == "a"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_opens_a_decoder_of_its_own_and_exits() -> None:
+    pair = endless(0.001)
+    with Decoder.shared(pair) as decoder, decoder.stream("x", max_tokens=10_000) as stream:
+        next(stream)  # the worker is busy, and may hold any lock
+        for _ in range(5):
+            if (child := os.fork()) == 0:
+                ok = len(Decoder.shared(pair).generate("x", max_tokens=2)[0].steps) == 2
+                decoder.close()
+                stream.close()
+                os._exit(0 if ok else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        assert next(stream).text
 
 
 # -- faults ----------------------------------------------------------------------------------

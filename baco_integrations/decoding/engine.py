@@ -155,7 +155,7 @@ class Engine:
             DecoderClosedError: The engine is closed, or this process was forked from its owner.
             QueueFullError: There is no room for all of them.
         """
-        if self._process != os.getpid():
+        if self._forked:
             raise DecoderClosedError(
                 "this decoder was opened before the process was forked, and its worker stayed in "
                 "the parent. Open the decoder in the child, or start children with 'spawn'."
@@ -173,6 +173,8 @@ class Engine:
 
     def cancel(self, rows: Sequence[Row]) -> None:
         """Ask rows to stop; each leaves before the next iteration. Finished rows are unharmed."""
+        if self._forked:
+            return
         with self._changed:
             for row in rows:
                 row.cancelled = True
@@ -180,16 +182,23 @@ class Engine:
 
     def close(self) -> None:
         """Stop the worker; rows that have not finished fail with `DecoderClosedError`."""
+        if self._forked:
+            return
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._process == os.getpid() and threading.current_thread() is not self._worker:
+        if threading.current_thread() is not self._worker:
             self._worker.join()
 
     @property
     def closed(self) -> bool:
-        """Whether the engine has been closed."""
-        return self._closed
+        """Whether the engine has been closed, or stayed behind in a parent process."""
+        return self._closed or self._forked
+
+    @property
+    def _forked(self) -> bool:
+        # In a forked child there is no worker, and the lock may be held by a thread that is gone.
+        return self._process != os.getpid()
 
     # -- what the worker does ----------------------------------------------------------------
 
