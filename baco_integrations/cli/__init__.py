@@ -1,0 +1,70 @@
+"""The command `baco`.
+
+Invariant: nothing heavy is imported before a command needs it, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .chat import chat
+from .compare import compare
+from .demo import demo
+from .generate import generate
+from .guard import Guarded
+from .measure import bench
+from .pairs import check, pairs
+from .training import train_tiny
+
+app = typer.Typer(
+    name="baco",
+    cls=Guarded,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_GROUPS: dict[str, dict[Callable[..., None], str]] = {
+    "Look": {demo: "baco demo --gamma 0.8 --samples 4"},
+    "Ask": {
+        generate: 'baco generate "Name a place to visit." --gamma 0.7 -n 3 --trace',
+        chat: "baco chat --pair qwen2.5-0.5b --trace",
+        compare: 'baco compare "Name a place to visit." --gamma 0.3 --gamma 0.9',
+    },
+    "Choose a pair": {
+        pairs: "baco pairs",
+        check: "baco check Qwen/Qwen2.5-7B Qwen/Qwen2.5-7B-Instruct",
+    },
+    "Workshop": {
+        bench: "baco bench --pair tiny",
+        train_tiny: "baco train-tiny --out my-pair --seed 1",
+    },
+}
+for _panel, _commands in _GROUPS.items():
+    for _command, _example in _commands.items():
+        app.command(
+            rich_help_panel=_panel,
+            no_args_is_help=_command in (generate, compare, check, train_tiny),
+            epilog=f"Example: [cyan]{_example}[/cyan]",
+        )(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"baco {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Start with [cyan]baco demo[/cyan]: no download, a few seconds.")
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Decode with a base model and its aligned counterpart, token by token: varied and good."""
