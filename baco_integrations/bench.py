@@ -7,10 +7,12 @@ sides of a ratio alike.
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core.params import SamplingParams
@@ -155,15 +157,23 @@ def machine() -> dict[str, Any]:
 
     from . import __version__
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     return {
-        "device": device or platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "baco_integrations": __version__,
     }
+
+
+def _processor() -> str:
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+        return next(line for line in told.splitlines() if "model name" in line).split(": ")[1]
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 class _endless:

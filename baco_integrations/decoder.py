@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
 
 from .core.errors import BacoError, ParameterError, PromptError
 from .core.messages import Messages, conversation
@@ -84,7 +84,7 @@ class _Sample:
         values = record._asdict() | {"source": SOURCES[record.source]}
         values["token_id"] = values.pop("token")
         values["alternatives"] = self._alternatives(record)
-        step = TokenStep(text=text, index=self._index, **values)
+        step = TokenStep(text=text, sample=self._index, **values)
         self._steps.append(step)
         if self.streaming:
             self.publish(step)
@@ -114,7 +114,7 @@ class _Sample:
                 finish_reason=reason,
                 usage=self._usage._replace(completion_tokens=len(self._steps)),
                 seed=self._seed,
-                index=self._index,
+                sample=self._index,
                 router=params.spec.name,
                 gamma=params.effective_gamma if has_gamma else None,
             )
@@ -147,7 +147,7 @@ class _Running:
             return event
         if isinstance(event, Completion):
             self.completions.append(event)
-            self.completions.sort(key=lambda completion: completion.index)
+            self.completions.sort(key=lambda completion: completion.sample)
             self._open = len(self.completions) < len(self._rows)
             return None
         self.close()
@@ -168,7 +168,7 @@ class Stream(_Running, Iterator[TokenStep]):
     """Iterates over a request's tokens as they are decoded; closing it cancels the request.
 
     Attributes:
-        completions: The samples that have finished, in the order of their indices.
+        completions: The samples that have finished, in order.
     """
 
     def __init__(self, engine: Engine, rows: list[Row]) -> None:
@@ -194,7 +194,7 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
     """Iterates over a request's tokens on an event loop, which stays free between them.
 
     Attributes:
-        completions: The samples that have finished, in the order of their indices.
+        completions: The samples that have finished, in order.
     """
 
     def __init__(self, engine: Engine, rows: list[Row]) -> None:
@@ -352,7 +352,7 @@ class Decoder:
             **settings: Single settings, over those of `params`.
 
         Returns:
-            ``n`` completions, in the order of their indices.
+            ``n`` completions, in order.
 
         Raises:
             ParameterError: A setting is not allowed.
@@ -384,6 +384,26 @@ class Decoder:
         """Decode token by token on the running event loop; as `stream` otherwise."""
         return self._astream(messages, params, settings, streaming=True)
 
+    @overload
+    def generate_batch(
+        self,
+        conversations: Sequence[Messages],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        return_exceptions: Literal[False] = False,
+        **settings: Any,
+    ) -> list[list[Completion]]: ...
+
+    @overload
+    def generate_batch(
+        self,
+        conversations: Sequence[Messages],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        return_exceptions: bool,
+        **settings: Any,
+    ) -> list[list[Completion] | BacoError]: ...
+
     def generate_batch(
         self,
         conversations: Sequence[Messages],
@@ -391,7 +411,7 @@ class Decoder:
         *,
         return_exceptions: bool = False,
         **settings: Any,
-    ) -> list[list[Completion] | BacoError]:
+    ) -> Any:
         """Decode many conversations in one batch, each with settings of its own if wanted.
 
         Args:

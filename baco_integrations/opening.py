@@ -180,7 +180,7 @@ def summary(completion: Completion) -> dict[str, Any]:
 def provenance(step: TokenStep) -> dict[str, Any]:
     """Tell where a token came from, as plain data."""
     told = step._asdict()
-    del told["index"]
+    del told["sample"]
     alternatives = told.pop("alternatives")
     if alternatives is not None:
         told["alternatives"] = {
@@ -346,4 +346,3 @@ class Adapter(BaseModel):
 
 def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
-

@@ -112,7 +112,7 @@ def test_json_is_one_object_and_nothing_else() -> None:
 
 def test_several_answers() -> None:
     answers = json.loads(baco(*ASK, "-n", "3", "--json").stdout)["completions"]
-    assert [answer["index"] for answer in answers] == [0, 1, 2]
+    assert [answer["sample"] for answer in answers] == [0, 1, 2]
     plain = baco(*ASK, "-n", "3").stdout
     assert all(f"--- {number} of 3\n" in plain for number in (1, 2, 3))
     assert all(answer["text"] in plain for answer in answers)

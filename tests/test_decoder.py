@@ -128,7 +128,7 @@ async def test_async_equals_sync_and_leaves_the_loop_free(slow: Decoder) -> None
     assert ticks >= 20
     assert completions == await asyncio.to_thread(slow.generate, "x", params)
     streamed = [step async for step in slow.astream("x", params)]
-    assert tuple(s for s in streamed if s.index == 1) == completions[1].steps
+    assert tuple(s for s in streamed if s.sample == 1) == completions[1].steps
 
 
 async def test_gathered_calls_meet_in_one_batch(slow: Decoder) -> None:

@@ -230,7 +230,7 @@ def test_results_are_plain_data() -> None:
     }
     told = provenance(completion.steps[0])
     assert told["source"] == "base"
-    assert "index" not in told
+    assert "sample" not in told
     assert told["alternatives"]["aligned"][0] == {
         "token_id": decoder.pair.tokens.index(" Rome"),
         "text": " Rome",

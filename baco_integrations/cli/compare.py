@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from . import options
 
@@ -78,7 +78,7 @@ def answer_all(
 ) -> list[list[Completion]]:
     """Answer a conversation in every way, all in one batch."""
     answers = decoder.generate_batch([conversation] * len(ways), ways)
-    return cast("list[list[Completion]]", answers)
+    return answers
 
 
 def _distinct(samples: Sequence[Completion]) -> int:

@@ -69,7 +69,7 @@ def generate(
         print_json(plain[0] if n == 1 else {"completions": plain})
         return
     for completion in completions if n > 1 else ():
-        typer.echo(f"--- {completion.index + 1} of {n}")
+        typer.echo(f"--- {completion.sample + 1} of {n}")
         write(completion.steps, trace)
     if trace:
         tell_how(completions)
@@ -106,7 +106,7 @@ def completion_json(completion: Completion, trace: bool) -> dict[str, Any]:
         "router": completion.router,
         "gamma": completion.gamma,
         "seed": completion.seed,
-        "index": completion.index,
+        "sample": completion.sample,
         "base_share": completion.base_share,
         "switches": completion.switches,
         "usage": {**usage._asdict(), "total_tokens": usage.total_tokens},
@@ -116,4 +116,4 @@ def completion_json(completion: Completion, trace: bool) -> dict[str, Any]:
 
 def _steps(steps: Iterable[TokenStep]) -> Iterable[dict[str, Any]]:
     for step in steps:
-        yield {k: v for k, v in step._asdict().items() if k not in ("index", "alternatives")}
+        yield {k: v for k, v in step._asdict().items() if k not in ("sample", "alternatives")}

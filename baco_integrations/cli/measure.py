@@ -102,6 +102,7 @@ def _show(results: list[dict[str, Any]], out: Console) -> None:
     )
     out.print(
         f"\nMedians of {first['rounds']} rounds of {first['tokens']} tokens. {first['device']}, "
-        f"threads {first['threads']}, " + ", ".join(f"{name} {first[name]}" for name in _VERSIONS),
+        f"{first['cores']} cores, threads {first['threads']}, "
+        + ", ".join(f"{name} {first[name]}" for name in _VERSIONS),
         style="dim",
     )

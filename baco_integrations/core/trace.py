@@ -34,7 +34,7 @@ class TokenStep(NamedTuple):
         p_max: The base model's highest probability at this step.
         entropy: The base model's entropy at this step, in nats.
         switched: Whether the source differs from the previous token's.
-        index: Which of the request's samples this belongs to.
+        sample: Which of the request's samples this belongs to.
         alternatives: Each side's most probable tokens, if asked for.
     """
 
@@ -46,7 +46,7 @@ class TokenStep(NamedTuple):
     p_max: float
     entropy: float
     switched: bool
-    index: int = 0
+    sample: int = 0
     alternatives: dict[Source, tuple[Alternative, ...]] | None = None
 
 
@@ -74,7 +74,7 @@ class Completion:
             ``cancelled``.
         usage: Tokens of prompt and completion.
         seed: The seed that reproduces it, drawn if none was given.
-        index: Which of the request's samples this is.
+        sample: Which of the request's samples this is.
         router: The router's name.
         gamma: The gamma used; None where the router has no logit rule.
     """
@@ -84,7 +84,7 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     seed: int
-    index: int
+    sample: int
     router: str
     gamma: float | None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -47,7 +47,7 @@ class BACoLLM(LangChainAdapter, BaseLLM):
         params = self._params(stop, kwargs)
         samples = self.decoder.generate_batch(prompts, params)
         # Errors come in place of completions only where they are asked for.
-        return self._result(cast(list[list[Completion]], samples), kwargs)
+        return self._result(samples, kwargs)
 
     async def _agenerate(
         self,

@@ -152,7 +152,7 @@ def check(pair: Any, messages: Any, params: SamplingParams, completion: Completi
     owner = None
     for position, step in enumerate(completion.steps):
         base, aligned = sides["base"][position], sides["aligned"][position]
-        uniforms = uniform_pair(completion.seed, completion.index, position)
+        uniforms = uniform_pair(completion.seed, completion.sample, position)
         expected = decide(pair, params, base, aligned, owner, uniforms)
         where = f"{params!r} position {position}"
         assert (step.token_id, step.source) == (expected.token, expected.source), where

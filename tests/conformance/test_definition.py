@@ -87,7 +87,7 @@ def test_random_requests_in_random_batches(batch: list, kind: str) -> None:
     with Decoder(pair, max_rows=4) as decoder:
         results = decoder.generate_batch([text for text, _ in batch], params)
     for (text, _), own, completions in zip(batch, params, results, strict=True):
-        assert [completion.index for completion in completions] == list(range(own.n))
+        assert [completion.sample for completion in completions] == list(range(own.n))
         for completion in completions:
             CHECKED["steps"] += check(pair, text, own, completion)
 

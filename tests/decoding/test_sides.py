@@ -1,4 +1,4 @@
-"""The slot cache against plain forwards: rows of different ages, copies, rollback, chunks, growth."""
+"""The slot cache against plain forwards: rows of different ages, copies, rollback, chunks."""
 
 from __future__ import annotations
 
