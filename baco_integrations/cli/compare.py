@@ -77,8 +77,7 @@ def answer_all(
     decoder: Decoder, conversation: Messages, ways: Sequence[SamplingParams]
 ) -> list[list[Completion]]:
     """Answer a conversation in every way, all in one batch."""
-    answers = decoder.generate_batch([conversation] * len(ways), ways)
-    return answers
+    return decoder.generate_batch([conversation] * len(ways), ways)
 
 
 def _distinct(samples: Sequence[Completion]) -> int:

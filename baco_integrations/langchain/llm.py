@@ -45,9 +45,7 @@ class BACoLLM(LangChainAdapter, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         params = self._params(stop, kwargs)
-        samples = self.decoder.generate_batch(prompts, params)
-        # Errors come in place of completions only where they are asked for.
-        return self._result(samples, kwargs)
+        return self._result(self.decoder.generate_batch(prompts, params), kwargs)
 
     async def _agenerate(
         self,
