@@ -5,15 +5,17 @@ Run from the repository's root:
     python tests/benchmarks/effect.py --out effect.json
 
 Each method is swept over the same temperatures; those with a knob also over the same gammas. Per
-setting: the share of valid answers, how many distinct main contents are among a request's answers,
-and how many among its valid answers only. Intervals are 95 % bootstrap over requests.
+setting: the share of valid answers; how many distinct main contents a request's answers mention,
+valid or not; and how many its valid answers name. Intervals are 95 % bootstrap over requests.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from rich.table import Table
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.router import ROUTERS
-from baco_integrations.pair.tiny.oracle import judge
+from baco_integrations.pair.tiny.oracle import KINDS, judge
 from baco_integrations.pair.tiny.world import Request, requests
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.3)
@@ -50,9 +52,21 @@ def settings(routers: list[str]) -> list[Setting]:
 def scores(request: Request, completions: list[Completion]) -> tuple[float, float, float]:
     """Share of valid answers, distinct contents, and distinct contents among the valid."""
     verdicts = [judge(request, completion.text) for completion in completions]
-    named = {verdict.content for verdict in verdicts} - {None}
+    mentioned = {named(request, completion.text) for completion in completions} - {()}
     valid = [verdict.content for verdict in verdicts if verdict.valid]
-    return len(valid) / len(verdicts), float(len(named)), float(len(set(valid)))
+    return len(valid) / len(verdicts), float(len(mentioned)), float(len(set(valid)))
+
+
+def named(request: Request, text: str) -> tuple[str, ...]:
+    """Contents of the right kind that an answer mentions, however badly; a list's in order."""
+    found = re.findall("|".join(map(re.escape, contents(request.kind))), text)
+    return tuple(sorted(set(found))) if request.form == "list" else tuple(found[:1])
+
+
+@cache
+def contents(kind: str) -> list[str]:
+    # The longest first, so that no content hides another that it begins.
+    return sorted(KINDS[kind].contents, key=len, reverse=True)
 
 
 def evaluate(
