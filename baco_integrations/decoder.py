@@ -13,8 +13,9 @@ import secrets
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from .core.errors import BacoError, ParameterError, PromptError
 from .core.messages import Messages, conversation
@@ -55,8 +56,8 @@ class Pair(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text as the aligned model reads it."""
 
-    def open_sides(self) -> tuple[Side, Side]:
-        """Return base and aligned, ready to decode."""
+    def open_sides(self, max_rows: int) -> tuple[Side, Side]:
+        """Return base and aligned, ready to decode so many rows at once."""
 
 
 Event = TokenStep | Completion | BaseException
@@ -136,10 +137,11 @@ class _Sample:
 class _Running:
     """The samples of one request while they run; what `Stream` and `AsyncStream` have in common."""
 
-    def __init__(self, engine: Engine, rows: list[Row]) -> None:
+    def __init__(self, decoder: Decoder, rows: list[Row]) -> None:
         self.completions: list[Completion] = []
-        self._engine, self._rows = engine, rows
-        self._open = True
+        # A decoder that nobody else holds lives as long as its streams.
+        self._decoder, self._rows = decoder, rows
+        self._ended = False
 
     def _take(self, event: Event) -> TokenStep | None:
         """Book an event; return it if it is a step, None if it ended a sample."""
@@ -148,40 +150,48 @@ class _Running:
         if isinstance(event, Completion):
             self.completions.append(event)
             self.completions.sort(key=lambda completion: completion.sample)
-            self._open = len(self.completions) < len(self._rows)
+            self._ended = len(self.completions) == len(self._rows)
             return None
-        self.close()
+        self._cancel()
+        self._ended = True
         raise event
 
-    def close(self) -> None:
-        """Cancel what still runs; its slots are free before the next token is decoded."""
-        if self._open:
-            self._open = False
-            self._engine.cancel(self._rows)
+    def _cancel(self) -> None:
+        if not self._ended:
+            self._ended = self._decoder._engine.forked  # nothing will come from the parent
+            self._decoder._engine.cancel(self._rows)
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            self.close()
+        # The worker never holds a stream, only its queue: so an abandoned one gets here.
+        if hasattr(self, "_ended"):
+            self._cancel()
 
 
 class Stream(_Running, Iterator[TokenStep]):
     """Iterates over a request's tokens as they are decoded; closing it cancels the request.
 
     Attributes:
-        completions: The samples that have finished, in order.
+        completions: The samples that have finished, in order; cancelled ones once it is closed.
     """
 
-    def __init__(self, engine: Engine, rows: list[Row]) -> None:
-        super().__init__(engine, rows)
+    def __init__(self, decoder: Decoder, rows: list[Row]) -> None:
+        super().__init__(decoder, rows)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.publish = self._events.put
 
     def __next__(self) -> TokenStep:
-        while self._open:
+        while not self._ended:
             step = self._take(self._events.get())
             if step is not None:
                 return step
         raise StopIteration
+
+    def close(self) -> None:
+        """Cancel what still runs; on return its slots are free."""
+        self._cancel()
+        with suppress(Exception):  # closing is not the place to learn of a failure
+            for _ in self:
+                pass
 
     def __enter__(self) -> Stream:
         return self
@@ -194,16 +204,14 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
     """Iterates over a request's tokens on an event loop, which stays free between them.
 
     Attributes:
-        completions: The samples that have finished, in order.
+        completions: The samples that have finished, in order; cancelled ones once it is closed.
     """
 
-    def __init__(self, engine: Engine, rows: list[Row]) -> None:
-        super().__init__(engine, rows)
+    def __init__(self, decoder: Decoder, rows: list[Row]) -> None:
+        super().__init__(decoder, rows)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        loop, put = asyncio.get_running_loop(), self._events.put_nowait
+        loop, put, engine = asyncio.get_running_loop(), self._events.put_nowait, decoder._engine
 
-        # The worker must not hold the stream itself: an abandoned stream cancels its rows when it
-        # is collected.
         def publish(event: Event) -> None:
             try:
                 loop.call_soon_threadsafe(put, event)
@@ -213,29 +221,24 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
         self.publish = publish
 
     async def __anext__(self) -> TokenStep:
-        while self._open:
-            try:
-                event = await self._events.get()
-            except asyncio.CancelledError:
-                self.close()
-                raise
-            step = self._take(event)
+        while not self._ended:
+            step = self._take(await self._events.get())
             if step is not None:
                 return step
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Cancel what still runs."""
-        self.close()
+        """Cancel what still runs; on return its slots are free."""
+        self._cancel()
+        with suppress(Exception):
+            async for _ in self:
+                pass
 
     async def __aenter__(self) -> AsyncStream:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self.close()
-
-
-_S = TypeVar("_S", Stream, AsyncStream)
+        await self.aclose()
 
 
 class Decoder:
@@ -257,7 +260,7 @@ class Decoder:
         for name, value in (("max_rows", max_rows), ("max_waiting", max_waiting)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ParameterError(
-                    name, "a whole number of at least 1", value, "32 rows are a good start."
+                    name, "a whole number of at least 1", value, "Leave it out if in doubt."
                 )
         if not hasattr(pair, "open_sides"):
             raise ParameterError(
@@ -266,9 +269,10 @@ class Decoder:
         self.pair = pair
         self._users = 0
         self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
-        base, aligned = pair.open_sides()
+        base, aligned = pair.open_sides(max_rows)
         vocabulary, text = pair.vocabulary, pair.shared.copy()
-        text[[*pair.base_eos, *pair.aligned_eos]] = False  # whatever they spell, they end a turn
+        for end in (*pair.base_eos, *pair.aligned_eos):
+            text[end : end + 1] = False  # whatever it spells, it ends a turn
         tables = Tables.build(
             starts_word=vocabulary.starts_word,
             punctuation=vocabulary.punctuation,
@@ -280,8 +284,7 @@ class Decoder:
             device=getattr(aligned, "device", "cpu"),
         )
         self._engine = Engine(base, aligned, tables, max_rows=max_rows, max_waiting=max_waiting)
-        # Also runs at interpreter exit, before torch is taken away from the worker.
-        weakref.finalize(self, self._engine.close)
+        weakref.finalize(self, self._engine.stop)
 
     # -- sharing -----------------------------------------------------------------------------
 
@@ -291,8 +294,8 @@ class Decoder:
 
         Args:
             pair: The pair. Pairs loaded with the same parameters are the same object.
-            user: An object that uses the decoder. It counts as long as it lives, once; a call
-                without it counts until its `close`.
+            user: An object that uses the decoder. It counts once, until `close` or until it is
+                gone; a call without it counts until its `close`.
         """
         with _SHARED_LOCK:
             decoder = _SHARED.get(id(pair))
@@ -307,7 +310,8 @@ class Decoder:
     def close(self, user: object | None = None) -> None:
         """Stop using the decoder; the last user's close stops the worker and frees its memory.
 
-        Requests that still run then fail with `DecoderClosedError`. Closing twice is harmless.
+        Requests that still run then fail with `DecoderClosedError`. Each close undoes one
+        `shared`; a decoder made by hand has one user.
 
         Args:
             user: The object that was given to `shared`, if one was.
@@ -358,10 +362,7 @@ class Decoder:
             ParameterError: A setting is not allowed.
             PromptError: The conversation is malformed or does not fit into the context window.
         """
-        stream = self._stream(messages, params, settings, streaming=False)
-        for _ in stream:
-            pass
-        return stream.completions
+        return _drained(self._stream(messages, params, settings, streaming=False))
 
     def stream(
         self, messages: Messages, params: SamplingParams | None = None, **settings: Any
@@ -373,9 +374,9 @@ class Decoder:
         self, messages: Messages, params: SamplingParams | None = None, **settings: Any
     ) -> list[Completion]:
         """Decode a conversation without blocking the event loop; as `generate` otherwise."""
-        stream = self._astream(messages, params, settings, streaming=False)
-        async for _ in stream:
-            pass
+        async with self._astream(messages, params, settings, streaming=False) as stream:
+            async for _ in stream:
+                pass
         return stream.completions
 
     def astream(
@@ -428,19 +429,16 @@ class Decoder:
             ParameterError: As for `generate`; raised before anything is decoded.
         """
         each = self._per_conversation(conversations, params)
-        prepared: list[list[Row] | BacoError] = []
+        prepared: list[Stream | BacoError] = []
         for messages, own in zip(conversations, each, strict=True):
             try:
-                prepared.append(self._prepare(messages, own, settings))
+                prepared.append(Stream(self, self._prepare(messages, own, settings)))
             except BacoError as error:
                 if not return_exceptions:
                     raise
                 prepared.append(error)
-        streams = [
-            rows if isinstance(rows, BacoError) else self._submit(Stream(self._engine, rows), False)
-            for rows in prepared
-        ]
-        return [_drained(stream, return_exceptions) for stream in streams]
+        self._submit([each for each in prepared if isinstance(each, Stream)], streaming=False)
+        return [_settled(each, return_exceptions) for each in prepared]
 
     @property
     def metrics(self) -> Metrics:
@@ -462,9 +460,9 @@ class Decoder:
         *,
         streaming: bool,
     ) -> Stream:
-        return self._submit(
-            Stream(self._engine, self._prepare(messages, params, settings)), streaming
-        )
+        stream = Stream(self, self._prepare(messages, params, settings))
+        self._submit([stream], streaming)
+        return stream
 
     def _astream(
         self,
@@ -474,15 +472,17 @@ class Decoder:
         *,
         streaming: bool,
     ) -> AsyncStream:
-        rows = self._prepare(messages, params, settings)
-        return self._submit(AsyncStream(self._engine, rows), streaming)
-
-    def _submit(self, stream: _S, streaming: bool) -> _S:
-        for row in stream._rows:
-            sample = cast(_Sample, row.sink)
-            sample.publish, sample.streaming = stream.publish, streaming
-        self._engine.submit(stream._rows)
+        stream = AsyncStream(self, self._prepare(messages, params, settings))
+        self._submit([stream], streaming)
         return stream
+
+    def _submit(self, streams: Sequence[Stream | AsyncStream], streaming: bool) -> None:
+        """Let the rows of some streams run, all or none."""
+        for stream in streams:
+            for row in stream._rows:
+                sample = cast(_Sample, row.sink)
+                sample.publish, sample.streaming = stream.publish, streaming
+        self._engine.submit([row for stream in streams for row in stream._rows])
 
     def _prepare(
         self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
@@ -542,12 +542,12 @@ class Decoder:
             )
         if params is None or isinstance(params, SamplingParams):
             return [params] * len(conversations)
-        if len(params) != len(conversations):
+        if not isinstance(params, Sequence) or len(params) != len(conversations):
             raise ParameterError(
                 "params",
                 f"one SamplingParams, or a list of {len(conversations)}",
-                f"a list of {len(params)}",
-                "Give one per conversation.",
+                params,
+                "Give one for all, or one per conversation.",
             )
         return params
 
@@ -566,17 +566,22 @@ def _guard(router: Any) -> GuardedRouter | None:
     return GuardedRouter(router) if callable(getattr(router, "route", None)) else None
 
 
-def _drained(stream: Stream | BacoError, return_exceptions: bool) -> list[Completion] | BacoError:
+def _drained(stream: Stream) -> list[Completion]:
+    with stream:
+        for _ in stream:
+            pass
+    return stream.completions
+
+
+def _settled(stream: Stream | BacoError, return_exceptions: bool) -> list[Completion] | BacoError:
     if isinstance(stream, BacoError):
         return stream
     try:
-        for _ in stream:
-            pass
+        return _drained(stream)
     except BacoError as error:
         if not return_exceptions:
             raise
         return error
-    return stream.completions
 
 
 _SHARED: dict[int, Decoder] = {}

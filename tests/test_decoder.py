@@ -92,12 +92,23 @@ def test_length() -> None:
     with Decoder(endless()) as decoder:
         (completion,) = decoder.generate("x", max_tokens=5)
         assert (completion.finish_reason, len(completion.steps)) == ("length", 5)
-    pair = endless()
-    pair.context = (20, 12)  # "user: x" takes 7
+    for windows in ((20, 12), (12, 20)):
+        pair = endless()
+        pair.context = windows  # "user: x" takes 7
+        with Decoder(pair) as decoder:
+            (completion,) = decoder.generate("x", max_tokens=50)
+        assert (completion.finish_reason, len(completion.steps)) == ("length", 5)
+        assert completion.usage == (7, 7, 5) and completion.usage.total_tokens == 12
+
+
+def test_the_base_prompts_own_stop_strings_end_router_base() -> None:
+    pair = phrase(" Oslo", ".", "\n\n", "Q", ":", " Next", "?")
+    pair.base_stop = ("\nQ:",)
     with Decoder(pair) as decoder:
-        (completion,) = decoder.generate("x", max_tokens=50)
-    assert (completion.finish_reason, len(completion.steps)) == ("length", 5)
-    assert completion.usage == (7, 7, 5) and completion.usage.total_tokens == 12
+        (alone,) = decoder.generate("x", router="base")
+        assert (alone.text, alone.finish_reason) == ("Oslo.\n", "stop")
+        (aligned,) = decoder.generate("x", router="aligned")
+        assert aligned.text == "Oslo.\n\nQ: Next?"
 
 
 def test_a_character_split_over_tokens_comes_whole() -> None:
@@ -180,17 +191,64 @@ def test_a_bad_conversation_never_disturbs_its_neighbours() -> None:
         assert decoder.metrics.tokens == tokens  # nothing was decoded
 
 
+def test_a_row_that_joins_keeps_its_own_settings(slow: Decoder) -> None:
+    params = [
+        SamplingParams(seed=seed, max_tokens=40, router="rand", gamma=g)
+        for seed, g in enumerate((0.0, 1.0))
+    ]
+    alone = [slow.generate("x", own)[0].steps for own in params]
+    first = slow.stream("x", params[0])
+    begun = [next(first) for _ in range(5)]
+    second = slow.stream("x", params[1])  # joins; nobody leaves
+    assert (*begun, *first) == alone[0]
+    assert tuple(second) == alone[1]
+    assert {step.source for step in alone[0]} == {"aligned"}
+    assert {step.source for step in alone[1]} == {"base"}
+
+
 # -- cancelling ------------------------------------------------------------------------------
 
 
 def test_closing_a_stream_frees_its_rows(slow: Decoder) -> None:
     stream = slow.stream("x", n=3, max_tokens=10_000)
     next(stream)
-    stream.close()
     iterations = slow.metrics.iterations
-    assert eventually(lambda: not slow._engine._rows)
+    stream.close()
+    assert not slow._engine._rows
     assert slow.metrics.iterations <= iterations + 2
     assert list(stream) == []
+    assert [c.finish_reason for c in stream.completions] == ["cancelled"] * 3
+    assert all(c.text and c.usage.completion_tokens == len(c.steps) for c in stream.completions)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_closing_from_another_thread_wakes_the_reader(slow: Decoder, running: bool) -> None:
+    busy = slow.stream("x", n=3 if running else 4, max_tokens=10_000)
+    next(busy)
+    stream = slow.stream("y", max_tokens=10_000)
+    reader = threading.Thread(target=lambda: list(stream))
+    reader.start()
+    if running:
+        assert eventually(lambda: len(slow._engine._rows) == 4)
+    stream._cancel()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert [completion.finish_reason for completion in stream.completions] == ["cancelled"]
+    busy.close()
+
+
+async def test_waiting_for_a_token_can_time_out_without_ending_the_stream() -> None:
+    with Decoder(endless(0.2)) as decoder:
+        async with decoder.astream("x", max_tokens=2) as stream:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.01)
+            assert len([step async for step in stream]) == 2
+
+
+def test_a_stream_keeps_its_decoder_alive() -> None:
+    stream = Decoder(phrase(" a", " b")).stream("x")
+    gc.collect()
+    assert "".join(step.text for step in stream) == "a b"
 
 
 def test_an_abandoned_stream_frees_its_rows(slow: Decoder) -> None:
@@ -349,6 +407,59 @@ def test_a_failing_worker_tells_everyone_and_goes_on() -> None:
         assert len(decoder.generate("x", max_tokens=3)[0].steps) == 3
 
 
+class Surprise(BaseException):
+    """What pytest.fail and sys.exit raise is no Exception either."""
+
+
+def test_whatever_a_script_raises_reaches_the_caller() -> None:
+    def words(context: Context) -> dict[str, float]:
+        raise Surprise
+
+    with Decoder(ScriptedPair(words, words, vocabulary=WORDS)) as decoder:
+        with pytest.raises(WorkerError) as caught:
+            decoder.generate("x")
+        assert isinstance(caught.value.__cause__, Surprise)
+
+
+def test_a_script_that_asks_its_own_decoder_is_refused() -> None:
+    def words(context: Context) -> dict[str, float]:
+        decoder.generate("x")
+        return {}
+
+    decoder = Decoder(ScriptedPair(words, words, vocabulary=WORDS))
+    with decoder, pytest.raises(BacoError, match="own decoder"):
+        decoder.generate("x")
+
+
+@pytest.mark.parametrize("weird", [{}, {" fox": 0.0}])
+def test_a_row_without_a_distribution_fails_alone(weird: dict[str, float]) -> None:
+    def words(context: Context) -> dict[str, float]:
+        return weird if "bad" in context.prompt else dict.fromkeys(WORDS, 0.2)
+
+    with Decoder(ScriptedPair(words, words, vocabulary=WORDS)) as decoder:
+        neighbour = decoder.stream("good", max_tokens=50)
+        with pytest.raises(WorkerError, match="not finite"):
+            decoder.generate("bad")
+        assert len(list(neighbour)) == 50
+
+
+def test_no_memory_while_growing_fails_what_runs_and_nothing_after_it() -> None:
+    pair = random_pair("llama")
+    with Decoder(pair) as decoder:
+        (expected,) = decoder.generate("x", seed=1, max_tokens=5)
+        layers = decoder._engine._sides[0].cache.slot_layers
+        grow, layers[1].grow = layers[1].grow, _no_memory
+        with pytest.raises(WorkerError, match="no memory"):
+            decoder.generate("x" * 300, seed=1, max_tokens=5)
+        layers[1].grow = grow
+        assert decoder.generate("x" * 300, seed=1, max_tokens=5)
+        assert decoder.generate("x", seed=1, max_tokens=5) == [expected]
+
+
+def _no_memory(slots: int, length: int) -> None:
+    raise MemoryError("no memory")
+
+
 class Mine:
     """A router of the user's own: base where it is asked to be."""
 
@@ -371,6 +482,7 @@ def test_a_router_of_ones_own() -> None:
     "answer",
     [
         lambda inputs: 1 / 0,
+        lambda inputs: pytest.fail("no"),
         lambda inputs: True,
         lambda inputs: torch.ones(7, dtype=torch.bool),
         lambda inputs: torch.ones(len(inputs.p_max)),
@@ -381,7 +493,7 @@ def test_a_failing_router_harms_only_its_own_request(answer: object) -> None:
     with Decoder(endless(0.001)) as decoder:
         alone = decoder.generate("x", params)
         neighbour = decoder.stream("x", params)
-        with pytest.raises((ZeroDivisionError, ParameterError)):
+        with pytest.raises((ZeroDivisionError, ParameterError, pytest.fail.Exception)):
             decoder.generate("x", router=Mine(answer))
         assert tuple(neighbour) == alone[0].steps
 

@@ -15,13 +15,13 @@ from .router import Router, RouterSpec, resolve_router
 DEFAULT_GAMMA = 0.6
 """Diversity where none is asked for."""
 
-_Temperature = Annotated[float, Field(ge=0)]
-_TopK = Annotated[Integer, Field(ge=0)]
+_Temperature = Annotated[float, Field(ge=0, le=100)]
+_TopK = Annotated[Integer, Field(ge=0, lt=2**31)]
 _TopP = Annotated[float, Field(gt=0, le=1)]
 _MinP = Annotated[float, Field(ge=0, le=1)]
 
-_TEMPERATURE = ("a finite number of at least 0", "Use 0 for greedy decoding, 1 for plain sampling.")
-_TOP_K = ("a whole number of at least 0", "Use 0 to switch it off.")
+_TEMPERATURE = ("a number from 0 to 100", "Use 0 for greedy decoding, 1 for plain sampling.")
+_TOP_K = ("a whole number from 0 to 2**31 - 1", "Use 0 to switch it off.")
 _TOP_P = ("a number above 0 and at most 1", "Use 1 to switch it off.")
 _MIN_P = ("a number from 0 to 1", "Use 0 to switch it off.")
 

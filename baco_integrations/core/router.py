@@ -123,7 +123,7 @@ def resolve_router(router: str | Router) -> RouterSpec:
     """
     if isinstance(router, str) and router.lower() in ROUTERS:
         return ROUTERS[router.lower()]
-    if not isinstance(router, str) and callable(getattr(router, "route", None)):
+    if not isinstance(router, str | type) and callable(getattr(router, "route", None)):
         return RouterSpec(type(router).__name__)
     hint = nearest(router, ROUTERS) if isinstance(router, str) else ""
     raise ParameterError(

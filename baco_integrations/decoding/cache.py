@@ -25,18 +25,17 @@ class _SlotLayer(CacheLayerMixin):
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.stored = [self._allocate(states) for states in (key_states, value_states)]
+        slots, length = self.cache.slots, self.cache.length
+        self.stored = [_room(states, slots, length) for states in (key_states, value_states)]
         self.is_initialized = True
 
-    def _allocate(self, states: Tensor) -> Tensor:
-        shape = (self.cache.slots, states.shape[1], self.cache.length, states.shape[3])
-        return states.new_zeros(shape)
-
-    def grow(self) -> None:
-        """Move to tensors of the cache's present size."""
+    def grow(self, slots: int, length: int) -> None:
+        """Move to tensors of another size, unless it has done so already."""
         for place, old in enumerate(self.stored):
-            self.stored[place] = self._allocate(old)
-            self.stored[place][: old.shape[0], :, : old.shape[2]] = old
+            if old.shape[0] < slots or old.shape[2] < length:
+                new = _room(old, slots, length)
+                new[: old.shape[0], :, : old.shape[2]] = old
+                self.stored[place] = new
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -67,17 +66,27 @@ class _SlotLayer(CacheLayerMixin):
         return -1
 
 
+def _room(states: Tensor, slots: int, length: int) -> Tensor:
+    """Return zeros for as many slots and positions, otherwise like `states`."""
+    return states.new_zeros((slots, states.shape[1], length, states.shape[3]))
+
+
 class SlotCache(Cache):
     """Keys and values of all rows of one model.
 
     Before each forward, `aim` says which slots it writes, and where.
+
+    Args:
+        layers: Number of the model's layers.
+        limits: Most rows and positions that it is worth having room for.
 
     Attributes:
         slots: How many rows there is room for.
         length: How many positions each row has room for.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, limits: tuple[int, int]) -> None:
+        self.limits = limits
         self.slots, self.length = 0, 0
         self.start, self.view = 0, 0
         # The common first position, where there is one: a slice is written faster than an index.
@@ -96,7 +105,7 @@ class SlotCache(Cache):
         """
         self.start = start
         self.first = first[0] if len(set(first)) == 1 else None
-        self.index = (torch.arange(len(first))[:, None], positions)
+        self.index = (torch.arange(len(first), device=positions.device)[:, None], positions)
         self.view = max(first) + positions.shape[1]
         self.reserve(start + len(first), self.view)
 
@@ -104,13 +113,19 @@ class SlotCache(Cache):
         """Make room, doubling what is too small so that growth is rare."""
         if slots <= self.slots and length <= self.length:
             return
-        self.slots = max(self.slots, slots if slots <= self.slots else 2 * slots)
-        self.length = max(self.length, length if length <= self.length else 2 * length)
+        slots = _grown(self.slots, slots, self.limits[0])
+        length = _grown(self.length, length, self.limits[1])
         for layer in self.slot_layers:
-            layer.grow()
+            layer.grow(slots, length)
+        # Only now: were there no memory for a layer, the next request would try again.
+        self.slots, self.length = slots, length
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot to another."""
         for layer in self.slot_layers:
             for stored in layer.stored:
                 stored[target, :, :length] = stored[source, :, :length]
+
+
+def _grown(size: int, needed: int, limit: int) -> int:
+    return size if needed <= size else max(needed, min(2 * size, limit))

@@ -10,8 +10,11 @@ One worker thread owns the sides. Callers only submit and cancel.
 
 from __future__ import annotations
 
+import atexit
+import copy
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..core.errors import BacoError, DecoderClosedError, QueueFullError, WorkerError
+from ..core.errors import BacoError, DecoderClosedError, DecoderError, QueueFullError, WorkerError
 from ..core.params import SamplingParams
 from ..core.trace import FinishReason
 from .noise import uniforms
@@ -118,6 +121,16 @@ class Metrics:
         return self.tokens / max(self.iterations, 1)
 
 
+_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Let workers finish their iteration before the interpreter takes torch away from them."""
+    for engine in list(_ENGINES):
+        engine.close()
+
+
 class Engine:
     """Two sides, one step, and the worker thread that runs them.
 
@@ -135,16 +148,18 @@ class Engine:
         self.metrics = Metrics()
         self.max_rows = max_rows
         self.max_waiting = max_waiting
-        self._sides = (base, aligned)
+        self._sides: tuple[Side, ...] = (base, aligned)
         self._tables = tables
         self._rows: list[Row] = []
         self._settings: Rows | None = None  # rebuilt whenever rows join or leave
         self._waiting: deque[Row] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._cancelling = False  # whether a waiting row may have been cancelled
         self._process = os.getpid()
         self._worker = threading.Thread(target=self._run, name="baco-decoder", daemon=True)
         self._worker.start()
+        _ENGINES.add(self)
 
     # -- what callers do ---------------------------------------------------------------------
 
@@ -155,10 +170,15 @@ class Engine:
             DecoderClosedError: The engine is closed, or this process was forked from its owner.
             QueueFullError: There is no room for all of them.
         """
-        if self._forked:
+        if self.forked:
             raise DecoderClosedError(
                 "this decoder was opened before the process was forked, and its worker stayed in "
                 "the parent. Open the decoder in the child, or start children with 'spawn'."
+            )
+        if threading.current_thread() is self._worker:
+            raise DecoderError(
+                "a router or a script asked its own decoder for tokens, and would wait for ever. "
+                "Use another decoder inside it."
             )
         with self._changed:
             if self._closed:
@@ -173,31 +193,36 @@ class Engine:
 
     def cancel(self, rows: Sequence[Row]) -> None:
         """Ask rows to stop; each leaves before the next iteration. Finished rows are unharmed."""
-        if self._forked:
+        if self.forked:
             return
         with self._changed:
             for row in rows:
                 row.cancelled = True
+            self._cancelling = True
             self._changed.notify()
 
     def close(self) -> None:
         """Stop the worker; rows that have not finished fail with `DecoderClosedError`."""
-        if self._forked:
+        self.stop()
+        if not self.forked and threading.current_thread() is not self._worker:
+            self._worker.join()
+
+    def stop(self) -> None:
+        """Ask the worker to stop without waiting for it, as a garbage collector must."""
+        if self.forked:
             return
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if threading.current_thread() is not self._worker:
-            self._worker.join()
 
     @property
     def closed(self) -> bool:
         """Whether the engine has been closed, or stayed behind in a parent process."""
-        return self._closed or self._forked
+        return self._closed or self.forked
 
     @property
-    def _forked(self) -> bool:
-        # In a forked child there is no worker, and the lock may be held by a thread that is gone.
+    def forked(self) -> bool:
+        """Whether this is a forked child: no worker here, and the lock may be held for ever."""
         return self._process != os.getpid()
 
     # -- what the worker does ----------------------------------------------------------------
@@ -206,9 +231,10 @@ class Engine:
         while self._wait_for_work():
             try:
                 self._iterate()
-            except Exception as error:  # a failing device must reach every caller, not just a log
+            except BaseException as error:  # whatever it is must reach every caller: they wait
                 self._abandon(error)
         self._abandon(DecoderClosedError("the decoder was closed while this request was running."))
+        self._sides = ()  # and with them the memory of their rows
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -228,9 +254,10 @@ class Engine:
 
     def _admit(self) -> None:
         with self._changed:
-            dropped = [row for row in self._waiting if row.cancelled]
+            dropped = [row for row in self._waiting if row.cancelled] if self._cancelling else []
             if dropped:
                 self._waiting = deque(row for row in self._waiting if not row.cancelled)
+            self._cancelling = False
             room = min(self.max_rows - len(self._rows), len(self._waiting))
             arriving = [self._waiting.popleft() for _ in range(room)]
         for row in dropped:
@@ -293,6 +320,9 @@ class Engine:
             if row.guard is not None and row.guard.error is not None:
                 row.sink.fail(row.guard.error)
                 done.append(row)
+            elif record is None:
+                row.sink.fail(_failure(ArithmeticError("a model's logits are not finite")))
+                done.append(row)
             elif self._accept(row, record):
                 done.append(row)
         self._leave(done)
@@ -323,17 +353,18 @@ class Engine:
             if row.cancelled:
                 row.sink.cancelled()
 
-    def _abandon(self, error: Exception) -> None:
+    def _abandon(self, error: BaseException) -> None:
         """Fail every row, running and waiting; the slots are empty afterwards."""
         with self._changed:
             rows = [*self._rows, *self._waiting]
             self._waiting.clear()
             self._rows, self._settings = [], None
         for row in rows:
-            row.sink.fail(error if isinstance(error, BacoError) else _failure(error))
+            # One exception object each: they are raised in threads of their own.
+            row.sink.fail(copy.copy(error) if isinstance(error, BacoError) else _failure(error))
 
 
-def _failure(cause: Exception) -> WorkerError:
+def _failure(cause: BaseException) -> WorkerError:
     failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
     failure.__cause__ = cause
     return failure
@@ -351,13 +382,15 @@ def _alike(lengths: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def _records(output: Output) -> list[Record]:
-    """Bring a step's output to Python in one copy from the device."""
-    columns = [column.double() for column in output[:6]]
+def _records(output: Output) -> list[Record | None]:
+    """Bring a step's output to Python in one copy; None where a row's logits are not finite."""
+    columns = [column.double() for column in output[:7]]
     rows = torch.stack(columns, -1).tolist()
     offered = _offered(output)
     return [
         Record(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], False, offer)
+        if row[6]
+        else None
         for row, offer in zip(rows, offered, strict=True)
     ]
 

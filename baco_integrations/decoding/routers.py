@@ -79,7 +79,7 @@ class GuardedRouter:
 
     def __init__(self, router: Router) -> None:
         self.router = router
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def route(self, inputs: RouteInputs) -> Tensor:
         """Ask the user's router; after a failure, the aligned model speaks."""
@@ -98,7 +98,7 @@ class GuardedRouter:
                     "Return one boolean per row: True where the base model is to speak.",
                 )
             return chosen.to(inputs.p_max.device)
-        except Exception as error:  # whatever a user's code raises belongs to its own rows only
+        except BaseException as error:  # whatever a user's code raises belongs to its own rows only
             self.error = error
             return torch.zeros(rows, dtype=torch.bool, device=inputs.p_max.device)
 

@@ -32,15 +32,16 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling, *, filters: bool
     """
     best = logits.argmax(-1)
     greedy = settings.temperature == 0
-    # The maximum is subtracted first, so that a tiny temperature cannot overflow.
+    # Below this, every dtype has long arrived at the most probable token; 0 would divide by zero.
+    temperature = settings.temperature.masked_fill(greedy, 1).clamp(min=1e-6).to(logits.dtype)
     peak = logits.gather(-1, best[:, None])
-    temperature = settings.temperature.masked_fill(greedy, 1).to(logits.dtype)
     scaled = (logits - peak) / temperature[:, None]
     if filters:
         scaled = _filtered(scaled, settings)
     cdf = scaled.softmax(-1).cumsum(-1, dtype=torch.float64)
     point = uniform.double() * cdf[:, -1]
     drawn = torch.searchsorted(cdf, point[:, None], right=True)[:, 0]
+    drawn = drawn.clamp(max=logits.shape[-1] - 1)  # not a number: the caller fails the row
     return torch.where(greedy, best, drawn)
 
 

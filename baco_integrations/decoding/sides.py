@@ -37,13 +37,22 @@ class ModelSide:
     Args:
         model: Any decoder-only model whose attention takes a 4-D mask (``sdpa`` or ``eager``).
         device: Where the logits are wanted; the model's own device if left out.
+        max_rows: Most rows that will run at once.
+        max_length: Most positions that a row will take.
     """
 
-    def __init__(self, model: Any, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        device: torch.device | str | None = None,
+        *,
+        max_rows: int = 32,
+        max_length: int = 8192,
+    ) -> None:
         config = model.config.get_text_config()
         self.model = model
         self.device = torch.device(device) if device is not None else model.device
-        self.cache = SlotCache(config.num_hidden_layers)
+        self.cache = SlotCache(config.num_hidden_layers, (max_rows, max_length))
         self._input_device = model.get_input_embeddings().weight.device
         self._window = getattr(config, "sliding_window", None)
         self._layer_types = set(getattr(config, "layer_types", None) or ())

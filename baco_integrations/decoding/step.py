@@ -139,7 +139,11 @@ class State(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a step decided, ``(r,)`` each; alternatives are ids and probabilities ``(2, r, k)``."""
+    """What a step decided, ``(r,)`` each.
+
+    ``sound`` is false where a side's logits are not finite, so that nothing about the row holds.
+    Alternatives are ids and probabilities, ``(2, r, k)`` each.
+    """
 
     token: Tensor
     source: Tensor
@@ -147,6 +151,7 @@ class Output(NamedTuple):
     p_aligned: Tensor
     p_max: Tensor
     entropy: Tensor
+    sound: Tensor
     alternatives: tuple[Tensor, Tensor] | None
 
 
@@ -184,6 +189,7 @@ def step(base: Tensor, aligned: Tensor, rows: Rows, state: State, tables: Tables
         _probability(aligned, log_z, token),
         signals.p_max,
         signals.entropy,
+        signals.log_z.isfinite() & log_z.isfinite(),
         _alternatives((base, aligned), (signals.log_z, log_z), rows.alternatives),
     )
 
@@ -220,7 +226,9 @@ def _hold_word(
     tables: Tables,
 ) -> tuple[Tensor, Tensor]:
     """Return each row's source and the logits it draws from."""
-    bound = rows.boundary & (state.owner != NOBODY)
+    # A base that may emit nothing at all cannot finish its word.
+    mute = (state.owner == BASE) & (emittable.amax(-1) == -torch.inf)
+    bound = rows.boundary & (state.owner != NOBODY) & ~mute
     owner_top = torch.where(state.owner == BASE, emittable.argmax(-1), aligned_top)
     source = torch.where(bound & ~tables.starts_word[owner_top], state.owner, routed)
     logits = torch.where((source == BASE)[:, None], emittable, aligned)

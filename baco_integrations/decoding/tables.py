@@ -58,8 +58,7 @@ class Tables(NamedTuple):
             aligned_size: Number of the aligned model's real tokens.
             device: Where the logits meet.
         """
-        nothing = np.arange(len(text)) >= base_size
-        bans = np.stack([~text | line_break, ~text, nothing])
+        bans = np.stack([~text | line_break, ~text, np.zeros_like(text)])
         content = PUNC * punctuation.astype(np.int64) + FC * function_word.astype(np.int64)
         return cls(
             torch.tensor(starts_word, device=device),

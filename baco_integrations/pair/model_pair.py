@@ -295,11 +295,15 @@ class ModelPair:
         models: dict[int, Any] = {id(model): model for model in (self.base, self.aligned)}
         return sum(model.get_memory_footprint() for model in models.values())
 
-    def open_sides(self) -> tuple[ModelSide, ModelSide]:
-        """Return base and aligned, ready to decode."""
+    def open_sides(self, max_rows: int) -> tuple[ModelSide, ModelSide]:
+        """Return base and aligned, ready to decode so many rows at once."""
         from ..decoding.sides import ModelSide
 
-        return ModelSide(self.base, self.aligned.device), ModelSide(self.aligned)
+        device, windows = self.aligned.device, self.context
+        return (
+            ModelSide(self.base, device, max_rows=max_rows, max_length=windows[0]),
+            ModelSide(self.aligned, device, max_rows=max_rows, max_length=windows[1]),
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModelPair:
         return self  # weights are shared, whoever is copied

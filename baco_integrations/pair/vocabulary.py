@@ -61,7 +61,7 @@ class Vocabulary:
         size: Number of real token ids; a model's logits beyond it are padding.
         control: Special and structural tokens, and ids without a token.
         line_break: The text holds a line break.
-        punctuation: No letter or digit, but more than a single space; or a control token.
+        punctuation: No letter or digit, but more than a single space; or a line break; or control.
         function_word: A closed-class word or a contraction's piece.
         starts_word: A change of side may happen here.
         unfinished: A character begins in the token but does not end in it.
@@ -203,7 +203,7 @@ def _from_bytes(
     control = np.zeros(len(token_bytes), dtype=np.bool_)
     control[list(control_ids)] = True
     arrays["control"] = control
-    arrays["punctuation"] |= control
+    arrays["punctuation"] |= control | arrays["line_break"]
     arrays["function_word"] &= ~control
     arrays["starts_word"] |= control
     for array in arrays.values():

@@ -106,6 +106,8 @@ def decide(
         elif routed != owner:
             mass = softmax(emits[routed])[vocabulary.starts_word].sum()
             source, restricted = (owner, False) if mass < WORD_MASS else (routed, True)
+    if source == "base" and np.isneginf(emits["base"]).all():
+        source, restricted = "aligned", False  # base may emit nothing
     logits = np.where(restricted & ~vocabulary.starts_word, -np.inf, emits[source])
     return Decision(draw(logits, params.side(source), u_token), source)
 
@@ -135,7 +137,7 @@ def full_logits(
     model: Any, prompt: list[int], tokens: list[int], size: int, real: int
 ) -> np.ndarray:
     """Logits before each token, [tokens, size], from one plain forward over all, no cache."""
-    logits = model(torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0].numpy()
+    logits = model(torch.tensor([[*prompt, *tokens]]), use_cache=False).logits[0].double().numpy()
     logits = logits[len(prompt) - 1 : -1, :real]
     return np.pad(logits, ((0, 0), (0, size - logits.shape[1])), constant_values=-np.inf)
 
@@ -165,4 +167,35 @@ def check(pair: Any, messages: Any, params: SamplingParams, completion: Completi
         if step.switched and params.boundary:
             assert pair.vocabulary.starts_word[step.token_id], where
         owner = step.source
+    check_end(pair, params, completion)
     return len(tokens)
+
+
+def check_end(pair: Any, params: SamplingParams, completion: Completion) -> None:
+    """Confirm text, reason and usage from the tokens alone."""
+    tokens = [step.token_id for step in completion.steps]
+    only_base = params.router == "base"
+    ends = pair.base_eos if only_base else pair.aligned_eos
+    stops = (*params.stop, *(pair.base_stop if only_base else ()))
+    assert not ends & set(tokens[:-1])
+    text, stopped = spelled(pair, [token for token in tokens if token not in ends], stops)
+    before = [token for token in tokens[:-1] if token not in ends]
+    assert not spelled(pair, before, stops, unfinished="ignore")[1], "decoded beyond a stop string"
+    if stopped or tokens[-1] in ends:
+        reason = "stop"
+    else:
+        reason = "length"
+        assert len(tokens) == params.max_tokens  # no window is full here
+    assert (completion.text, completion.finish_reason) == (text, reason)
+    assert "".join(step.text for step in completion.steps) == text
+    assert completion.usage.completion_tokens == len(tokens)
+
+
+def spelled(
+    pair: Any, tokens: list[int], stops: tuple[str, ...], unfinished: str = "replace"
+) -> tuple[str, bool]:
+    """The text of tokens, ended where the first stop string is complete."""
+    data = b"".join(pair.vocabulary.token_bytes[token] for token in tokens)
+    text = data.decode(errors=unfinished).lstrip()
+    found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    return (text[: min(found)[1]], True) if found else (text, False)

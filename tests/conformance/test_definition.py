@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
 from baco_integrations.core.router import ROUTERS
-from tests.conformance.definition import check
+from tests.conformance.definition import check, check_end, full_logits, softmax
 from tests.pairs import random_pair
 
 FAMILIES = ("llama", "qwen2", "qwen3", "olmo2", "mistral", "gemma3")
@@ -23,7 +25,7 @@ PROMPTS = (
     ],
     "Hi",
 )
-CHECKED = {"steps": 0}
+CHECKED = {"steps": 0, "batches": 0}
 
 
 def quiet(**values: object) -> SamplingParams:
@@ -43,16 +45,17 @@ def test_every_router_in_one_mixed_batch(family: str, kind: str) -> None:
         for gamma, temperature in ((0.35, 0.0), (0.7, 1.0), (0.9, 0.6))
     ]
     prompts = [PROMPTS[place % len(PROMPTS)] for place in range(len(params))]
+    assert pair.base_stop  # ends router base, besides its own end of text
     with Decoder(pair, max_rows=24) as decoder:
         batch = decoder.generate_batch(prompts, params)
         for messages, own, (completion,) in zip(prompts, params, batch, strict=True):
             CHECKED["steps"] += check(pair, messages, own, completion)
-            assert completion.steps or completion.finish_reason == "stop"
         # A row decoded in a batch equals the row decoded alone.
         for place in range(0, len(params), 5):
             (alone,) = decoder.generate(prompts[place], params[place])
             assert alone.text == batch[place][0].text
             assert [s[:3] for s in alone.steps] == [s[:3] for s in batch[place][0].steps]
+    CHECKED["batches"] += 1
     both = {step.source for (completion,) in batch for step in completion.steps}
     assert both == {"base", "aligned"}
 
@@ -92,11 +95,29 @@ def test_random_requests_in_random_batches(batch: list, kind: str) -> None:
             CHECKED["steps"] += check(pair, text, own, completion)
 
 
-def test_enough_steps_were_checked(
-    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_enough_steps_were_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """The suite's promise: at least 10,000 steps, none of which differed."""
+    if CHECKED["batches"] < len(FAMILIES) * len(KINDS):
+        pytest.skip("only a part of the suite was run")
     with capsys.disabled():
         print(f" {CHECKED['steps']:,} steps recomputed, 0 mismatches ", end="")
-    whole_suite = sum(item.path == request.path for item in request.session.items) == 14
-    assert CHECKED["steps"] >= 10_000 or not whole_suite
+    assert CHECKED["steps"] >= 10_000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lower_precision_decodes_what_it_says(dtype: torch.dtype) -> None:
+    """Rounding may move a token; what is told of it must still be near what plain forwards say."""
+    pair = random_pair("llama", dtype=dtype)
+    params = [SamplingParams(seed=seed, max_tokens=20, gamma=0.7) for seed in range(12)]
+    with Decoder(pair) as decoder:
+        results = decoder.generate_batch(["Name a city."] * 12, params)
+    near = []
+    for own, (completion,) in zip(params, results, strict=True):
+        check_end(pair, own, completion)
+        tokens = [step.token_id for step in completion.steps]
+        prompt = pair.render_aligned("Name a city.", tokenize=True)
+        plain = full_logits(pair.aligned, prompt, tokens, pair.size, pair.aligned_size)
+        told = [step.p_aligned for step in completion.steps]
+        wanted = [softmax(logits)[token] for logits, token in zip(plain, tokens, strict=True)]
+        near += list(np.isclose(told, wanted, rtol=0.2 if dtype == torch.bfloat16 else 1e-3))
+    assert np.mean(near) > 0.95

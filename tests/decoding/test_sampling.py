@@ -61,8 +61,14 @@ def test_temperature_sharpens_and_flattens() -> None:
     assert draw([0.25, 0.75, 0, 0], edge + 1e-6, temperature=2) == 1
 
 
-def test_a_tiny_temperature_does_not_overflow() -> None:
-    assert draw([0.2, 0.5, 0.3, 0.0], LAST, temperature=1e-300) == 1
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [1e-300, 1e-50, 1e-6, 100.0])
+def test_extreme_temperatures(dtype: torch.dtype, temperature: float) -> None:
+    logits = torch.tensor([[-90.0, 40.0, 39.9, -torch.inf]], dtype=dtype)
+    settings = Sampling(*(torch.tensor([value]) for value in (temperature, 0, 1.0, 0.0)))
+    settings = settings._replace(temperature=torch.tensor([temperature], dtype=torch.float64))
+    token = int(sample(logits, torch.tensor([LAST], dtype=torch.float64), settings, filters=False))
+    assert token == (2 if temperature == 100 else 1)
 
 
 def test_top_k_keeps_ties() -> None:

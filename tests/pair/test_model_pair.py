@@ -81,7 +81,7 @@ class TestParts:
         assert pair.memory_bytes() == 2 * pair.base.get_memory_footprint()
 
     def test_sides(self, pair):
-        base, aligned = pair.open_sides()
+        base, aligned = pair.open_sides(4)
         assert (base.model, aligned.model) == (pair.base, pair.aligned)
 
 
@@ -166,7 +166,7 @@ class TestSharing:
     def test_last_user_frees_the_memory(self, folders):
         loaded = ModelPair.from_pretrained(*folders, dtype="float64")
         gone = [weakref.ref(loaded), weakref.ref(loaded.base), weakref.ref(loaded.aligned)]
-        sides = loaded.open_sides()
+        sides = loaded.open_sides(4)
         del loaded
         gc.collect()
         assert gone[0]() is None and gone[1]() is not None

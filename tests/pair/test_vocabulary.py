@@ -62,7 +62,7 @@ BYTE_LEVEL_CASES = {
     b"\n": "lps",
     b" \r\n": "lps",
     b".\n\n": "lps",
-    b"x\n": "l",
+    b"x\n": "lp",
     b"\xe2\x80\xa8": "lps",  # LINE SEPARATOR
     b"_name": "s",
     b"();": "ps",
