@@ -18,11 +18,10 @@ from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from baco_integrations import Decoder, SamplingParams, ScriptedPair
+from baco_integrations import BacoError, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.cli import app
 from baco_integrations.cli.chat import Chat
 from baco_integrations.cli.screen import flow, paint
-from baco_integrations.core.errors import BacoError
 from baco_integrations.core.params import DEFAULT_GAMMA
 from baco_integrations.core.router import Source
 from baco_integrations.core.trace import TokenStep
@@ -302,7 +301,7 @@ def test_train_tiny_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.Mo
     def train(out: Path, seed: int, recipe: Recipe, *, threads: int, progress: bool) -> None:
         calls.append((out, seed, recipe, threads, progress))
         if len(calls) > 1:
-            raise ValueError("another training")
+            raise BacoError("another training")
 
     monkeypatch.setattr("baco_integrations.pair.tiny.train.train", train)
     args = ("train-tiny", "--out", str(tmp_path), "--seed", "2", "--base-steps", "7")
@@ -381,5 +380,5 @@ def test_a_bad_value_leaves_the_old_one(
     talk(decoder, monkeypatch, "/gamma 0.3", *bad, "/gama 1", "/gamma", "/router h", "/help")
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("Error: ") == len(bad) + 1
-    assert said.count("p-punc gamma 0.3 · temperature 1 · next seed 1") == 2
+    assert said.count("p-punc gamma 0.3 · temperature 0.7 · next seed 1") == 2
     assert "h gamma 0.3" in said and "Did you mean '/gamma'?" in said and "/retry" in said

@@ -57,7 +57,7 @@ Router = Annotated[
         autocompletion=_starting(*ROUTERS),
     ),
 ]
-Temperature = Annotated[float | None, _sampling("0 is greedy, 1 plain sampling.", "1.0")]
+Temperature = Annotated[float | None, _sampling("0 is greedy, 1 plain sampling.", "0.7")]
 TopK = Annotated[int | None, _sampling("Keep the k most probable tokens; 0 is off.", "0")]
 TopP = Annotated[float | None, _sampling("Keep the smallest set of this probability.", "1.0")]
 MinP = Annotated[

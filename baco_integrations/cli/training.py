@@ -38,10 +38,7 @@ def train_tiny(
         from ..pair.tiny.train import Recipe, train
     steps = {"base_steps": base_steps, "aligned_steps": aligned_steps}
     recipe = Recipe(**{name: count for name, count in steps.items() if count is not None})
-    try:
-        train(out, seed, recipe, threads=threads, progress=console().is_terminal)
-    except ValueError as error:
-        raise BacoError(str(error)) from error
+    train(out, seed, recipe, threads=threads, progress=console().is_terminal)
     console().print(
         f"Done. Try: baco chat --base {out / 'base'} --aligned {out / 'aligned'}", soft_wrap=True
     )

@@ -31,7 +31,7 @@ from baco_integrations.pair.tiny.oracle import KINDS, judge
 from baco_integrations.pair.tiny.world import Request, requests
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.3)
-GAMMAS = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
+GAMMAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 MEASURES = ("valid", "distinct", "valid_distinct")
 
 
@@ -144,6 +144,10 @@ def main() -> None:
         console.print(show(rows, "Every setting"))
     at_floor = [row for router in chosen.routers if (row := best(rows, router, chosen.floor))]
     console.print(show(at_floor, f"Most valid-distinct answers at a valid share >= {chosen.floor}"))
+    if at_floor and at_floor[0]["router"] == "aligned":
+        for row in at_floor[1:]:
+            ratio = row["valid_distinct"][0] / at_floor[0]["valid_distinct"][0]
+            console.print(f"{row['router']}: {ratio:.1f} times aligned's best")
     seconds = time.perf_counter() - started
     console.print(f"{len(asked)} requests, {chosen.samples} samples each, {seconds:.0f} s")
     if chosen.out:

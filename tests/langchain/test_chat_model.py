@@ -365,7 +365,7 @@ def test_tracing_parameters_honour_the_call(chat: ChatBACo) -> None:
         "ls_provider": "baco",
         "ls_model_type": "chat",
         "ls_model_name": "scripted",
-        "ls_temperature": 1.0,
+        "ls_temperature": 0.7,
         "ls_max_tokens": 256,
     }
     called = chat._get_ls_params(stop=["x"], model="m", temperature=0.5, max_tokens=3)

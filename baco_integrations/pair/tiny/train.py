@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...core.errors import ParameterError
 from . import world
 from .grammar import Piece
 
@@ -115,7 +116,7 @@ def train(
         The folder `out`.
 
     Raises:
-        ValueError: The folder holds a training with another seed or recipe.
+        ParameterError: The folder holds a training with another seed or recipe.
     """
     folder = Path(out)
     recipe = recipe or Recipe()
@@ -136,10 +137,14 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Make sure that a folder is new, or holds a training with the same settings."""
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "training.json"
-    if note.exists() and (found := json.loads(note.read_text())) != settings:
-        raise ValueError(
-            f"{folder} holds a training with the settings {found}, not {settings}: "
-            "choose an empty folder, or the same settings"
+    found = json.loads(note.read_text()) if note.exists() else settings
+    other = [f"{name}={found.get(name)}" for name in settings if found.get(name) != settings[name]]
+    if other:
+        raise ParameterError(
+            "out",
+            f"an empty folder, or one whose training has the same settings, not {', '.join(other)}",
+            str(folder),
+            "Choose another folder, or the same settings.",
         )
     note.write_text(f"{json.dumps(settings, indent=2)}\n")
 

@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from baco_integrations.core.errors import ParameterError
 from baco_integrations.pair.tiny import WEIGHTS, world
 from baco_integrations.pair.tiny import train as training
 from baco_integrations.pair.tiny.train import Recipe, train
@@ -78,7 +79,7 @@ def test_another_seed_gives_another_pair(small: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_with_another_training_is_refused(small: Path) -> None:
-    with pytest.raises(ValueError, match="choose an empty folder"):
+    with pytest.raises(ParameterError, match="Choose another folder"):
         train(small, 1, SMALL, progress=False)
 
 
