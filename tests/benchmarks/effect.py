@@ -77,10 +77,12 @@ def evaluate(
         gamma=setting.gamma,
         temperature=setting.temperature,
         n=samples,
-        seed=seed,
         max_tokens=160,
     )
-    answers = decoder.generate_batch([request.messages for request in asked], params)
+    # A seed for each request: with one for all, they would share their noise, and resampling
+    # requests would understate what chance does.
+    each = [params.replace(seed=len(asked) * seed + place) for place in range(len(asked))]
+    answers = decoder.generate_batch([request.messages for request in asked], each)
     table = np.array([scores(request, got) for request, got in zip(asked, answers, strict=True)])
     completions = [completion for got in answers for completion in got]
     draws = np.random.default_rng(0).integers(0, len(table), (2000, len(table)))
