@@ -1,6 +1,7 @@
 """One question, one seed per gamma: what the knob does.
 
-Each answer's words that came from the base model are in brackets.
+Each answer's words that came from the base model are in brackets. The tiny pair is either certain
+or not, so between 0.4 and 0.95 little changes; larger pairs use the whole range.
 """
 
 from itertools import groupby
@@ -8,7 +9,7 @@ from itertools import groupby
 from baco_integrations import Decoder, ModelPair
 
 with Decoder.shared(ModelPair.tiny()) as decoder:
-    for gamma in (0.0, 0.3, 0.6, 0.9):
+    for gamma in (0.0, 0.15, 0.3, 1.0):
         answers = decoder.generate(
             "Suggest a place for a holiday.", gamma=gamma, temperature=0.5, n=10, seed=7
         )

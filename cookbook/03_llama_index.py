@@ -6,8 +6,8 @@ from llama_index.core.llms import ChatMessage
 
 from baco_integrations.llama_index import BACoLLM
 
-llm = BACoLLM(pair="tiny", gamma=0.2, temperature=0.5)
-creative = llm.with_gamma(0.9)  # shares the loaded models
+llm = BACoLLM(pair="tiny", gamma=0.1)
+creative = llm.with_gamma(0.6)  # shares the loaded models
 
 question = [ChatMessage(role="user", content="Name a hobby for the winter.")]
 print("careful: ", llm.chat(question, seed=1).message.content)

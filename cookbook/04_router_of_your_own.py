@@ -6,17 +6,20 @@ from baco_integrations import Decoder, ModelPair
 
 
 class Disagreement:
-    """Base speaks where aligned gives base's favourite token less probability than gamma."""
+    """Base speaks where aligned gives base's favourite token less probability than gamma cubed.
+
+    Cubed, because an aligned model that disagrees does so firmly: the probabilities are small.
+    """
 
     def route(self, inputs):
         """Return True where the base model is to speak, of shape (rows,)."""
         aligned = inputs.aligned_logits.softmax(-1)
         support = aligned.gather(-1, inputs.top[:, None])[:, 0]
-        return support.to(torch.float64) < inputs.gamma
+        return support.to(torch.float64) < inputs.gamma**3
 
 
 with Decoder.shared(ModelPair.tiny()) as decoder:
-    for gamma in (0.1, 0.5, 0.9):
+    for gamma in (0.1, 0.15, 0.6):
         answers = decoder.generate(
             "Name a dish to cook.", router=Disagreement(), gamma=gamma, temperature=0.5, n=4, seed=2
         )

@@ -112,6 +112,8 @@ class Chat:
             with suppress(ImportError):
                 import readline  # noqa: F401 -- gives input() a history and the usual keys
             self._tell(f"{self._decoder.pair.name} · {self._settings()} · /help lists commands")
+            if self._decoder.pair.name == "tiny":
+                self._tell("It knows only requests for ideas: a place, a gift, a meal, a story ...")
         while True:
             try:
                 line = input("> " if at_terminal else "").strip()

@@ -30,6 +30,11 @@ class Guarded(TyperGroup):
                     raise
                 say(str(error))
                 raise typer.Exit(2) from None
+            except BrokenPipeError:
+                raise  # whoever read has seen enough; typer ends quietly
+            except OSError as error:
+                say(f"{error.strerror or error}")
+                raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
 

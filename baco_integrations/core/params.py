@@ -58,6 +58,26 @@ _SIDE = ("a SideSampling or a dict of its settings", "For example {'temperature'
 class SamplingParams(Checked):
     """How one request is decoded; everything has a default.
 
+    Attributes:
+        gamma: Diversity, from 0 (the aligned model) to 1; 0.6 if neither it nor `threshold` is set.
+        threshold: The router's raw threshold instead of gamma: a probability, or nats for ``h``.
+        router: Who gives the next token: a name from `ROUTERS`, or an object with ``route``.
+        signal_model: Whose top-1 token the content rules look at.
+        first: Who gives the first token: the routed side, or always ``aligned``.
+        boundary: Whether sides switch only where a word starts.
+        line_breaks: ``aligned`` keeps line breaks from the base model, ``routed`` allows them.
+        temperature: 0 is greedy.
+        top_k: Keep so many of the most probable tokens; 0 is off.
+        top_p: Keep the smallest set of tokens with this probability; 1 is off.
+        min_p: Drop tokens less probable than this share of the best; 0 is off.
+        base: Sampling settings of the base side alone, over the shared ones.
+        aligned: Sampling settings of the aligned side alone, over the shared ones.
+        seed: Repeats a result; a fresh one is drawn and told if it is left out.
+        n: Number of samples. They differ from one another under one seed.
+        max_tokens: Most tokens of each sample.
+        stop: Strings that end the text; they are not part of it.
+        alternatives: How many of each side's most probable tokens to tell at each step.
+
     Raises:
         ParameterError: A value is not allowed; raised when the object is made.
     """

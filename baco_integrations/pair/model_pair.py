@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ..decoding.sides import ModelSide
 
 _TINY = Path(__file__).parent / "tiny" / "weights"
+_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 _MODELS: Shared[Any] = Shared()
 _PAIRS: Shared[ModelPair] = Shared()
 
@@ -119,6 +120,10 @@ class ModelPair:
             model.eval().requires_grad_(False)
         self.base, self.aligned = base, aligned
         self.base_tokenizer, self.aligned_tokenizer = base_tokenizer, aligned_tokenizer
+        for tokenizer in (base_tokenizer, aligned_tokenizer):
+            # A prompt that is too long gets an error that says so; marked as told, the tokenizer
+            # does not add a warning of its own.
+            tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.name = name or "|".join(names)
         self._template_kwargs = dict(template_kwargs or {})
 

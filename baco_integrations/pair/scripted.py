@@ -7,6 +7,7 @@ agents can say exactly what each side would do.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,15 +46,16 @@ class ScriptedPair:
     """A base and an aligned side whose next-token distributions are given.
 
     Args:
-        base: Base's script. A table maps the text decoded so far to a distribution; a text that is
-            missing from it ends the turn.
+        base: Base's script. A table maps the whole text decoded so far (white space in front
+            included) to a distribution; a text that is missing from it ends the turn.
         aligned: The aligned side's script.
         vocabulary: Tokens besides those in the tables; needed for scripts that are functions.
         context: Context window of both sides, in tokens (a prompt's bytes count one each).
         function_words: Words of the content class ``fc``, English by default.
 
     Raises:
-        ParameterError: The vocabulary is empty, or a table holds something else than numbers.
+        ParameterError: The vocabulary is empty, a table holds something else than numbers, or one
+            of its texts can never come up.
 
     Example:
         ```python
@@ -86,6 +88,8 @@ class ScriptedPair:
                 vocabulary,
                 "For example [' Oslo', '.'].",
             )
+        for script in (base, aligned):
+            _require_reachable(script, self.tokens)
         self.vocabulary = Vocabulary.from_bytes(
             [b"" if token == END else token.encode() for token in self.tokens],
             control=[len(self.tokens) - 1],
@@ -172,6 +176,19 @@ class ScriptedSide:
                 f"{nearest(token, self._ids)}Add it to the pair's vocabulary.",
             )
         return self._ids[token]
+
+
+def _require_reachable(script: Script, tokens: Sequence[str]) -> None:
+    """Refuse a table's texts that no tokens spell: they are typing mistakes."""
+    spelled = re.compile(f"(?:{'|'.join(map(re.escape, tokens))})*")
+    for text in script if not callable(script) else ():
+        if not spelled.fullmatch(text):
+            raise ParameterError(
+                "script",
+                "a table whose texts are made of its tokens",
+                text,
+                f"{nearest(text, tokens)}Its tokens are {', '.join(map(repr, tokens[:8]))}.",
+            )
 
 
 def _tokens(script: Script) -> list[str]:
