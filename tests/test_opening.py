@@ -158,7 +158,7 @@ def test_an_adapter_has_every_setting() -> None:
         ({"gamma": "high"}, "gamma must be a number from 0"),
         ({"router": "p-pnc"}, "Did you mean 'p-punc'?"),
         ({"gamma": 0.5, "threshold": 0.5}, "threshold must be unset where gamma is given"),
-        ({"temperature": -1}, "temperature must be a finite number"),
+        ({"temperature": -1}, "temperature must be a number from 0"),
         ({"base_sampling": {"temprature": 1}}, "Did you mean 'temperature'?"),
         ({"stop": [""]}, "stop must be a non-empty string"),
         ({"max_tokens": 0}, "max_tokens must be a whole number"),
