@@ -352,8 +352,8 @@ def _kind_begun(lead: bytes) -> _Kind:
     A strict rule would not do: the first two bytes of nearly all emoji can also begin a few
     rare digits. Large ranges are sampled; blocks are long compared to the step.
     """
-    low, high = _reach(lead)
-    chars = map(chr, range(low, high + 1, 1 + (high - low) // 1024))
+    low, high = _reach(lead)  # empty for bytes that begin no character, such as E0 90
+    chars = map(chr, range(low, high + 1, max(1, 1 + (high - low) // 1024)))
     counts = Counter(
         _kind(char) for char in chars if unicodedata.category(char) not in {"Cn", "Co", "Cs"}
     )

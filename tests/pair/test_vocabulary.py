@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
@@ -271,6 +271,7 @@ def test_joined_wordpieces_are_the_decoded_text(text):
 
 @settings(deadline=None)
 @given(pieces=st.lists(st.binary(min_size=1, max_size=6), min_size=1, unique=True))
+@example(pieces=[b"\xe0\x90", b"\xed\xa0", b"\xf0\x80", b"\xf4\x90", b"\xc2"])
 def test_no_word_starts_inside_a_character(pieces):
     shown = bytes_to_unicode()
     spelled = ["".join(shown[byte] for byte in data) for data in pieces]
