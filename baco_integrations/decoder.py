@@ -7,31 +7,25 @@ or many, goes through `Decoder._submit`.
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import secrets
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from .core.errors import BacoError, ParameterError, PromptError
 from .core.messages import Messages, conversation
 from .core.params import SamplingParams
-from .core.router import Source
-from .core.text import TextStream
-from .core.trace import Alternative, Completion, FinishReason, TokenStep, Usage
-from .decoding.engine import Engine, Metrics, Record, Row
+from .core.trace import Completion, Usage
+from .decoding.engine import Engine, Metrics, Row
 from .decoding.routers import GuardedRouter
 from .decoding.step import ALIGNED, BASE
 from .decoding.tables import Tables
+from .streams import SOURCES, AsyncStream, Sample, Stream
 
 if TYPE_CHECKING:
     from .decoding.sides import Side
-
-SOURCES: tuple[Source, Source] = ("base", "aligned")
 
 
 class Pair(Protocol):
@@ -58,187 +52,6 @@ class Pair(Protocol):
 
     def open_sides(self, max_rows: int) -> tuple[Side, Side]:
         """Return base and aligned, ready to decode so many rows at once."""
-
-
-Event = TokenStep | Completion | BaseException
-
-
-class _Sample:
-    """One sample on its way: turns the engine's records into steps, text and a completion."""
-
-    def __init__(
-        self, params: SamplingParams, seed: int, index: int, usage: Usage, pair: Pair
-    ) -> None:
-        self.publish: Callable[[Event], None]
-        self.streaming = True
-        self._params, self._seed, self._index, self._usage = params, seed, index, usage
-        self._bytes = pair.vocabulary.token_bytes
-        base_stop = pair.base_stop if params.spec.only == "base" else ()
-        self._text = TextStream((*params.stop, *base_stop))
-        self._steps: list[TokenStep] = []
-        self._finished = False
-
-    def accept(self, record: Record, reason: FinishReason | None) -> bool:
-        """Take a token; return whether a stop string ended the text."""
-        data = b"" if reason == "stop" else self._bytes[record.token]
-        text = self._text.push(data, last=reason is not None)
-        values = record._asdict() | {"source": SOURCES[record.source]}
-        values["token_id"] = values.pop("token")
-        values["alternatives"] = self._alternatives(record)
-        step = TokenStep(text=text, sample=self._index, **values)
-        self._steps.append(step)
-        if self.streaming:
-            self.publish(step)
-        if self._text.stopped or reason is not None:
-            self._finish("stop" if self._text.stopped else reason or "stop")
-        return self._text.stopped
-
-    def fail(self, error: BaseException) -> None:
-        """Pass an error on to the caller."""
-        if not self._finished:
-            self._finished = True
-            self.publish(error)
-
-    def cancelled(self) -> None:
-        """Finish with what there is."""
-        if not self._finished:
-            self._finish("cancelled")
-
-    def _finish(self, reason: FinishReason) -> None:
-        self._finished = True
-        params = self._params
-        has_gamma = params.spec.rule is not None or not isinstance(params.router, str)
-        self.publish(
-            Completion(
-                text="".join(step.text for step in self._steps),
-                steps=tuple(self._steps),
-                finish_reason=reason,
-                usage=self._usage._replace(completion_tokens=len(self._steps)),
-                seed=self._seed,
-                sample=self._index,
-                router=params.spec.name,
-                gamma=params.effective_gamma if has_gamma else None,
-            )
-        )
-
-    def _alternatives(self, record: Record) -> dict[Source, tuple[Alternative, ...]] | None:
-        count = self._params.alternatives
-        if not count or record.alternatives is None:
-            return None
-        return {
-            source: tuple(
-                Alternative(token, self._bytes[token].decode("utf-8", "replace"), probability)
-                for token, probability in offered[:count]
-            )
-            for source, offered in zip(SOURCES, record.alternatives, strict=True)
-        }
-
-
-class _Running:
-    """The samples of one request while they run; what `Stream` and `AsyncStream` have in common."""
-
-    def __init__(self, decoder: Decoder, rows: list[Row]) -> None:
-        self.completions: list[Completion] = []
-        # A decoder that nobody else holds lives as long as its streams.
-        self._decoder, self._rows = decoder, rows
-        self._ended = False
-
-    def _take(self, event: Event) -> TokenStep | None:
-        """Book an event; return it if it is a step, None if it ended a sample."""
-        if isinstance(event, TokenStep):
-            return event
-        if isinstance(event, Completion):
-            self.completions.append(event)
-            self.completions.sort(key=lambda completion: completion.sample)
-            self._ended = len(self.completions) == len(self._rows)
-            return None
-        self._cancel()
-        self._ended = True
-        raise event
-
-    def _cancel(self) -> None:
-        if not self._ended:
-            self._ended = self._decoder._engine.forked  # nothing will come from the parent
-            self._decoder._engine.cancel(self._rows)
-
-    def __del__(self) -> None:
-        # The worker never holds a stream, only its queue: so an abandoned one gets here.
-        if hasattr(self, "_ended"):
-            self._cancel()
-
-
-class Stream(_Running, Iterator[TokenStep]):
-    """Iterates over a request's tokens as they are decoded; closing it cancels the request.
-
-    Attributes:
-        completions: The samples that have finished, in order; cancelled ones once it is closed.
-    """
-
-    def __init__(self, decoder: Decoder, rows: list[Row]) -> None:
-        super().__init__(decoder, rows)
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.publish = self._events.put
-
-    def __next__(self) -> TokenStep:
-        while not self._ended:
-            step = self._take(self._events.get())
-            if step is not None:
-                return step
-        raise StopIteration
-
-    def close(self) -> None:
-        """Cancel what still runs; on return its slots are free."""
-        self._cancel()
-        with suppress(Exception):  # closing is not the place to learn of a failure
-            for _ in self:
-                pass
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class AsyncStream(_Running, AsyncIterator[TokenStep]):
-    """Iterates over a request's tokens on an event loop, which stays free between them.
-
-    Attributes:
-        completions: The samples that have finished, in order; cancelled ones once it is closed.
-    """
-
-    def __init__(self, decoder: Decoder, rows: list[Row]) -> None:
-        super().__init__(decoder, rows)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        loop, put, engine = asyncio.get_running_loop(), self._events.put_nowait, decoder._engine
-
-        def publish(event: Event) -> None:
-            try:
-                loop.call_soon_threadsafe(put, event)
-            except RuntimeError:  # the loop is closed, and nobody listens any more
-                engine.cancel(rows)
-
-        self.publish = publish
-
-    async def __anext__(self) -> TokenStep:
-        while not self._ended:
-            step = self._take(await self._events.get())
-            if step is not None:
-                return step
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """Cancel what still runs; on return its slots are free."""
-        self._cancel()
-        with suppress(Exception):
-            async for _ in self:
-                pass
-
-    async def __aenter__(self) -> AsyncStream:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
 
 
 class Decoder:
@@ -432,7 +245,7 @@ class Decoder:
         prepared: list[Stream | BacoError] = []
         for messages, own in zip(conversations, each, strict=True):
             try:
-                prepared.append(Stream(self, self._prepare(messages, own, settings)))
+                prepared.append(Stream(self._engine, self._prepare(messages, own, settings), self))
             except BacoError as error:
                 if not return_exceptions:
                     raise
@@ -460,7 +273,7 @@ class Decoder:
         *,
         streaming: bool,
     ) -> Stream:
-        stream = Stream(self, self._prepare(messages, params, settings))
+        stream = Stream(self._engine, self._prepare(messages, params, settings), self)
         self._submit([stream], streaming)
         return stream
 
@@ -472,17 +285,17 @@ class Decoder:
         *,
         streaming: bool,
     ) -> AsyncStream:
-        stream = AsyncStream(self, self._prepare(messages, params, settings))
+        stream = AsyncStream(self._engine, self._prepare(messages, params, settings), self)
         self._submit([stream], streaming)
         return stream
 
     def _submit(self, streams: Sequence[Stream | AsyncStream], streaming: bool) -> None:
         """Let the rows of some streams run, all or none."""
         for stream in streams:
-            for row in stream._rows:
-                sample = cast(_Sample, row.sink)
+            for row in stream.rows:
+                sample = cast(Sample, row.sink)
                 sample.publish, sample.streaming = stream.publish, streaming
-        self._engine.submit([row for stream in streams for row in stream._rows])
+        self._engine.submit([row for stream in streams for row in stream.rows])
 
     def _prepare(
         self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
@@ -496,6 +309,7 @@ class Decoder:
         )
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
+        spelling = self.pair.vocabulary.token_bytes
         usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
         guard = None if isinstance(params.router, str) else _guard(params.router)
         end = self.pair.base_eos if params.spec.only == "base" else self.pair.aligned_eos
@@ -507,7 +321,7 @@ class Decoder:
                 index=index,
                 end=end,
                 limit=min(params.max_tokens, room),
-                sink=_Sample(params, seed, index, usage, self.pair),
+                sink=Sample(params, seed, index, usage, spelling, self.pair.base_stop),
                 guard=guard,
             )
             for index in range(params.n)

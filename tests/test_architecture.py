@@ -18,6 +18,7 @@ LAYERS = (
     {"core"},
     {"decoding"},
     {"pair"},
+    {"streams"},
     {"decoder"},
     {"opening", "bench"},
     {"langchain", "llama_index"},
