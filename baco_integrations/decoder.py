@@ -7,21 +7,27 @@ or many, goes through `Decoder._submit`.
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
+from .core.calls import CallFormat, CallReader
 from .core.errors import BacoError, ParameterError, PromptError
-from .core.messages import Messages, conversation
+from .core.messages import Message, Messages, conversation
 from .core.params import SamplingParams
 from .core.trace import Completion, Usage
 from .decoding.engine import Engine, Metrics, Row
 from .decoding.routers import GuardedRouter
 from .decoding.step import ALIGNED, BASE
 from .decoding.tables import Tables
+from .pair.grammar import Grammars, Guide
+from .pair.prompts import with_schema
 from .streams import SOURCES, AsyncStream, Sample, Stream
 
 if TYPE_CHECKING:
@@ -40,11 +46,19 @@ class Pair(Protocol):
     aligned_eos: frozenset[int]
     base_stop: tuple[str, ...]
     context: tuple[int, int]
+    call_format: CallFormat
+    call_markers: dict[int, bytes]
 
     def render_base(self, messages: Messages, *, tokenize: bool = False) -> Any:
         """Return what the base model is fed."""
 
-    def render_aligned(self, messages: Messages, *, tokenize: bool = False) -> Any:
+    def render_aligned(
+        self,
+        messages: Messages,
+        *,
+        tokenize: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Any:
         """Return what the aligned model is fed."""
 
     def encode(self, text: str) -> list[int]:
@@ -80,6 +94,8 @@ class Decoder:
                 "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
             )
         self.pair = pair
+        self._grammars: dict[bool, Grammars] = {}
+        self._compiling = threading.Lock()
         self._users = 0
         self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
         base, aligned = pair.open_sides(max_rows)
@@ -92,6 +108,7 @@ class Decoder:
             function_word=vocabulary.function_word,
             line_break=vocabulary.line_break,
             text=text,
+            token_bytes=vocabulary.token_bytes,
             base_size=pair.base_size,
             aligned_size=pair.aligned_size,
             device=getattr(aligned, "device", "cpu"),
@@ -303,14 +320,12 @@ class Decoder:
         """Check and render a request; nothing has run yet when this raises."""
         params = _checked_params(params, settings)
         checked = conversation(messages)
-        prompts = (
-            tuple(self.pair.render_base(checked, tokenize=True)),
-            tuple(self.pair.render_aligned(checked, tokenize=True)),
-        )
+        prompts = self._prompts(checked, params)
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
-        spelling = self.pair.vocabulary.token_bytes
+        spelling = self._spelling(bool(params.offered))
         usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
+        deadline = math.inf if params.timeout is None else time.monotonic() + params.timeout
         guard = None if isinstance(params.router, str) else _guard(params.router)
         end = self.pair.base_eos if params.spec.only == "base" else self.pair.aligned_eos
         return [
@@ -321,11 +336,66 @@ class Decoder:
                 index=index,
                 end=end,
                 limit=min(params.max_tokens, room),
-                sink=Sample(params, seed, index, usage, spelling, self.pair.base_stop),
+                sink=Sample(
+                    params,
+                    seed,
+                    index,
+                    usage,
+                    spelling,
+                    self.pair.base_stop,
+                    self._reader(params, (prompts, seed, index)),
+                ),
                 guard=guard,
+                guide=self._guide(params, end),
+                deadline=deadline,
             )
             for index in range(params.n)
         ]
+
+    def _prompts(
+        self, messages: list[Message], params: SamplingParams
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Render for both sides; only the aligned model is told of schemas and tools."""
+        told = messages
+        if params.json_schema is not None and params.show_schema:
+            told = with_schema(messages, params.json_schema)
+        tools = {"tools": list(params.offered)} if params.offered else {}
+        return (
+            tuple(self.pair.render_base(messages, tokenize=True)),
+            tuple(self.pair.render_aligned(told, tokenize=True, **tools)),
+        )
+
+    def _spelling(self, calls: bool) -> Sequence[bytes]:
+        """Return what each token adds to the text; what frames a call counts only with tools."""
+        spelled: Sequence[bytes] = self.pair.vocabulary.token_bytes
+        if not (calls and self.pair.call_markers):
+            return spelled
+        return [self.pair.call_markers.get(i, data) for i, data in enumerate(spelled)]
+
+    def _reader(self, params: SamplingParams, origin: object) -> CallReader | None:
+        if not params.offered:
+            return None
+        names = [tool["function"]["name"] for tool in params.offered]
+        # The same request gives the same ids, another turn of a conversation gives others; nine
+        # letters and digits, because some chat templates take no other ids.
+        digest = blake2b(repr(origin).encode()).hexdigest()
+        return CallReader(
+            self.pair.call_format, names, lambda index: f"{digest[:6]}{index % 1000:03d}"
+        )
+
+    def _guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
+        if not (params.offered or params.json_schema is not None or params.regex or params.choices):
+            return None
+        calls = bool(params.offered and self.pair.call_markers)
+        with self._compiling:
+            if calls not in self._grammars:
+                control = self.pair.vocabulary.control
+                spelled = enumerate(self.pair.vocabulary.token_bytes)
+                text = [b"" if control[i] else data for i, data in spelled]
+                for marker, data in self.pair.call_markers.items() if calls else ():
+                    text[marker] = data
+                self._grammars[calls] = Grammars(text, self.pair.encode, self.pair.call_format)
+            return self._grammars[calls].guide(params, end)
 
     def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
         """Return how many tokens fit behind the prompts of both sides."""

@@ -8,6 +8,7 @@ no adapter carries weights.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -257,6 +258,11 @@ class Adapter(BaseModel):
     max_tokens: Integer | None = None
     stop: str | list[str] | None = None
     alternatives: Integer | None = None
+    json_schema: dict[str, Any] | None = None
+    show_schema: bool | None = None
+    regex: str | None = None
+    choices: list[str] | None = None
+    timeout: float | None = None
 
     _besides: ClassVar[tuple[str, ...]] = ()
     """What a call may be given besides settings of decoding."""
@@ -313,11 +319,27 @@ class Adapter(BaseModel):
             return f"{self.base}|{self.aligned}"
         return self.pair if isinstance(self.pair, str) else str(self.pair.name)
 
+    def _window(self) -> int | None:
+        """Return the smaller context window, None where only loading could tell."""
+        if self.pair is not None and not isinstance(self.pair, str):
+            return min(map(int, self.pair.context))
+        tiny = Path(__file__).parent / "pair" / "tiny" / "weights"
+        ours = (tiny / "base", tiny / "aligned")
+        sides = ours if self.pair == "tiny" else (self.base or "", self.aligned or "")
+        configs = [Path(side) / "config.json" for side in sides]
+        if not all(config.is_file() for config in configs):
+            return None
+        windows = [json.loads(c.read_text()).get("max_position_embeddings") for c in configs]
+        return min(map(int, windows)) if all(windows) else None
+
     def _sampling(self, call: Mapping[str, Any]) -> SamplingParams:
         """Return the settings of one call; see `sampling_params`."""
         own = {name: getattr(self, name) for name in SAMPLING if name in type(self).model_fields}
-        refuse_unknown(call, (*own, *self._besides), "a setting of a call")
-        return sampling_params(own, {name: call[name] for name in own if name in call})
+        known = (*own, *self._besides)
+        refuse_unknown(call, known, "a setting of a call")
+        return sampling_params(
+            own, {name: call[name] for name in known if name in SAMPLING and name in call}
+        )
 
     def _with(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with other settings; it shares the decoder. None leaves one as it is."""
@@ -336,7 +358,9 @@ class Adapter(BaseModel):
             value = getattr(self, name)
             models[name] = repr(value) if callable(value) else value
         router = params.spec.name if isinstance(params.router, str) else repr(params.router)
-        sampling = params.model_dump(exclude={"gamma", "threshold", "router", "base", "aligned"})
+        sampling = params.model_dump(
+            exclude={"gamma", "threshold", "router", "base", "aligned", "timeout"}
+        )
         sides = {
             f"{side}_sampling": own and own.model_dump(exclude_none=True)
             for side, own in (("base", params.base), ("aligned", params.aligned))

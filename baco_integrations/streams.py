@@ -11,6 +11,7 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 
+from .core.calls import CallPiece, CallReader, ToolCall
 from .core.params import SamplingParams
 from .core.router import Source
 from .core.text import TextStream
@@ -33,6 +34,7 @@ class Sample:
         usage: Usage,
         token_bytes: Sequence[bytes],
         base_stop: tuple[str, ...],
+        reader: CallReader | None = None,
     ) -> None:
         self.publish: Callable[[Event], None]
         self.streaming = True
@@ -40,6 +42,7 @@ class Sample:
         self._bytes = token_bytes
         own_stop = base_stop if params.spec.only == "base" else ()
         self._text = TextStream((*params.stop, *own_stop))
+        self._reader = reader
         self._steps: list[TokenStep] = []
         self._finished = False
 
@@ -47,10 +50,14 @@ class Sample:
         """Take a token; return whether a stop string ended the text."""
         data = b"" if reason == "stop" else self._bytes[record.token]
         text = self._text.push(data, last=reason is not None)
+        calls: tuple[CallPiece, ...] = ()
+        if self._reader is not None:
+            last = reason is not None or self._text.stopped
+            text, calls = self._reader.push(text, last=last)
         values = record._asdict() | {"source": SOURCES[record.source]}
         values["token_id"] = values.pop("token")
         values["alternatives"] = self._alternatives(record)
-        step = TokenStep(text=text, sample=self._index, **values)
+        step = TokenStep(text=text, sample=self._index, calls=calls, **values)
         self._steps.append(step)
         if self.streaming:
             self.publish(step)
@@ -72,19 +79,26 @@ class Sample:
     def _finish(self, reason: FinishReason) -> None:
         self._finished = True
         params = self._params
+        calls = () if self._reader is None else self._closed_calls(self._reader)
         has_gamma = params.spec.rule is not None or not isinstance(params.router, str)
         self.publish(
             Completion(
                 text="".join(step.text for step in self._steps),
                 steps=tuple(self._steps),
-                finish_reason=reason,
+                finish_reason="tool_calls" if calls and reason == "stop" else reason,
                 usage=self._usage._replace(completion_tokens=len(self._steps)),
                 seed=self._seed,
                 sample=self._index,
                 router=params.spec.name,
                 gamma=params.effective_gamma if has_gamma else None,
+                tool_calls=calls,
             )
         )
+
+    @staticmethod
+    def _closed_calls(reader: CallReader) -> tuple[ToolCall, ...]:
+        reader.push("", last=True)  # a cancelled sample ends in the middle
+        return tuple(reader.calls)
 
     def _alternatives(self, record: Record) -> dict[Source, tuple[Alternative, ...]] | None:
         count = self._params.alternatives

@@ -12,6 +12,7 @@
     └── DecoderError (RuntimeError)      decoding cannot go on
         ├── DecoderClosedError           the decoder was closed, or belongs to a parent process
         ├── QueueFullError               too many requests are waiting
+        ├── DeadlineError (TimeoutError) the request's own time limit has passed
         └── WorkerError                  the worker failed; ``__cause__`` says why
 
 A `ParameterError` is raised before any forward pass, and its message says four things: which
@@ -98,6 +99,10 @@ class DecoderClosedError(DecoderError):
 
 class QueueFullError(DecoderError):
     """More requests are waiting than the decoder's queue holds."""
+
+
+class DeadlineError(DecoderError, TimeoutError):
+    """The request took longer than its ``timeout``."""
 
 
 class WorkerError(DecoderError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from .checked import Checked, Integer, param
-from .errors import ParameterError
+from .errors import ParameterError, nearest
 from .router import Router, RouterSpec, resolve_router
 
 # On the embedded pair these two give most distinct valid answers at a valid share well above .9;
@@ -51,6 +52,28 @@ def _strings(value: object) -> object:
     )
 
 
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else () if value is None else value
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """Check a tool; an absent description or schema is filled in."""
+    function = tool.get("function")
+    if tool.get("type", "function") != "function" or not isinstance(function, dict):
+        raise ValueError
+    name, schema = function.get("name"), function.get("parameters") or {}
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(schema, dict):
+        raise ValueError
+    filled = {"description": "", **function, "parameters": {**_NO_ARGUMENTS, **schema}}
+    return {"type": "function", "function": filled}
+
+
+_NAME = re.compile(r"[\w.-]{1,128}")
+_NO_ARGUMENTS = {"type": "object", "properties": {}}
+
+Tool = Annotated[dict[str, Any], AfterValidator(_tool)]
+"""A tool, as an OpenAI-style dict."""
+
 _Side = Annotated[SideSampling, BeforeValidator(_side)]
 _SIDE = ("a SideSampling or a dict of its settings", "For example {'temperature': 0.7}.")
 
@@ -77,6 +100,15 @@ class SamplingParams(Checked):
         max_tokens: Most tokens of each sample.
         stop: Strings that end the text; they are not part of it.
         alternatives: How many of each side's most probable tokens to tell at each step.
+        json_schema: The text is JSON that follows this schema. Structure is aligned's, the values
+            of strings are routed.
+        show_schema: Whether the aligned model's prompt tells the schema.
+        regex: The text matches this pattern (Rust's syntax) as a whole.
+        choices: The text is one of these.
+        tools: Tools that may be called, as OpenAI-style dicts of ``type`` and ``function``.
+        tool_choice: ``auto``, ``any`` (at least one call), ``none``, or the name of one tool.
+        parallel_tool_calls: Whether one answer may hold several calls.
+        timeout: Seconds after which the request fails, waiting included.
 
     Raises:
         ParameterError: A value is not allowed; raised when the object is made.
@@ -126,6 +158,31 @@ class SamplingParams(Checked):
         "a whole number from 0 to 64",
         "It asks for each side's most probable tokens at each step.",
     )
+    json_schema: dict[str, Any] | None = param(
+        None, "a JSON schema as a dict", "For example {'type': 'object'} for any object."
+    )
+    show_schema: bool = param(True, "True or False", "False leaves the prompt as it is.")
+    regex: Annotated[str, Field(min_length=1)] | None = param(
+        None, "a regular expression", "For example r'\\d{4}-\\d{2}-\\d{2}'."
+    )
+    choices: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_strings)
+    ] = param((), "a list of non-empty strings", "For example ['yes', 'no'].")
+    tools: Annotated[tuple[Tool, ...], BeforeValidator(_tuple)] = param(
+        (),
+        "a list of tools, each {'type': 'function', 'function': {'name': ..., 'parameters': ...}}",
+        "Names are letters, digits, '_', '-' and '.', each used once; parameters are a JSON schema "
+        "of type object.",
+    )
+    tool_choice: str = param(
+        "auto", "'auto', 'any', 'none' or the name of a tool", "'any' asks for at least one call."
+    )
+    parallel_tool_calls: bool = param(
+        True, "True or False", "False asks for one call at most in an answer."
+    )
+    timeout: Annotated[float, Field(gt=0)] | None = param(
+        None, "a number of seconds above 0", "Leave it out to wait as long as it takes."
+    )
 
     @field_validator("router")
     @classmethod
@@ -147,6 +204,43 @@ class SamplingParams(Checked):
         if self.gamma is not None and isinstance(self.router, str) and self.spec.rule is None:
             _warn_unused_gamma(self.spec.name)
         return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SamplingParams:
+        forms = [name for name in ("json_schema", "regex", "choices") if getattr(self, name)]
+        if self.json_schema == {}:
+            forms.insert(0, "json_schema")
+        # A schema may stand beside tools: then the answer is either calls or that JSON.
+        calls = [] if not self.tools or self.tool_choice == "none" else ["tools"]
+        if len(forms) > 1 or (calls and forms and (self.forced_calls or forms != ["json_schema"])):
+            raise ParameterError(
+                forms[-1],
+                f"left out where {[*calls, *forms][0]} is given",
+                getattr(self, forms[-1]),
+                "A text has one form: give one of them.",
+            )
+        names = [tool["function"]["name"] for tool in self.tools]
+        known = ("auto", "any", "none", *names)
+        if self.tool_choice not in known or (self.forced_calls and not names):
+            raise ParameterError(
+                "tool_choice",
+                f"one of {', '.join(known)}"
+                if names
+                else "'auto' or 'none' where no tool is given",
+                self.tool_choice,
+                f"{nearest(self.tool_choice, known)}Tools are given as tools=[...].",
+            )
+        return self
+
+    @property
+    def forced_calls(self) -> bool:
+        """Whether the answer must call a tool."""
+        return self.tool_choice not in ("auto", "none")
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools that the answer may call."""
+        return () if self.tool_choice == "none" else self.tools
 
     @property
     def spec(self) -> RouterSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from .calls import CallPiece, ToolCall
 from .router import Source
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
@@ -36,6 +37,7 @@ class TokenStep(NamedTuple):
         switched: Whether the source differs from the previous token's.
         sample: Which of the request's samples this belongs to.
         alternatives: Each side's most probable tokens, if asked for.
+        calls: The pieces of tool calls that it releases instead of text.
     """
 
     token_id: int
@@ -48,6 +50,7 @@ class TokenStep(NamedTuple):
     switched: bool
     sample: int = 0
     alternatives: dict[Source, tuple[Alternative, ...]] | None = None
+    calls: tuple[CallPiece, ...] = ()
 
 
 class Usage(NamedTuple):
@@ -68,7 +71,8 @@ class Completion:
     """One finished sample.
 
     Attributes:
-        text: The text; it never begins with white space and never holds a stop string.
+        text: The text; it never begins with white space and never holds a stop string. Tool calls
+            are not part of it.
         steps: Every decoded token, an end-of-turn token included.
         finish_reason: ``stop`` (end of turn or stop string), ``length``, ``tool_calls`` or
             ``cancelled``.
@@ -77,6 +81,7 @@ class Completion:
         sample: Which of the request's samples this is.
         router: The router's name.
         gamma: The gamma used; None where the router has no logit rule.
+        tool_calls: The calls of the tools that were offered, wrong ones with their error.
     """
 
     text: str
@@ -87,6 +92,7 @@ class Completion:
     sample: int
     router: str
     gamma: float | None
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def base_share(self) -> float:

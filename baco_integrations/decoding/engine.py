@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import atexit
 import copy
+import math
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -24,9 +26,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..core.errors import BacoError, DecoderClosedError, DecoderError, QueueFullError, WorkerError
+from ..core.errors import (
+    BacoError,
+    DeadlineError,
+    DecoderClosedError,
+    DecoderError,
+    QueueFullError,
+    WorkerError,
+)
 from ..core.params import SamplingParams
 from ..core.trace import FinishReason
+from .guide import Guide, Limits
 from .noise import uniforms
 from .routers import GuardedRouter
 from .sides import Side
@@ -73,6 +83,8 @@ class Row:
         limit: Most tokens to decode.
         sink: Where its tokens go.
         guard: The user's own router, if any.
+        guide: What holds it to a grammar, if anything does.
+        deadline: When it fails, on the monotonic clock.
     """
 
     prompts: tuple[tuple[int, ...], tuple[int, ...]]
@@ -83,6 +95,8 @@ class Row:
     limit: int
     sink: Sink
     guard: GuardedRouter | None = None
+    guide: Guide | None = None
+    deadline: float = math.inf
     cancelled: bool = False
     owner: int = NOBODY
     decoded: int = 0
@@ -156,6 +170,7 @@ class Engine:
         self._changed = threading.Condition()
         self._closed = False
         self._cancelling = False  # whether a waiting row may have been cancelled
+        self._timed = False  # whether any row has ever had a deadline
         self._process = os.getpid()
         self._worker = threading.Thread(target=self._run, name="baco-decoder", daemon=True)
         self._worker.start()
@@ -189,6 +204,7 @@ class Engine:
                     f"holds {self.max_waiting}. Send fewer at once, or raise max_waiting."
                 )
             self._waiting.extend(rows)
+            self._timed |= any(row.deadline < math.inf for row in rows)
             self._changed.notify()
 
     def cancel(self, rows: Sequence[Row]) -> None:
@@ -246,11 +262,26 @@ class Engine:
     def _iterate(self) -> None:
         """Admit, feed, decide, deliver."""
         self._leave([row for row in self._rows if row.cancelled])
+        if self._timed:
+            self._expire()
         self._admit()
         if not self._rows:
             return
         base, aligned = (self._feed(which) for which in (BASE, ALIGNED))
-        self._deliver(step(base, aligned, self._compiled(), self._state(), self._tables))
+        limits = self._limits()  # while a GPU is still busy with the forwards
+        self._deliver(step(base, aligned, self._compiled(), self._state(), self._tables, limits))
+
+    def _expire(self) -> None:
+        """Fail what has taken longer than it may, waiting or running."""
+        now = time.monotonic()
+        with self._changed:
+            late = [row for row in self._waiting if row.deadline < now]
+            if late:
+                self._waiting = deque(row for row in self._waiting if row.deadline >= now)
+        running = [row for row in self._rows if row.deadline < now]
+        for row in (*late, *running):
+            row.sink.fail(_too_late(row))
+        self._leave(running)
 
     def _admit(self) -> None:
         with self._changed:
@@ -310,6 +341,18 @@ class Engine:
         drawn = torch.from_numpy(noise).to(device)
         return State(numbers[:, 0], numbers[:, 1], drawn[:, 0], drawn[:, 1])
 
+    def _limits(self) -> Limits | None:
+        guided = [(place, row.guide) for place, row in enumerate(self._rows) if row.guide]
+        if not guided:
+            return None
+        size = len(self._tables.content)
+        # One bit more than there are tokens: the grammar's own end.
+        bits = np.zeros((len(guided), size // 32 + 1), dtype=np.int32)
+        for (_, guide), own in zip(guided, bits, strict=True):
+            guide.allow(own)
+        places, guides = zip(*guided, strict=True)
+        return Limits.build(places, guides, bits, size, self._tables.content.device)
+
     def _deliver(self, output: Output) -> None:
         records = _records(output)
         self.metrics.iterations += 1
@@ -323,9 +366,17 @@ class Engine:
             elif record is None:
                 row.sink.fail(_failure(ArithmeticError("a model's logits are not finite")))
                 done.append(row)
+            elif not self._follows(row, record.token):
+                row.sink.fail(_off_grammar(row))
+                done.append(row)
             elif self._accept(row, record):
                 done.append(row)
         self._leave(done)
+
+    @staticmethod
+    def _follows(row: Row, token: int) -> bool:
+        """Tell a row's guide what came; return whether its grammar allows it."""
+        return row.guide is None or row.guide.accept(token)
 
     def _accept(self, row: Row, record: Record) -> bool:
         """Hand a token to its row; return whether it was the last."""
@@ -368,6 +419,21 @@ def _failure(cause: BaseException) -> WorkerError:
     failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
     failure.__cause__ = cause
     return failure
+
+
+def _too_late(row: Row) -> DeadlineError:
+    return DeadlineError(
+        f"the request took longer than its timeout of {row.params.timeout:g} s, with {row.decoded} "
+        f"of at most {row.limit} tokens decoded. Raise timeout, or lower max_tokens."
+    )
+
+
+def _off_grammar(row: Row) -> DecoderError:
+    return DecoderError(
+        f"no token that the grammar allows can follow after {row.decoded} tokens: the models give "
+        "none of them any probability, or the vocabulary cannot spell what must come. Loosen the "
+        "schema or the pattern."
+    )
 
 
 def _alike(lengths: list[int]) -> list[tuple[int, int]]:

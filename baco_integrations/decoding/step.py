@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.params import SamplingParams
+from .guide import Limits
 from .routers import (
     GuardedRouter,
     RouteInputs,
@@ -155,7 +156,32 @@ class Output(NamedTuple):
     alternatives: tuple[Tensor, Tensor] | None
 
 
-def step(base: Tensor, aligned: Tensor, rows: Rows, state: State, tables: Tables) -> Output:
+class Emits(NamedTuple):
+    """What each side may emit, ``(r, v)`` each; what it may not is minus infinity or true.
+
+    Attributes:
+        base: Base's logits.
+        aligned: Aligned's logits.
+        barred: Tokens that are not base's to emit.
+        wish: Base's logits with the reserved characters, by which it may want to close a string.
+        structure: ``(r,)`` bool, the token is structure.
+    """
+
+    base: Tensor
+    aligned: Tensor
+    barred: Tensor
+    wish: Tensor
+    structure: Tensor
+
+
+def step(
+    base: Tensor,
+    aligned: Tensor,
+    rows: Rows,
+    state: State,
+    tables: Tables,
+    limits: Limits | None = None,
+) -> Output:
     """Decide one token per row.
 
     Args:
@@ -164,17 +190,16 @@ def step(base: Tensor, aligned: Tensor, rows: Rows, state: State, tables: Tables
         rows: The rows' settings.
         state: The rows' state.
         tables: The vocabulary's classes.
+        limits: What the grammars of constrained rows say, if there are any.
     """
     base, aligned = tables.fit_base(base), tables.fit_aligned(aligned)
     signals = Signals.read(base)
-    aligned_top = aligned.argmax(-1)
-    banned = tables.bans[rows.ban]
-    emittable = base.masked_fill(banned, -torch.inf)
+    emits = _emits(base, aligned, rows, tables, limits)
 
-    # 1. Who is asked for the token: content first, then certainty.
-    routed = _route(base, aligned, signals, aligned_top, rows, state, tables)
+    # 1. Who is asked for the token: structure and content first, then certainty.
+    routed = _route(base, aligned, signals, emits, rows, state, tables)
     # 2. A word is finished by its owner.
-    source, logits = _hold_word(routed, emittable, aligned, aligned_top, rows, state, tables)
+    source, logits = _hold_word(routed, emits, rows, state, tables)
     # 3. The token, through the sampling settings of its source.
     settings = Sampling(
         *(torch.where(source == BASE, pair[BASE], pair[ALIGNED]) for pair in rows.sampling)
@@ -194,11 +219,36 @@ def step(base: Tensor, aligned: Tensor, rows: Rows, state: State, tables: Tables
     )
 
 
+def _emits(
+    base: Tensor, aligned: Tensor, rows: Rows, tables: Tables, limits: Limits | None
+) -> Emits:
+    barred = tables.bans[rows.ban]
+    structure = torch.zeros_like(rows.only_base)
+    if limits is None:
+        emittable = base.masked_fill(barred, -torch.inf)
+        return Emits(emittable, aligned, barred, emittable, structure)
+    refused = torch.zeros_like(barred)
+    refused[limits.members] = limits.refused
+    # The degenerate router `base` writes the structure too.
+    routed = ~rows.only_base[limits.members]
+    structure[limits.members] = limits.structure & routed
+    reserved = torch.zeros_like(barred)
+    reserved[limits.members] = tables.reserved[limits.reserved] & routed[:, None]
+    wish = base.masked_fill(barred | refused, -torch.inf)
+    return Emits(
+        wish.masked_fill(reserved, -torch.inf),
+        aligned.masked_fill(refused, -torch.inf),
+        barred | refused | reserved,
+        wish,
+        structure,
+    )
+
+
 def _route(
     base: Tensor,
     aligned: Tensor,
     signals: Signals,
-    aligned_top: Tensor,
+    emits: Emits,
     rows: Rows,
     state: State,
     tables: Tables,
@@ -209,27 +259,23 @@ def _route(
     for guard, members in rows.custom:
         columns = (base, aligned, *signals[:3], rows.gamma, state.u_route, state.position)
         to_base[members] = guard.route(RouteInputs(*(column[members] for column in columns)))
-    content_top = torch.where(rows.content_from_aligned, aligned_top, signals.top)
+    content_top = torch.where(rows.content_from_aligned, aligned.argmax(-1), signals.top)
     to_aligned = content_hit(content_top, rows.content, tables)
-    to_aligned |= tables.bans[rows.ban, signals.top]
+    to_aligned |= emits.barred.gather(-1, signals.top[:, None])[:, 0]
     to_aligned |= rows.first_aligned & (state.owner == NOBODY)
+    to_aligned |= emits.structure
     return torch.where(to_base & ~(to_aligned & ~rows.only_base), BASE, ALIGNED)
 
 
 def _hold_word(
-    routed: Tensor,
-    emittable: Tensor,
-    aligned: Tensor,
-    aligned_top: Tensor,
-    rows: Rows,
-    state: State,
-    tables: Tables,
+    routed: Tensor, emits: Emits, rows: Rows, state: State, tables: Tables
 ) -> tuple[Tensor, Tensor]:
     """Return each row's source and the logits it draws from."""
-    # A base that may emit nothing at all cannot finish its word.
+    emittable, aligned = emits.base, emits.aligned
+    # A base that may emit nothing at all cannot finish its word; structure waits for no word.
     mute = (state.owner == BASE) & (emittable.amax(-1) == -torch.inf)
-    bound = rows.boundary & (state.owner != NOBODY) & ~mute
-    owner_top = torch.where(state.owner == BASE, emittable.argmax(-1), aligned_top)
+    bound = rows.boundary & (state.owner != NOBODY) & ~mute & ~emits.structure
+    owner_top = torch.where(state.owner == BASE, emits.wish.argmax(-1), aligned.argmax(-1))
     source = torch.where(bound & ~tables.starts_word[owner_top], state.owner, routed)
     logits = torch.where((source == BASE)[:, None], emittable, aligned)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ PUNC, FC = 1, 2
 BAN_LINES, ALLOW_LINES, BAN_NOTHING = 0, 1, 2
 """Rows of `Tables.bans`: what the base model may not emit."""
 
+RESERVED = ("", '"', "<", "[", "{")
+"""Rows of `Tables.reserved`: characters that open or close a structure."""
+
 
 class Tables(NamedTuple):
     """Token classes over the ``v`` ids that the two sides share.
@@ -23,6 +27,7 @@ class Tables(NamedTuple):
         starts_word: ``(v,)`` bool, tokens that start a word.
         content: ``(v,)`` int, bits of the content classes `PUNC` and `FC`.
         bans: ``(3, v)`` bool, tokens that base may not emit, by kind of ban.
+        reserved: ``(5, v)`` bool, tokens that hold a character of `RESERVED`.
         base_size: Ids below it are real tokens of the base model.
         aligned_size: Ids below it are real tokens of the aligned model.
     """
@@ -30,6 +35,7 @@ class Tables(NamedTuple):
     starts_word: Tensor
     content: Tensor
     bans: Tensor
+    reserved: Tensor
     base_size: int
     aligned_size: int
 
@@ -42,6 +48,7 @@ class Tables(NamedTuple):
         function_word: NDArray[np.bool_],
         line_break: NDArray[np.bool_],
         text: NDArray[np.bool_],
+        token_bytes: Sequence[bytes],
         base_size: int,
         aligned_size: int,
         device: torch.device | str = "cpu",
@@ -54,16 +61,19 @@ class Tables(NamedTuple):
             function_word: The content class ``fc``.
             line_break: Tokens that hold a line break.
             text: Tokens that both sides share as text; all others are control tokens.
+            token_bytes: What each token adds to the text.
             base_size: Number of the base model's real tokens.
             aligned_size: Number of the aligned model's real tokens.
             device: Where the logits meet.
         """
         bans = np.stack([~text | line_break, ~text, np.zeros_like(text)])
         content = PUNC * punctuation.astype(np.int64) + FC * function_word.astype(np.int64)
+        reserved = [[bool(c) and c.encode() in data for data in token_bytes] for c in RESERVED]
         return cls(
             torch.tensor(starts_word, device=device),
             torch.tensor(content, device=device),
             torch.tensor(bans, device=device),
+            torch.tensor(reserved, device=device),
             base_size,
             aligned_size,
         )

@@ -9,8 +9,9 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LangSmithParams
 from langchain_core.messages import BaseMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
+from ..core.calls import CallPiece
 from ..core.checked import Integer
 from ..core.messages import Messages
 from ..core.params import SamplingParams
@@ -24,6 +25,10 @@ class LangChainAdapter(Adapter):
 
     n: Integer | None = None
     logprobs: bool | None = None
+    # What hosted models take: `api_key` stands in for `token`, and there is nothing to retry in a
+    # process of one's own.
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    max_retries: Integer | None = None
 
     # Core hands the `stream` that its own methods were called with on to the model.
     _besides: ClassVar[tuple[str, ...]] = ("logprobs", "stream")
@@ -35,8 +40,20 @@ class LangChainAdapter(Adapter):
         def _conversation(self, prompt: Any) -> Messages:
             """Return what is to be decoded."""
 
-        def _chunk(self, text: str, info: dict[str, Any], last: Completion | None = None) -> Any:
+        def _chunk(
+            self,
+            text: str,
+            info: dict[str, Any],
+            last: Completion | None = None,
+            calls: Sequence[CallPiece] = (),
+        ) -> Any:
             """Return a piece of output; the last piece comes with the completion."""
+
+    def __init__(self, **values: Any) -> None:
+        named = values.get("pair") is None or isinstance(values.get("pair"), str)
+        if named and values.get("api_key") is not None and values.get("token") is None:
+            values["token"] = values["api_key"]
+        super().__init__(**values)
 
     # -- decoding ----------------------------------------------------------------------------
 
@@ -88,7 +105,7 @@ class LangChainAdapter(Adapter):
 
     def _token(self, step: TokenStep, call: Mapping[str, Any]) -> Any:
         info = {"logprobs": [provenance(step)]} if self._tells_tokens(call) else {}
-        return self._chunk(step.text, info)
+        return self._chunk(step.text, info, None, step.calls)
 
     def _end(self, completion: Completion) -> Any:
         return self._chunk("", self._info(completion), completion)
@@ -167,4 +184,5 @@ class LangChainAdapter(Adapter):
     @property
     def lc_secrets(self) -> dict[str, str]:
         """The hub token, which is not written out."""
-        return {"token": "HF_TOKEN"} if isinstance(self.token, SecretStr) else {}
+        secrets = {"token": "HF_TOKEN", "api_key": "HF_TOKEN"}
+        return {n: env for n, env in secrets.items() if isinstance(getattr(self, n), SecretStr)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -11,21 +11,29 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
     Callbacks,
 )
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import (
     get_config_list,
     get_executor_for_config,
     patch_config,
 )
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from ..core.calls import CallPiece
 from ..core.messages import Message
+from ..core.params import SamplingParams
 from ..core.trace import Completion, Usage
+from . import structured
 from .adapter import LangChainAdapter
+from .brainstorm import Brainstorm, brainstorm
 from .messages import conversation_of
+from .structured import tool_calls
 
 
 class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name
@@ -49,6 +57,10 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
     # as a wish never to stream.
     streaming: bool | None = None
 
+    _besides: ClassVar[tuple[str, ...]] = (
+        *LangChainAdapter._besides,
+        *("tools", "tool_choice", "parallel_tool_calls", "response_format", "strict"),
+    )
     _model_type: ClassVar[Literal["chat", "llm"]] = "chat"
 
     # -- decoding ----------------------------------------------------------------------------
@@ -78,25 +90,39 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
         return conversation_of(prompt)
 
     def _result(self, completions: list[Completion], call: Mapping[str, Any]) -> ChatResult:
-        messages = [
-            AIMessage(
-                content=completion.text,
-                response_metadata=self._whole_info(completion, call),
-                usage_metadata=_usage(completion.usage),
+        messages = []
+        for completion in completions:
+            valid, invalid = tool_calls(completion.tool_calls)
+            messages.append(
+                AIMessage(
+                    content=completion.text,
+                    tool_calls=valid,
+                    invalid_tool_calls=invalid,
+                    response_metadata=self._whole_info(completion, call),
+                    usage_metadata=_usage(completion.usage),
+                )
             )
-            for completion in completions
-        ]
         return ChatResult(
             generations=[ChatGeneration(message=message) for message in messages],
             llm_output=self._totals([completions]),
         )
 
     def _chunk(
-        self, text: str, info: dict[str, Any], last: Completion | None = None
+        self,
+        text: str,
+        info: dict[str, Any],
+        last: Completion | None = None,
+        calls: Sequence[CallPiece] = (),
     ) -> ChatGenerationChunk:
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=text,
+                tool_call_chunks=[
+                    tool_call_chunk(
+                        name=piece.name, args=piece.arguments, id=piece.id, index=piece.index
+                    )
+                    for piece in calls
+                ],
                 response_metadata=info,
                 usage_metadata=_usage(last.usage) if last else None,
                 chunk_position="last" if last else None,
@@ -118,7 +144,96 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Core's own key is that of the object as it was when it was first serialized.
-        return str(sorted(self._with({**kwargs, "stop": stop})._identifying_params.items()))
+        identity = self._identity(self._params(stop, kwargs))
+        return str(sorted({**identity, "logprobs": self._tells_tokens(kwargs)}.items()))
+
+    # -- tools and structured output ---------------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, Any] | None = None,
+        parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let the model call tools; a grammar keeps every call to its tool's schema.
+
+        The structure of a call and the tool's name are the aligned model's, strings among the
+        arguments are routed like any text.
+
+        Args:
+            tools: Functions, pydantic classes, TypedDicts, LangChain tools or OpenAI-style dicts.
+            tool_choice: ``auto``; ``any`` (or ``required``, True) for at least one call; the name
+                of the tool to call; ``none``.
+            parallel_tool_calls: Whether one answer may hold several calls; yes by default.
+            strict: Calls always follow their schemas, so this has no effect.
+            **kwargs: Settings of the call, such as ``gamma``.
+
+        Raises:
+            ParameterError: A tool or a setting is not allowed.
+        """
+        offered = [convert_to_openai_tool(tool) for tool in tools]
+        names = [tool["function"]["name"] for tool in offered]
+        bound = dict(kwargs)
+        if offered:
+            bound |= {"tools": offered, "tool_choice": structured.tool_choice(tool_choice, names)}
+        if offered and parallel_tool_calls is not None:
+            bound["parallel_tool_calls"] = parallel_tool_calls
+        # Core takes the one that tracers are told out of every call.
+        self._params(None, {n: v for n, v in bound.items() if n != "ls_structured_output_format"})
+        return self.bind(**bound)
+
+    def with_structured_output(
+        self,
+        schema: Any = None,
+        *,
+        method: str = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a runnable whose output is an object of a schema, its contents as varied as asked.
+
+        Args:
+            schema: A pydantic class (the output is an instance), a TypedDict or a JSON schema (the
+                output is a dict). JSON mode may go without.
+            method: ``json_schema``: the text is JSON by the schema, which the prompt tells.
+                ``function_calling``: the object is the arguments of a forced tool call.
+                ``json_mode``: any JSON object; the prompt has to say which.
+            include_raw: Return ``{"raw": message, "parsed": object, "parsing_error": error}``.
+            strict: The output always follows the schema, so this has no effect.
+            **kwargs: Settings of the call, such as ``gamma``.
+
+        Raises:
+            ParameterError: A setting is not allowed.
+        """
+        return structured.structured(self, schema, method, include_raw, kwargs)
+
+    def brainstorm(self, **settings: Any) -> Brainstorm:
+        """Return a runnable that gives distinct answers; settings are those of `brainstorm`."""
+        return brainstorm(self, **settings)
+
+    def _params(self, stop: list[str] | None, call: Mapping[str, Any]) -> SamplingParams:
+        call = dict(call)
+        response_format = call.pop("response_format", None)
+        if response_format is not None:
+            call["json_schema"] = structured.response_schema(response_format)
+        return super()._params(stop, call)
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        window = self._window()
+        profile = ModelProfile(
+            name=self.model_name,
+            text_inputs=True,
+            text_outputs=True,
+            image_inputs=False,
+            tool_calling=True,
+            tool_choice=True,
+            structured_output=True,
+        )
+        return profile if window is None else {**profile, "max_input_tokens": window}
 
     # -- many inputs, one batch --------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
+from ..core.calls import CallPiece
 from ..core.trace import Completion
 from ..opening import SAMPLING
 from .adapter import LangChainAdapter
@@ -82,7 +83,11 @@ class BACoLLM(LangChainAdapter, BaseLLM):
         )
 
     def _chunk(
-        self, text: str, info: dict[str, Any], last: Completion | None = None
+        self,
+        text: str,
+        info: dict[str, Any],
+        last: Completion | None = None,
+        calls: Sequence[CallPiece] = (),  # never any: a plain LLM is offered no tools
     ) -> GenerationChunk:
         usage = self._totals([[last]]) if last else {}
         return GenerationChunk(text=text, generation_info={**usage, **info} or None)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.calls import CallFormat
 from ..core.errors import PairError, ParameterError
 from ..core.messages import Messages, conversation
 from .architecture import ATTENTION, architecture_problems, context_window
@@ -33,6 +34,7 @@ from .options import LoadOptions
 from .presets import PRESETS, preset
 from .prompts import (
     BasePrompt,
+    call_format,
     check_base_prompt,
     render_aligned,
     render_base,
@@ -85,6 +87,8 @@ class ModelPair:
         aligned_eos: Ids that end the aligned model's turn.
         base_stop: Strings with which the base model would open another turn.
         context: Context windows of base and aligned, in tokens.
+        call_format: How the aligned model writes tool calls.
+        call_markers: Bytes of the control tokens that frame its calls.
         identity: What tells this pair from others, as plain data: for caches' keys.
         notes: Differences between the two that are expected and handled, as sentences.
 
@@ -140,6 +144,11 @@ class ModelPair:
             context_window(base.config, base_tokenizer),
             context_window(aligned.config, aligned_tokenizer),
         )
+        template = aligned_tokenizer.chat_template and aligned_tokenizer.get_chat_template(
+            tools=[{}]
+        )
+        self.call_format = call_format(template)
+        self.call_markers = _call_markers(aligned_tokenizer, self.call_format)
         self.notes = (*self.compatibility.notes, *self._template_note())
         self.identity = dict(identity or {"base": names[0], "aligned": names[1]})
         self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
@@ -272,7 +281,7 @@ class ModelPair:
         Args:
             messages: A string, or role/content dicts.
             tokenize: Whether to return token ids.
-            tools: Tools to offer, as JSON schemas; templates without tools ignore them.
+            tools: Tools to offer, as OpenAI-style dicts.
 
         Raises:
             PromptError: The conversation is malformed, or the chat template refuses it.
@@ -411,6 +420,14 @@ def _control_texts(tokenizer: Any) -> frozenset[str]:
     """Return the literal texts of a tokenizer's control tokens."""
     table = read_token_table(tokenizer)
     return frozenset(piece for i in table.control & table.added if (piece := table.pieces[i]))
+
+
+def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
+    """Return the control tokens that are part of how calls are written, with what they spell."""
+    frame = form.begin + form.before + form.after + form.end
+    table = read_token_table(tokenizer)
+    pieces = {token_id: table.pieces[token_id] for token_id in table.control & table.added}
+    return {i: piece.encode() for i, piece in pieces.items() if piece and piece in frame}
 
 
 def _pair_name(sources: tuple[Source, Source]) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
+from ..core.calls import FORMATS, CallFormat
 from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Message
 
@@ -142,6 +144,107 @@ def _arguments(arguments: object) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
+# -- what the aligned model is told about schemas and tools -------------------------------------
+
+
+def with_schema(messages: Sequence[Message], schema: Mapping[str, Any]) -> list[Message]:
+    """Add to a conversation's system text which JSON schema the answer follows."""
+    told = json.dumps(_untitled(schema), ensure_ascii=False)
+    return _instructed(messages, f"Answer only with JSON that follows this schema:\n{told}")
+
+
+def _untitled(schema: Any, names: bool = False) -> Any:
+    """Leave out the titles that pydantic makes up; `names` says that keys are properties' names."""
+    if isinstance(schema, list):
+        return [_untitled(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: _untitled(value, names=not names and key in ("properties", "$defs"))
+        for key, value in schema.items()
+        if names or key != "title"
+    }
+
+
+def _instructed(messages: Sequence[Message], instruction: str) -> list[Message]:
+    first, *others = messages
+    if first["role"] != "system":
+        return [{"role": "system", "content": instruction}, *messages]
+    joined = "\n\n".join(filter(None, (first["content"], instruction)))
+    return [{**first, "content": joined}, *others]
+
+
+def call_format(template: str | None) -> CallFormat:
+    """Tell from a chat template how its model writes tool calls.
+
+    Hermes' format stands in where a template knows nothing of tools: `render_aligned` then tells
+    the model of it.
+    """
+    template = template or ""
+    if "[TOOL_CALLS]" in template:
+        return FORMATS["mistral"]
+    if "<tool_call>" in template or "tools" not in template:
+        return FORMATS["hermes"]
+    return FORMATS["llama3" if "parameters" in template and "ipython" in template else "json"]
+
+
+_TOOLS = """\
+You may call these tools:
+{tools}
+
+To call one, answer with its name and arguments as JSON between tags:
+<tool_call>
+{{"name": "the tool's name", "arguments": {{...}}}}
+</tool_call>"""
+
+
+def _tools_in_words(
+    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
+) -> list[Message]:
+    """Write tools, calls and results as text, for a template that knows nothing of them."""
+    spoken = [_spoken(message) for message in messages]
+    if not tools:
+        return spoken
+    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    return _instructed(spoken, _TOOLS.format(tools=listed))
+
+
+def _spoken(message: Message) -> Message:
+    if message["role"] == "tool":
+        result = f"<tool_response>\n{message['content']}\n</tool_response>"
+        return {"role": "user", "content": result}
+    if not message.get("tool_calls"):
+        return message
+    calls = [call.get("function", call) for call in message["tool_calls"]]
+    written = FORMATS["hermes"].write([(c["name"], _as_dict(c["arguments"])) for c in calls])
+    return {
+        "role": message["role"],
+        "content": "\n".join(filter(None, (message["content"], written))),
+    }
+
+
+def _as_dict(arguments: Any) -> dict[str, Any]:
+    return dict(json.loads(arguments) if isinstance(arguments, str) else arguments)
+
+
+def _short_ids(messages: Sequence[Message]) -> list[Message]:
+    """Rewrite the ids of calls to nine letters and digits, all that Mistral's templates take."""
+
+    def short(call_id: Any) -> str:
+        text = str(call_id)
+        fits = len(text) == 9 and text.isalnum()
+        return text if fits else blake2b(text.encode()).hexdigest()[:9]
+
+    rewritten = [dict(message) for message in messages]
+    for message in rewritten:
+        if message.get("tool_calls"):
+            calls = message["tool_calls"]
+            message["tool_calls"] = [{**call, "id": short(call.get("id"))} for call in calls]
+        if "tool_call_id" in message:
+            message["tool_call_id"] = short(message["tool_call_id"])
+    return rewritten
+
+
 def render_aligned(
     tokenizer: Any,
     messages: Sequence[Message],
@@ -155,6 +258,7 @@ def render_aligned(
     A template may refuse system messages, tool messages, or turns that do not alternate. Then turns
     of one role are joined, and failing that, system texts move into the first user turn and tool
     results into turns of the user. A system message dropped without a word counts as refused.
+    A template that knows nothing of tools is given them, their calls and their results in words.
 
     Args:
         tokenizer: A Hugging Face tokenizer with a chat template.
@@ -171,10 +275,17 @@ def render_aligned(
     """
     from jinja2 import TemplateError
 
-    system = [m["content"].strip() for m in messages if m["role"] == "system"]
     options: dict[str, Any] = {**(template_kwargs or {}), "add_generation_prompt": True}
-    if tools:
+    template = options.get("chat_template") or tokenizer.get_chat_template(
+        tools=list(tools) if tools else None
+    )
+    if "tools" not in template:
+        messages = _tools_in_words(messages, tools)
+    elif tools:
         options["tools"] = list(tools)
+    if "[TOOL_CALLS]" in template:
+        messages = _short_ids(messages)
+    system = [m["content"].strip() for m in messages if m["role"] == "system"]
     refusal: Exception | None = None
     for form in (list(messages), merge_turns(messages), _two_roles(messages)):
         try:

@@ -6,6 +6,7 @@ agents can say exactly what each side would do.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..core.calls import FORMATS
 from ..core.errors import ParameterError, nearest
 from ..core.messages import Messages, conversation
 from .vocabulary import Vocabulary
@@ -100,14 +102,26 @@ class ScriptedPair:
         self.base_eos = self.aligned_eos = frozenset({len(self.tokens) - 1})
         self.context = (context, context)
         self.identity: dict[str, Any] = {"pair": "scripted"}
+        self.call_format = FORMATS["hermes"]
+        self.call_markers: dict[int, bytes] = {}
         self._scripts = (base, aligned)
 
     def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
         """Return what the base side is fed: the conversation as ``role: content`` lines."""
-        text = "\n".join(f"{m['role']}: {m['content']}" for m in conversation(messages))
+        text = "\n".join(f"{m['role']}: {_said(m)}" for m in conversation(messages))
         return self.encode(text) if tokenize else text
 
-    render_aligned = render_base
+    def render_aligned(
+        self,
+        messages: Messages,
+        *,
+        tokenize: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str | list[int]:
+        """Return what the aligned side is fed: as base, under a line for each tool offered."""
+        offered = [f"offered: {json.dumps(tool['function'])}\n" for tool in tools or ()]
+        text = "".join(offered) + str(self.render_base(messages))
+        return self.encode(text) if tokenize else text
 
     def count_tokens(self, messages: Messages) -> int:
         """Return the length of the rendered conversation in tokens."""
@@ -176,6 +190,13 @@ class ScriptedSide:
                 f"{nearest(token, self._ids)}Add it to the pair's vocabulary.",
             )
         return self._ids[token]
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    return str(message["content"]) + FORMATS["hermes"].write(
+        [(call["name"], call["arguments"]) for call in calls]
+    )
 
 
 def _require_reachable(script: Script, tokens: Sequence[str]) -> None:

@@ -1,0 +1,374 @@
+"""Tool calls: how families of models write them, and reading them out of text as it comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+ARGUMENT_KEYS = ("arguments", "parameters")
+
+
+class CallPiece(NamedTuple):
+    """A piece of a tool call, as streamed.
+
+    Attributes:
+        index: Which call of the answer this belongs to, from 0.
+        id: The call's id, in its first piece only.
+        name: The tool's name, in the first piece only.
+        arguments: The next piece of the JSON text of the arguments.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class ToolCall(NamedTuple):
+    """A tool call, valid or not.
+
+    Attributes:
+        id: The call's id.
+        name: The tool's name; empty if it was not readable.
+        arguments: The JSON text of an object. In a call that is not valid, as much of it as came,
+            or the text of the whole call if the name was not readable.
+        error: Why the call is not valid; None if it is.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    error: str | None
+
+    @property
+    def parsed(self) -> dict[str, Any]:
+        """The arguments of a valid call."""
+        arguments: dict[str, Any] = json.loads(self.arguments, strict=False)
+        return arguments
+
+
+@dataclass(frozen=True)
+class CallFormat:
+    """How a family of models writes tool calls.
+
+    Attributes:
+        name: The format's name.
+        begin: What stands before the first call of an answer.
+        before: What stands before each call.
+        after: What stands behind each call.
+        separator: What stands between two calls; None where an answer should hold one call only.
+        end: What stands behind the last call.
+        arguments: The key of the arguments.
+    """
+
+    name: str
+    begin: str
+    before: str
+    after: str
+    separator: str | None
+    end: str
+    arguments: str
+
+    @property
+    def opener(self) -> str:
+        """The tag that opens calls within an answer; empty if calls are the whole answer."""
+        return (self.begin + self.before).strip().removesuffix("[")
+
+    def write(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+        """Write calls, each a name with its arguments.
+
+        Several calls in a format for one are written on lines of their own, so that a history with
+        such an answer can be written too.
+        """
+        texts = (
+            json.dumps({"name": name, self.arguments: arguments}, ensure_ascii=False)
+            for name, arguments in calls
+        )
+        separator = "\n" if self.separator is None else self.separator
+        written = separator.join(self.before + _encodable(text) + self.after for text in texts)
+        return self.begin + written + self.end
+
+
+FORMATS: dict[str, CallFormat] = {
+    form.name: form
+    for form in (
+        CallFormat("hermes", "", "<tool_call>\n", "\n</tool_call>", "\n", "", "arguments"),
+        CallFormat("llama3", "", "", "", None, "", "parameters"),
+        CallFormat("mistral", "[TOOL_CALLS][", "", "", ", ", "]", "arguments"),
+        CallFormat("json", "", "", "", None, "", "arguments"),
+    )
+}
+"""Every format by its name."""
+
+
+class CallReader:
+    """Splits the text of an answer into what is said and the calls, as it comes.
+
+    The joined results do not depend on how the text is cut. Where calls are the whole answer, an
+    answer that begins like JSON is held back until its tool is known; without an offered tool's
+    name, and without a name and arguments, it is text. White space around calls is dropped.
+
+    Args:
+        form: How the model writes calls.
+        names: The tools offered.
+        new_id: Gives the id of a call by its index.
+    """
+
+    def __init__(
+        self, form: CallFormat, names: Collection[str], new_id: Callable[[int], str]
+    ) -> None:
+        self._names = names
+        self._new_id = new_id
+        self._opener = form.opener
+        self._close = form.after.strip()
+        self._leads = (self._opener,) if self._opener else ("<|python_tag|>", "```", "json", "[")
+        self._closers_of = {"[": "]", "```": "```", self._opener: self._close}
+        self._done: list[ToolCall] = []
+        self._call: _Call | None = None
+        self._ids: list[str] = []
+        self._sent = 0
+        # Outside calls: white space and whole marks that may belong to a call, the mark begun,
+        # and the marks that close what stands open.
+        self._held: list[str] = []
+        self._mark = ""
+        self._closers: list[str] = []
+        self._opened = False
+        self._behind = False
+        self._plain = False
+        self._said: list[str] = []
+        self._pieces: list[CallPiece] = []
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The calls begun so far, the last as if the text ended here."""
+        if self._call is None or len(self._ids) == len(self._done):
+            return list(self._done)
+        return [*self._done, ToolCall(self._ids[-1], *self._call.result(self._names))]
+
+    def push(self, text: str, *, last: bool = False) -> tuple[str, tuple[CallPiece, ...]]:
+        """Take the next text and return what it releases: what is said, and pieces of calls.
+
+        Args:
+            text: The text.
+            last: Whether no more will come: then everything held back is released.
+        """
+        self._said, self._pieces = [], []
+        for char in text:
+            self._read(char)
+        if last:
+            self._stop()
+        elif self._call and self._call.name is not None and self._call.arguments is not None:
+            self._send(self._call.name, "".join(self._call.arguments[self._sent :]))
+        return "".join(self._said), tuple(self._pieces)
+
+    def _read(self, char: str) -> None:
+        if self._plain:
+            self._said.append(char)
+        elif self._call is not None:
+            self._call.push(char)
+            if self._call.ended:
+                self._finish(self._call)
+        elif char.isspace() and not self._mark:
+            self._held.append(char)
+        else:
+            self._match(char)
+
+    def _match(self, char: str) -> None:
+        """Read a character outside calls that is part of a mark or of what is said."""
+        marks = self._marks()
+        mark = self._mark + char
+        begun = any(known.startswith(mark) for known in marks)
+        if mark == "{" and begun or self._opened and not begun:
+            self._begin()
+            self._read(char)
+        elif mark in marks:
+            self._take(mark)
+        elif begun:
+            self._mark = mark
+        elif self._mark:
+            # No tag holds its first character twice, so only this character can begin another.
+            self._release(self._mark)
+            self._read(char)
+        else:
+            self._release(char)
+
+    def _marks(self) -> tuple[str, ...]:
+        """Return the marks that may come here."""
+        if self._opened:
+            return "[", "{"
+        inside = self._closers or not self._opener
+        return *self._closers, *self._leads, *("{,;" if inside else "")
+
+    def _take(self, mark: str) -> None:
+        self._mark = ""
+        if mark in self._closers:
+            self._closers.remove(mark)
+            self._held.clear()
+        else:
+            self._held.append(mark)
+            self._opened |= mark == self._opener
+
+    def _begin(self) -> None:
+        closers = [self._closers_of.get(mark) for mark in self._held]
+        self._closers += [closer for closer in closers if closer]
+        self._opened = False
+        self._call = _Call(self._close)
+
+    def _finish(self, call: _Call) -> None:
+        """End a call, or give its text back if it is none."""
+        self._call = None
+        named = call.name in self._names or None not in (call.name, call.arguments)
+        if not (self._opener or named):
+            self._release("".join(call.raw))
+            return
+        name, arguments, error = call.result(self._names)
+        self._send(name, arguments[self._sent :])
+        self._done.append(ToolCall(self._ids[-1], name, arguments, error))
+        self._sent = 0
+        self._held.clear()
+        self._behind = True
+        if call.broken:
+            self._closers.clear()
+
+    def _send(self, name: str, text: str) -> None:
+        index = len(self._done)
+        if len(self._ids) == index:
+            self._ids.append(self._new_id(index))
+            self._pieces.append(CallPiece(index, self._ids[-1], name, text))
+        elif text:
+            self._pieces.append(CallPiece(index, None, None, text))
+        self._sent += len(text)
+
+    def _release(self, text: str) -> None:
+        """Give out what is held and a text behind it, which are no part of a call."""
+        text = "".join(self._held) + text
+        self._said.append(text.lstrip() if self._behind else text)
+        self._held.clear()
+        self._mark = ""
+        self._closers.clear()
+        self._behind = False
+        self._plain = not self._opener
+
+    def _stop(self) -> None:
+        if self._opened:
+            self._begin()
+        if self._call is not None:
+            self._call.settle()
+            self._finish(self._call)
+        self._release(self._mark)
+
+
+class _Call:
+    """Finds the end of a call's JSON, and its name and arguments on the way.
+
+    Args:
+        close: The tag that closes a call; it ends one whose JSON is broken.
+
+    Attributes:
+        raw: The characters so far.
+        name: The tool's name, once known.
+        arguments: The characters of the arguments so far, once they begin.
+        ended: Whether the call is over.
+        broken: Whether something came that cannot be JSON.
+    """
+
+    def __init__(self, close: str) -> None:
+        self.raw: list[str] = []
+        self.name: str | None = None
+        self.arguments: list[str] | None = None
+        self.ended = False
+        self.broken = False
+        self._close = close
+        self._depth = 0
+        self._quoted = False
+        self._escaped = False
+        self._streaming = False
+        # Of the outer object: the key of the value being read, and where this key or value begins.
+        self._key: Any = None
+        self._start = 0
+
+    def push(self, char: str) -> None:
+        """Take the next character."""
+        if self._quoted:
+            self._quoted = self._escaped or char != '"'
+            self._escaped = char == "\\" and not self._escaped
+        elif not self.broken:
+            self._structure(char)
+        self.raw.append(char)
+        if self.broken and char == self._close[-1:]:
+            self.ended = "".join(self.raw[-len(self._close) :]) == self._close
+        if self._streaming and self.arguments is not None:
+            self.arguments.append(char)
+            self._streaming = self._depth > 1
+
+    def settle(self) -> None:
+        """Take the name or the arguments from a value of which no more will come."""
+        text = "".join(self.raw[self._start :]).strip()
+        value = _loads(text)
+        if self._key == "name" and self.name is None and isinstance(value, str):
+            self.name = _encodable(value)
+        elif self._key in ARGUMENT_KEYS and self.arguments is None:
+            # Some models write the arguments as a string that holds JSON.
+            self.arguments = list(_encodable(value) if isinstance(value, str) else text)
+
+    def result(self, names: Collection[str]) -> tuple[str, str, str | None]:
+        """Return the name, the arguments and what is wrong with the call."""
+        raw = "".join(self.raw).removesuffix(self._close).strip()
+        whole = isinstance(_loads(raw), dict)
+        arguments = "".join(("{}" if whole else "") if self.arguments is None else self.arguments)
+        error = None
+        if not (self.ended or self.broken):
+            error = "The text ends within the call."
+        elif not whole:
+            error = "The call is not valid JSON."
+        elif self.name is None:
+            error = "The call names no tool."
+        elif self.name not in names:
+            error = f"There is no tool {self.name!r}. Offered: {', '.join(sorted(names))}."
+        elif not isinstance(_loads(arguments), dict):
+            error = "The arguments are not a JSON object."
+        return ("", raw, error) if self.name is None else (self.name, arguments, error)
+
+    def _structure(self, char: str) -> None:
+        """Take a character outside strings."""
+        if char == self._close[:1] or self._depth == 0 and char != "{":
+            self._streaming = False
+            self.broken = True
+            self.settle()
+        elif char == '"':
+            self._quoted = True
+        elif char in "{[":
+            self._depth += 1
+            if self._depth == 1:
+                self._start = 1
+            elif char == "{" and self._depth == 2 and self._key in ARGUMENT_KEYS:
+                self._streaming = self.arguments is None
+                self.arguments = self.arguments or []
+        elif char in "}]":
+            self._depth -= 1
+            self.ended = self._depth == 0
+            if self.ended:
+                self.settle()
+        elif self._depth == 1 and char == ",":
+            self.settle()
+            self._key = None
+            self._start = len(self.raw) + 1
+        elif self._depth == 1 and char == ":":
+            self._key = _loads("".join(self.raw[self._start :]))
+            self._start = len(self.raw) + 1
+
+
+def _loads(text: str) -> Any:
+    """Return what a JSON text holds, or None if it is none."""
+    try:
+        # Models write line breaks into strings as they are.
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _encodable(text: str) -> str:
+    """Escape lone surrogates, which UTF-8 cannot hold, in a way that JSON reads too."""
+    return text.encode("utf-8", "backslashreplace").decode()

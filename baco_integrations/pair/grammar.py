@@ -1,0 +1,324 @@
+"""Grammars: what a request's text must be, compiled with llguidance, and one guide per row.
+
+Invariant: a guide's mask allows the tokens whose bytes keep the text on the way to a complete one,
+and the end of the turn where it is complete. Where only one text can follow, such as a key, of the
+tokens that begin it just the tokenizer's own is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
+from numpy.typing import NDArray
+
+from ..core.calls import CallFormat
+from ..core.errors import ParameterError
+from ..core.params import SamplingParams
+
+# As json.dumps writes it: one way to space means no tokens are lost on white space.
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class Grammars:
+    """Compiles grammars over one vocabulary.
+
+    Args:
+        token_bytes: What each token adds to the text; empty for tokens that no grammar may use.
+        encode: The tokenizer.
+        form: How the aligned model writes tool calls.
+    """
+
+    def __init__(
+        self,
+        token_bytes: Sequence[bytes],
+        encode: Callable[[str], list[int]],
+        form: CallFormat,
+    ) -> None:
+        self._bytes, self._form = tuple(token_bytes), form
+        self._tokenizer = LLTokenizer(
+            TokenizerWrapper(_Tokens(self._bytes, encode)), eos_token=len(self._bytes)
+        )
+
+    def guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
+        """Return a guide for a row with these settings, None if its text is free.
+
+        Args:
+            params: The request's settings.
+            end: Ids that end the turn.
+
+        Raises:
+            ParameterError: A schema or a pattern cannot be compiled.
+        """
+        grammar = grammar_of(params, self._form)
+        if grammar is None:
+            return None
+        matcher = self._matcher(grammar)
+        if matcher.is_error():
+            raise _refusal(params, matcher.get_error())
+        return Guide(matcher.deep_copy(), self._bytes, end, Place.of(params, self._form))
+
+    @lru_cache(maxsize=64)  # noqa: B019  (lives as long as the pair it belongs to)
+    def _matcher(self, grammar: str) -> LLMatcher:
+        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+
+
+class _Tokens:
+    """A vocabulary as llguidance reads it; one token more than there are stands for the end."""
+
+    bos_token_id = None
+
+    def __init__(self, token_bytes: tuple[bytes, ...], encode: Callable[[str], list[int]]) -> None:
+        self.eos_token_id = len(token_bytes)
+        self.tokens = [*token_bytes, b"\xff<end>"]
+        self.special_token_ids = [self.eos_token_id]
+        self._encode = encode
+        self._ids = {data: token for token, data in enumerate(token_bytes) if data}
+        self._longest = max(map(len, self._ids), default=0)
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Spell a forced text; where the tokenizer would write it differently, by longest match."""
+        ids = self._encode(text.decode())
+        known = max(ids, default=0) < self.eos_token_id
+        if known and b"".join(self.tokens[token] for token in ids) == text:
+            return ids
+        return list(self._greedy(text))
+
+    def _greedy(self, text: bytes) -> Iterator[int]:
+        start = 0
+        while start < len(text):
+            lengths = range(min(self._longest, len(text) - start), 0, -1)
+            pieces = (text[start : start + length] for length in lengths)
+            piece = next((piece for piece in pieces if piece in self._ids), None)
+            if piece is None:
+                return
+            yield self._ids[piece]
+            start += len(piece)
+
+
+class Guide:
+    """Steers one row through a grammar; see `decoding.guide.Guide`."""
+
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        token_bytes: tuple[bytes, ...],
+        end: Collection[int],
+        place: Place,
+    ) -> None:
+        self._matcher, self._bytes, self._place = matcher, token_bytes, place
+        self._end = end
+
+    @property
+    def structure(self) -> bool:
+        """Whether the next token is structure."""
+        return self._place.structure
+
+    @property
+    def reserved(self) -> str:
+        """A character that only aligned may write here."""
+        return self._place.reserved
+
+    def allow(self, bits: NDArray[np.int32]) -> None:
+        """Set the bits of the tokens that may come next."""
+        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        may_end = self._matcher.is_accepting()
+        for token in self._end:
+            bit = np.int32(1) << np.int32(token % 32)
+            bits[token // 32] = bits[token // 32] | bit if may_end else bits[token // 32] & ~bit
+
+    def accept(self, token: int) -> bool:
+        """Take the token that came; return whether the grammar allows it."""
+        if token in self._end:
+            return bool(self._matcher.is_accepting())
+        self._place.push(self._bytes[token])
+        return bool(self._matcher.consume_token(token))
+
+
+# -- whose place it is -----------------------------------------------------------------------------
+
+
+class Place:
+    """Follows a text byte by byte: is what comes next structure, or the value of a string?
+
+    Args:
+        depth: How many brackets are open where string values begin to be free; None where all of
+            the text is free.
+        opener: What turns said text into a call: until it comes, the text is free. Empty where a
+            call may only begin the text, None where the whole text is JSON.
+    """
+
+    def __init__(self, depth: int | None, opener: str | None = None) -> None:
+        self._depth, self._opener = depth, opener
+        self._said = "" if opener is not None else None
+        self._open: list[str] = []
+        self._in_string = self._escaped = self._is_value = False
+
+    @classmethod
+    def of(cls, params: SamplingParams, form: CallFormat) -> Place:
+        """Return the place at the beginning of a request's text."""
+        if params.offered and params.json_schema is None:
+            # A call's name lies one deep, or two in a list of calls; its arguments lie deeper.
+            depth = 2 + form.begin.endswith("[")
+            return cls(depth, None if params.forced_calls else form.opener)
+        if params.json_schema is not None:
+            return cls(0)
+        return cls(None)
+
+    @property
+    def structure(self) -> bool:
+        """Whether aligned gives what comes next."""
+        if self._depth is None:
+            return False
+        if self._said is not None:
+            return self._beginning() > 0
+        return not (self._in_string and self._is_value and len(self._open) >= self._depth)
+
+    @property
+    def reserved(self) -> str:
+        """The character that leaves this place, which only aligned may write."""
+        if self._depth is None or self.structure:
+            return ""
+        if self._said is None:
+            return '"'
+        return self._opener[0] if self._opener else "" if self._said else "{"
+
+    def push(self, data: bytes) -> None:
+        """Go on by a token's bytes."""
+        for char in data.decode("latin-1"):  # structure is ASCII, and no other byte looks like it
+            if self._said is None:
+                self._json(char)
+            else:
+                self._text(char)
+
+    def _text(self, char: str) -> None:
+        assert self._said is not None
+        if self._opener:
+            self._said = (self._said + char)[-len(self._opener) :]
+            self._said = None if self._said == self._opener else self._said
+        elif not self._said:
+            self._said = char.strip()
+            if char == "{":
+                self._said = None
+                self._json(char)
+
+    def _beginning(self) -> int:
+        """Return the length of the longest ending of the said text that begins the opener."""
+        said, opener = self._said or "", self._opener or ""
+        return max((n for n in range(1, len(opener)) if said.endswith(opener[:n])), default=0)
+
+    def _json(self, char: str) -> None:
+        if self._in_string:
+            self._in_string = self._escaped or char != '"'
+            self._escaped = not self._escaped and char == "\\"
+        elif char == '"':
+            self._in_string = True
+        elif char in "{[":
+            self._open.append(char)
+            self._is_value = char == "["
+        elif char in "}]" and self._open:
+            self._open.pop()
+        elif char == ":":
+            self._is_value = True
+        elif char == ",":
+            self._is_value = self._open[-1:] == ["["]
+
+
+# -- grammars --------------------------------------------------------------------------------------
+
+
+def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
+    """Write the grammar of a request's text in Lark's syntax, None if its text is free.
+
+    White space in front is dropped from every text, so one space may come first.
+    """
+    rules: dict[str, str] = {}
+    if params.json_schema is not None:
+        rules["value"] = f"%json {json.dumps(strict(params.json_schema, _SPACING))}"
+    elif params.regex is not None:
+        rules["value"] = "PATTERN"
+        rules["PATTERN"] = f"/{regex_to_lark(params.regex)}/"
+    elif params.choices:
+        rules["value"] = " | ".join(map(_quoted, params.choices))
+    if not params.offered:
+        return _lark({"start": "/ ?/ value", **rules}) if rules else None
+    return _lark({**_calls(params, form, "value" in rules), **rules})
+
+
+def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str, str]:
+    """Write the rules of an answer that calls tools, or may."""
+    chosen = [
+        tool["function"]
+        for tool in params.offered
+        if params.tool_choice in ("auto", "any", tool["function"]["name"])
+    ]
+    rules = {}
+    for number, function in enumerate(chosen):
+        head = f'{{"name": {json.dumps(function["name"])}, "{form.arguments}": '
+        schema = json.dumps(strict(function["parameters"], _SPACING))
+        rules[f"call_{number}"] = f'{json.dumps(head)} %json {schema} "}}"'
+    call = f"{_quoted(form.before)} body {_quoted(form.after)}"
+    several = params.parallel_tool_calls and form.separator is not None
+    more = f" ({_quoted(form.separator or '')} {call})*" if several else ""
+    rules["body"] = " | ".join(rules)
+    end = _quoted(form.end)
+    forced = f"/ ?/ {_quoted(form.begin)} {call}{more} {end}"
+    if params.forced_calls:
+        return {"start": forced, **rules}
+    if or_value:
+        return {"start": f"({forced}) | (/ ?/ value)", **rules}
+    if not form.opener:
+        # An answer that begins like a call is one.
+        return {"start": f"({forced}) | TEXT", "TEXT": r"/(\s*[^{\[\s](.|\n)*)?/", **rules}
+    rest = (form.begin + form.before).removeprefix(form.opener)
+    first = f"head {_quoted(rest)} body {_quoted(form.after)}{more} {end}"
+    head = f"/(.|\\n)*/ {json.dumps(form.opener)}"
+    return {"start": f"TEXT | {first}", "TEXT": r"/(.|\n)*/", "head[lazy]": head, **rules}
+
+
+def _lark(rules: Mapping[str, str]) -> str:
+    return "\n".join(["%llguidance {}", *(f"{name}: {rule}" for name, rule in rules.items())])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if text else ""
+
+
+def strict(schema: Any, options: Mapping[str, Any] | None = None) -> Any:
+    """Return a schema whose objects have no properties but those they name.
+
+    Models left free to invent properties do so without end. An object that says something about
+    ``additionalProperties``, or names no property at all, stays as it is.
+    """
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _inner(key, value) for key, value in schema.items()}
+    if "properties" in schema:
+        closed.setdefault("additionalProperties", False)
+    return {"x-guidance": dict(options), **closed} if options else closed
+
+
+def _inner(key: str, value: Any) -> Any:
+    if key in ("properties", "$defs", "definitions", "patternProperties") and isinstance(
+        value, dict
+    ):
+        return {name: strict(each) for name, each in value.items()}
+    return value if key in ("enum", "const", "default", "examples") else strict(value)
+
+
+def _refusal(params: SamplingParams, message: str) -> ParameterError:
+    name = next((n for n in ("json_schema", "regex", "choices") if getattr(params, n)), "tools")
+    kind = {"regex": "a pattern", "choices": "choices"}.get(name, "a JSON schema")
+    told = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    return ParameterError(
+        name,
+        f"{kind} that can be decoded",
+        getattr(params, name),
+        f"The grammar engine says: {told} Leave that part out, or write it in another way.",
+    )
