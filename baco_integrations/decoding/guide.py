@@ -24,6 +24,10 @@ class Guide(Protocol):
         """Whether the next token is structure, which aligned gives."""
 
     @property
+    def begins(self) -> bool:
+        """Whether the value of a string begins here, so that no word is running."""
+
+    @property
     def reserved(self) -> str:
         """A character of `RESERVED` that only aligned may write here, or an empty string."""
 
@@ -41,12 +45,14 @@ class Limits(NamedTuple):
         members: ``(k,)`` which rows.
         refused: ``(k, v)`` bool, tokens that the grammar does not allow.
         structure: ``(k,)`` bool, aligned gives the token whatever the router says.
+        begins: ``(k,)`` bool, the value of a string begins, so that no word is running.
         reserved: ``(k,)`` which row of `Tables.reserved` base may not emit.
     """
 
     members: Tensor
     refused: Tensor
     structure: Tensor
+    begins: Tensor
     reserved: Tensor
 
     @classmethod
@@ -66,5 +72,6 @@ class Limits(NamedTuple):
             torch.tensor(list(members), device=device),
             ~allowed,
             torch.tensor([guide.structure for guide in guides], device=device),
+            torch.tensor([guide.begins for guide in guides], device=device),
             torch.tensor([RESERVED.index(guide.reserved) for guide in guides], device=device),
         )

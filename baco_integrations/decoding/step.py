@@ -165,6 +165,7 @@ class Emits(NamedTuple):
         barred: Tokens that are not base's to emit.
         wish: Base's logits with the reserved characters, by which it may want to close a string.
         structure: ``(r,)`` bool, the token is structure.
+        running: ``(r,)`` bool, a word may be running that its owner has to finish.
     """
 
     base: Tensor
@@ -172,6 +173,7 @@ class Emits(NamedTuple):
     barred: Tensor
     wish: Tensor
     structure: Tensor
+    running: Tensor
 
 
 def step(
@@ -223,15 +225,16 @@ def _emits(
     base: Tensor, aligned: Tensor, rows: Rows, tables: Tables, limits: Limits | None
 ) -> Emits:
     barred = tables.bans[rows.ban]
-    structure = torch.zeros_like(rows.only_base)
+    structure, running = torch.zeros_like(rows.only_base), torch.ones_like(rows.only_base)
     if limits is None:
         emittable = base.masked_fill(barred, -torch.inf)
-        return Emits(emittable, aligned, barred, emittable, structure)
+        return Emits(emittable, aligned, barred, emittable, structure, running)
     refused = torch.zeros_like(barred)
     refused[limits.members] = limits.refused
     # The degenerate router `base` writes the structure too.
     routed = ~rows.only_base[limits.members]
     structure[limits.members] = limits.structure & routed
+    running[limits.members] = ~(limits.structure | limits.begins)
     reserved = torch.zeros_like(barred)
     reserved[limits.members] = tables.reserved[limits.reserved] & routed[:, None]
     wish = base.masked_fill(barred | refused, -torch.inf)
@@ -241,6 +244,7 @@ def _emits(
         barred | refused | reserved,
         wish,
         structure,
+        running,
     )
 
 
@@ -272,9 +276,10 @@ def _hold_word(
 ) -> tuple[Tensor, Tensor]:
     """Return each row's source and the logits it draws from."""
     emittable, aligned = emits.base, emits.aligned
-    # A base that may emit nothing at all cannot finish its word; structure waits for no word.
+    # A base that may emit nothing at all cannot finish its word; nor does a word reach over the
+    # borders of a value.
     mute = (state.owner == BASE) & (emittable.amax(-1) == -torch.inf)
-    bound = rows.boundary & (state.owner != NOBODY) & ~mute & ~emits.structure
+    bound = rows.boundary & (state.owner != NOBODY) & ~mute & emits.running
     owner_top = torch.where(state.owner == BASE, emits.wish.argmax(-1), aligned.argmax(-1))
     source = torch.where(bound & ~tables.starts_word[owner_top], state.owner, routed)
     logits = torch.where((source == BASE)[:, None], emittable, aligned)

@@ -119,6 +119,11 @@ class Guide:
         return self._place.structure
 
     @property
+    def begins(self) -> bool:
+        """Whether the value of a string begins here."""
+        return self._place.begins
+
+    @property
     def reserved(self) -> str:
         """A character that only aligned may write here."""
         return self._place.reserved
@@ -156,7 +161,8 @@ class Place:
         self._depth, self._opener = depth, opener
         self._said = "" if opener is not None else None
         self._open: list[str] = []
-        self._in_string = self._escaped = self._is_value = False
+        self._in_string = self._escaped = self._begins = False
+        self._is_value = True
 
     @classmethod
     def of(cls, params: SamplingParams, form: CallFormat) -> Place:
@@ -177,6 +183,11 @@ class Place:
         if self._said is not None:
             return self._beginning() > 0
         return not (self._in_string and self._is_value and len(self._open) >= self._depth)
+
+    @property
+    def begins(self) -> bool:
+        """Whether a free value's opening quote was the last to come."""
+        return self._begins and not self.structure
 
     @property
     def reserved(self) -> str:
@@ -212,6 +223,7 @@ class Place:
         return max((n for n in range(1, len(opener)) if said.endswith(opener[:n])), default=0)
 
     def _json(self, char: str) -> None:
+        self._begins = char == '"' and not self._in_string
         if self._in_string:
             self._in_string = self._escaped or char != '"'
             self._escaped = not self._escaped and char == "\\"
@@ -241,7 +253,7 @@ def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
         rules["value"] = f"%json {json.dumps(strict(params.json_schema, _SPACING))}"
     elif params.regex is not None:
         rules["value"] = "PATTERN"
-        rules["PATTERN"] = f"/{regex_to_lark(params.regex)}/"
+        rules["PATTERN"] = rf"/{regex_to_lark(params.regex)}/ & /(\S(.|\n)*)?/"
     elif params.choices:
         rules["value"] = " | ".join(map(_quoted, params.choices))
     if not params.offered:

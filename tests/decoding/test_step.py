@@ -152,3 +152,98 @@ def test_alternatives_of_both_sides() -> None:
         (" fox", 0.3),
     ]
     assert step.alternatives["aligned"][0][1:] == (" fox", 1.0)
+
+
+JSON = [*'{}":,[]', " ", "a", "b", " c", "es", 's"']
+A_STRING = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+HEAD = '{"a": "'
+
+
+def values(after: dict, aligned: dict, /, **settings: object) -> list[TokenStep]:
+    """Decode the value of a string: scripts by what follows its head, which aligned gives."""
+    head = {"": {"{": 1}, "{": {'"': 1}, '{"': {"a": 1}, '{"a': {'"': 1}, '{"a"': {":": 1}}
+    head |= {'{"a":': {" ": 1}, '{"a": ': {'"': 1}}
+    close = {HEAD + " c": {'"': 1}, HEAD + ' c"': {"}": 1}}
+    scripts = [{HEAD + text: given for text, given in each.items()} for each in (after, aligned)]
+    unsure = {text: {"a": 0.5, "b": 0.5} for text in head}  # base would speak, and something else
+    pair = ScriptedPair(unsure | scripts[0], head | close | scripts[1], vocabulary=JSON)
+    params = {"temperature": 0, "gamma": 0.6, "router": "p", "json_schema": A_STRING} | settings
+    with Decoder(pair) as decoder:
+        (completion,) = decoder.generate("x", SamplingParams(**params))
+    steps = list(completion.steps)
+    assert "".join(step.text for step in steps[:7]) == HEAD
+    assert sources(steps[:7]) == "a" * 7
+    return steps[7:]
+
+
+UNSURE = {" c": 0.55, "b": 0.45}
+
+
+def test_a_value_is_routed_and_its_end_is_structure() -> None:
+    steps = values({"": UNSURE, " c": {'"': 0.55, "b": 0.45}}, {"": {" c": 1}})
+    assert [(s.text, s.source) for s in steps[:3]] == [
+        (" c", "base"),
+        ('"', "aligned"),  # base's favourite closes: that ends its word, and is not its to give
+        ("}", "aligned"),
+    ]
+
+
+def test_a_quote_within_a_token_ends_no_word() -> None:
+    # Base's favourite goes on with the word and closes the string; it may give only the first.
+    steps = values({"": UNSURE, " c": {'s"': 0.55, "es": 0.45}}, {"": {" c": 1}})
+    assert (steps[1].text, steps[1].source) == ("es", "base")
+
+
+def test_a_string_that_is_full_is_closed_by_aligned() -> None:
+    # Base would go on with its word, but the grammar allows nothing but the quote.
+    schema = {**A_STRING, "properties": {"a": {"type": "string", "maxLength": 2}}}
+    steps = values({"": UNSURE, " c": {"es": 0.55, "b": 0.45}}, {"": {" c": 1}}, json_schema=schema)
+    assert [(s.text, s.source) for s in steps[:2]] == [(" c", "base"), ('"', "aligned")]
+
+
+def test_router_base_writes_structure_too() -> None:
+    texts = ['{"a": "a"}'[:end] for end in range(11)]
+    base = {
+        text: {following[-1]: 0.1, "b": 0.9}
+        for text, following in zip(texts[:-1], texts[1:], strict=True)
+    }
+    base[HEAD] = {"a": 1.0}
+    base[HEAD + "a"] = {'"': 0.9, "b": 0.1}
+    with Decoder(ScriptedPair(base, {}, vocabulary=JSON)) as decoder:
+        (completion,) = decoder.generate("x", router="base", temperature=0, json_schema=A_STRING)
+    assert completion.text == '{"a": "a"}'
+    assert completion.base_share == 1
+
+
+def pattern(base: dict, aligned: dict, regex: str) -> list[TokenStep]:
+    return run(base, aligned, router="p", regex=regex)
+
+
+def test_a_refused_favourite_hands_the_token_over() -> None:
+    base, aligned = {"": {" red": 0.55, " fox": 0.45}}, {"": {".": 0.9, " fox": 0.1}}
+    assert sources(pattern(base, aligned, " red| fox")[:1]) == "b"
+    (step, *_) = pattern(base, aligned, " fox")
+    assert (step.text, step.source) == ("fox", "aligned")
+    assert (step.p_max, step.p_aligned) == pytest.approx((0.55, 0.1))  # raw, before the grammar
+
+
+def test_the_owner_keeps_the_token_if_the_other_has_nothing_that_is_allowed() -> None:
+    base = {"": {" fox": 0.55, " red": 0.45}, " fox": {" red": 1.0}}
+    steps = pattern(base, {"": {" fox": 1.0}, " fox": {"es": 1.0}}, " fox red")
+    assert sources(steps[:2]) == "bb"
+
+
+def test_base_does_not_begin_a_call() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    base = {"": {" fox": 0.55, " red": 0.45}, " fox": {"<": 0.5, " red": 0.5}}
+    aligned = {" fox": {" red": 1.0}, " fox<": {".": 1.0}}
+    settings = {"router": "punc", "gamma": None, "boundary": False}
+    vocabulary = [" red", " fox", ".", "<"]
+    for tools, expected in ((), "<"), ((tool,), " red"):
+        pair = ScriptedPair(base, aligned, vocabulary=["<", *vocabulary])
+        params = SamplingParams(
+            **settings | {"router": "p", "gamma": 0.6}, temperature=0, tools=tools
+        )
+        with Decoder(pair) as decoder:
+            (completion,) = decoder.generate("x", params)
+        assert completion.steps[1].text == expected

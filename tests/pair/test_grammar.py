@@ -1,0 +1,242 @@
+"""What a grammar allows, whose place a text is at, and what happens where nothing can follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
+from baco_integrations.core.calls import FORMATS
+from baco_integrations.core.errors import DecoderError, ParameterError
+from baco_integrations.pair.grammar import Grammars, Place, strict
+from tests.pairs import random_pair
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 2}}}
+CHARS = [*'{}[]":, abcdefg', "<", "\\", "1"]
+END = "<end>"
+
+
+def at(text: str, form: str = "hermes", **settings: Any) -> str:
+    """Whose place comes behind a text: structure, or free but for the character in front."""
+    place = Place.of(SamplingParams(**settings), FORMATS[form])
+    place.push(text.encode())
+    return "structure" if place.structure else f"{place.reserved} free".strip()
+
+
+STRUCTURE, STRING = "structure", '" free'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", STRUCTURE),
+        ('{"', STRUCTURE),
+        ('{"a', STRUCTURE),
+        ('{"a"', STRUCTURE),
+        ('{"a": ', STRUCTURE),
+        ('{"a": "', STRING),
+        ('{"a": "b', STRING),
+        ('{"a": "b\\', STRING),
+        ('{"a": "b\\"', STRING),
+        ('{"a": "b\\\\"', STRUCTURE),
+        ('{"a": "{[:,', STRING),
+        ('{"a": "}]", "', STRUCTURE),
+        ('{"a": "x", "b": "', STRING),
+        ('{"a": {"', STRUCTURE),
+        ('{"a": {"b": "c"}, "', STRUCTURE),
+        ('{"a": ["', STRING),
+        ('{"a": ["x", "', STRING),
+        ('{"a": ["x"], "', STRUCTURE),
+        ('{"a": [{"', STRUCTURE),
+        ('{"a": [{"k": 1}, "', STRING),
+        ('["', STRING),
+        ('{"a": "é', STRING),
+        ('{"a": tru', STRUCTURE),
+        ('"', STRING),  # the whole text is a string's value
+        ('"ab', STRING),
+    ],
+)
+def test_place_in_json(text: str, expected: str) -> None:
+    assert at(text, json_schema={}) == expected
+    assert at(" " + text, json_schema={}) == expected
+
+
+CALL = '{"name": "f", "arguments": {"'
+AUTO, FORCED = {"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "any"}
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "settings", "expected"),
+    [
+        ("hermes", "", AUTO, "< free"),
+        ("hermes", 'Say "a', AUTO, "< free"),
+        ("hermes", "a <", AUTO, STRUCTURE),
+        ("hermes", "a <tool_", AUTO, STRUCTURE),
+        ("hermes", "a <<", AUTO, STRUCTURE),
+        ("hermes", "a <toolbox", AUTO, "< free"),
+        ("hermes", "<tool_call>", AUTO, STRUCTURE),
+        ("hermes", '<tool_call>\n{"name": "', AUTO, STRUCTURE),
+        ("hermes", f"<tool_call>\n{CALL}", AUTO, STRUCTURE),
+        ("hermes", f'a <tool_call>\n{CALL}k": "', AUTO, STRING),
+        ("hermes", f'<tool_call>\n{CALL}k": "v"}}}}\n', AUTO, STRUCTURE),
+        ("hermes", f'<tool_call>\n{CALL}k": 1}}}}\n</tool_call>\n<', AUTO, STRUCTURE),
+        ("hermes", "", FORCED, STRUCTURE),
+        ("hermes", f'<tool_call>\n{CALL}k": "', FORCED, STRING),
+        ("mistral", "", AUTO, "[ free"),
+        ("mistral", "a [TOOL", AUTO, STRUCTURE),
+        ("mistral", '[TOOL_CALLS][{"name": "', AUTO, STRUCTURE),
+        ("mistral", f'[TOOL_CALLS][{CALL}k": "', AUTO, STRING),
+        ("mistral", f'[TOOL_CALLS][{CALL}k": "', FORCED, STRING),
+        ("mistral", '[TOOL_CALLS][{"name": "', FORCED, STRUCTURE),
+        ("llama3", "", AUTO, "{ free"),
+        ("llama3", " ", AUTO, "{ free"),
+        ("llama3", "a", AUTO, "free"),
+        ("llama3", "a {", AUTO, "free"),
+        ("llama3", ' {"name": "', AUTO, STRUCTURE),
+        ("json", f'{CALL}k": "', AUTO, STRING),
+        ("json", '{"name": "', FORCED, STRUCTURE),
+    ],
+)
+def test_place_among_calls(form: str, text: str, settings: dict, expected: str) -> None:
+    assert at(text, form, **settings) == expected
+
+
+def test_patterns_and_choices_are_free() -> None:
+    assert at('{"', regex="[{].*") == at('{"', choices=['{"a']) == "free"
+
+
+def test_strict_closes_objects_that_name_their_properties() -> None:
+    text = {"type": "string"}
+    inner = {"properties": {"properties": text, "enum": text}}
+    schema = {
+        "properties": {"a": inner, "b": {"type": "object"}},
+        "$defs": {"d": {"properties": {}, "additionalProperties": text}},
+        "items": [inner],
+        "const": {"properties": {}},
+    }
+    closed = {**inner, "additionalProperties": False}
+    assert strict(schema, {"x": 1}) == {
+        "x-guidance": {"x": 1},
+        "properties": {"a": closed, "b": {"type": "object"}},
+        "$defs": schema["$defs"],
+        "items": [closed],
+        "const": {"properties": {}},
+        "additionalProperties": False,
+    }
+    assert "additionalProperties" not in schema
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"json_schema": {"type": "nothing"}}, "json_schema"),
+        ({"json_schema": {"$ref": "#/$defs/missing"}}, "json_schema"),
+        ({"regex": "("}, "regex"),
+        ({"regex": "(?=a)b"}, "regex"),
+        (
+            {"tools": [{"function": {"name": "f", "parameters": {"properties": {"a": 1}}}}]},
+            "tools",
+        ),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused(settings: dict, name: str) -> None:
+    with Decoder(scripted()) as decoder:
+        with pytest.raises(ParameterError) as caught:
+            decoder.generate("x", **settings)
+        assert caught.value.parameter == name
+        assert str(caught.value).startswith(f"{name} must be ")
+        assert decoder.metrics.iterations == 0
+
+
+def scripted(
+    tokens: Sequence[str] = CHARS, aligned: dict[str, float] | None = None
+) -> ScriptedPair:
+    """Base likes every token alike; aligned too, unless its probabilities are given."""
+    even = dict.fromkeys([*tokens, END], 1.0)
+    return ScriptedPair(lambda _: even, lambda _: aligned or even, vocabulary=tokens)
+
+
+def one(pair: ScriptedPair, **settings: Any) -> Completion:
+    with Decoder(pair) as decoder:
+        return decoder.generate("x", **({"seed": 1} | settings))[0]
+
+
+@pytest.mark.parametrize(
+    ("pair", "settings"),
+    [
+        (scripted('{}"'), {"json_schema": {"const": {"a": 1}}}),
+        (scripted("abc"), {"regex": "a[xy]"}),
+        (scripted("abc"), {"choices": ["ax"]}),
+        (scripted("xa", {"x": 1.0}), {"regex": "a"}),
+        (scripted("ax", {"x": 1.0, END: 1.0}), {"regex": "a"}),
+        (scripted("ax", {"x": 1.0, END: 1.0}), {"regex": "a", "temperature": 0}),
+    ],
+    ids=["key", "regex", "choice", "no chance", "no chance of the first", "greedily"],
+)
+def test_where_nothing_can_follow_the_row_fails_alone(pair: ScriptedPair, settings: dict) -> None:
+    free = SamplingParams(seed=1, max_tokens=12)
+    stuck = free.replace(**settings, router="aligned")
+    with Decoder(pair) as decoder:
+        (alone,) = decoder.generate("x", free)
+        first, error, last = decoder.generate_batch(
+            ["x"] * 3, [free, stuck, free], return_exceptions=True
+        )
+    assert type(error) is DecoderError and "grammar" in str(error)
+    assert first == last == [alone]
+
+
+def test_a_text_ends_only_where_it_is_complete() -> None:
+    eager = scripted(aligned={**dict.fromkeys(CHARS, 0.1), END: 1e6})
+    for router in ("aligned", "p"):
+        settings = {"router": router, "gamma": 1 if router == "p" else None}
+        assert len(one(eager, regex="(a|b){3,9}", **settings).text) == 3
+        assert one(eager, choices=["abc", "ab", "b"], **settings).text in ("ab", "abc", "b")
+        text = one(eager, json_schema={**SCHEMA, "required": ["a"]}, **settings).text
+        assert list(json.loads(text)) == ["a"]
+
+
+def test_choices_are_drawn_among() -> None:
+    found = {one(scripted(), choices=["a", "b c"], seed=seed).text for seed in range(12)}
+    assert found == {"a", "b c"}
+
+
+def test_a_pattern_is_matched_without_white_space_in_front() -> None:
+    """The text never begins with white space, so what is left must match too."""
+    for seed in range(8):
+        assert len(one(scripted(" a"), regex="[ a]{3}", seed=seed, max_tokens=9).text) == 3
+
+
+@pytest.mark.parametrize("size", [31, 32, 33, 64])
+def test_the_end_has_its_bit(size: int) -> None:
+    """The end's token is the last, whatever word of the mask its bit lies in."""
+    tokens = [bytes([97 + n % 26]) * (1 + n // 26) for n in range(size - 1)]
+    grammars = Grammars([*tokens, b""], lambda text: [], FORMATS["hermes"])
+    guide = grammars.guide(SamplingParams(regex="a|ab"), {size - 1})
+    assert guide is not None
+
+    def allowed() -> set[int]:
+        bits = np.zeros(size // 32 + 1, dtype=np.int32)
+        guide.allow(bits)
+        return set(np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[:size]))
+
+    assert allowed() == {0}
+    assert not guide.accept(size - 1)
+    assert guide.accept(0)
+    assert allowed() == {1, size - 1}
+    assert guide.accept(size - 1)
+    assert not guide.accept(2)
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
+def test_texts_that_are_forced_are_spelled_as_the_tokenizer_does(kind: str) -> None:
+    pair = random_pair("llama", kind)
+    text = 'the sea "é" 天气 😀'
+    with Decoder(pair) as decoder:
+        (completion,) = decoder.generate("x", json_schema={"const": text}, seed=1)
+        (chosen,) = decoder.generate("x", choices=[text], seed=1)
+    assert json.loads(completion.text) == chosen.text == text
