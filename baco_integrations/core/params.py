@@ -219,6 +219,13 @@ class SamplingParams(Checked):
                 getattr(self, forms[-1]),
                 "A text has one form: give one of them.",
             )
+        if any(choice[0].isspace() for choice in self.choices):
+            raise ParameterError(
+                "choices",
+                "texts that do not begin with white space",
+                self.choices,
+                "Strip them: white space in front of a text is dropped.",
+            )
         names = [tool["function"]["name"] for tool in self.tools]
         known = ("auto", "any", "none", *names)
         if self.tool_choice not in known or (self.forced_calls and not names):

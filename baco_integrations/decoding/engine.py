@@ -376,7 +376,7 @@ class Engine:
     @staticmethod
     def _follows(row: Row, token: int) -> bool:
         """Tell a row's guide what came; return whether its grammar allows it."""
-        return row.guide is None or row.guide.accept(token)
+        return row.guide is None or (token >= 0 and row.guide.accept(token))
 
     def _accept(self, row: Row, record: Record) -> bool:
         """Hand a token to its row; return whether it was the last."""

@@ -142,8 +142,9 @@ class State(NamedTuple):
 class Output(NamedTuple):
     """What a step decided, ``(r,)`` each.
 
-    ``sound`` is false where a side's logits are not finite, so that nothing about the row holds.
-    Alternatives are ids and probabilities, ``(2, r, k)`` each.
+    ``token`` is -1 where nothing that a grammar allows has any probability. ``sound`` is false
+    where a side's logits are not finite, so that nothing about the row holds. Alternatives are ids
+    and probabilities, ``(2, r, k)`` each.
     """
 
     token: Tensor
@@ -209,8 +210,9 @@ def step(
     token = sample(logits, state.u_token, settings, filters=rows.filters)
 
     log_z = aligned.logsumexp(-1)
+    possible = logits.gather(-1, token[:, None])[:, 0] > -torch.inf
     return Output(
-        token,
+        token.where(possible, -1),
         source,
         _probability(base, signals.log_z, token),
         _probability(aligned, log_z, token),
@@ -286,7 +288,7 @@ def _hold_word(
 
     crossing = bound & (source != state.owner)
     mass = (logits.softmax(-1) * tables.starts_word).sum(-1)
-    refused = crossing & (mass < WORD_MASS)
+    refused = crossing & ~(mass >= WORD_MASS)  # no mass at all is not a number
     source = torch.where(refused, state.owner, source)
     logits = torch.where((source == BASE)[:, None], emittable, aligned)
     restricted = (crossing & ~refused)[:, None] & ~tables.starts_word

@@ -22,6 +22,7 @@ from langchain_core.runnables.config import (
     get_executor_for_config,
     patch_config,
 )
+from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -34,6 +35,41 @@ from .adapter import LangChainAdapter
 from .brainstorm import Brainstorm, brainstorm
 from .messages import conversation_of
 from .structured import tool_calls
+
+
+class ConfigurableChatBACo(RunnableConfigurableFields[LanguageModelInput, AIMessage]):
+    """A `ChatBACo` some of whose fields come with the config.
+
+    Core's own would bind tools to the model as it was, and lose what is configured.
+    """
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return core's own class, which serialized objects name."""
+        return RunnableConfigurableFields.lc_id()
+
+    def bind_tools(
+        self, tools: Sequence[Any], **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let the model call tools; see `ChatBACo.bind_tools`."""
+        bound: Any = self.default.bind_tools(tools, **kwargs)  # type: ignore[attr-defined]
+        return self.bind(**bound.kwargs)
+
+    def with_structured_output(
+        self,
+        schema: Any = None,
+        *,
+        method: str = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a runnable of objects; see `ChatBACo.with_structured_output`."""
+        return structured.structured(self, schema, method, include_raw, kwargs)
+
+    def brainstorm(self, **settings: Any) -> Brainstorm:
+        """Return a runnable that gives distinct answers; settings are those of `brainstorm`."""
+        return brainstorm(self, **settings)
 
 
 class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name
@@ -214,6 +250,11 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
     def brainstorm(self, **settings: Any) -> Brainstorm:
         """Return a runnable that gives distinct answers; settings are those of `brainstorm`."""
         return brainstorm(self, **settings)
+
+    def configurable_fields(self, **kwargs: Any) -> ConfigurableChatBACo:
+        """Return this model with fields that come with the config of a call."""
+        made: Any = super().configurable_fields(**kwargs)
+        return ConfigurableChatBACo(default=made.default, fields=made.fields)
 
     def _params(self, stop: list[str] | None, call: Mapping[str, Any]) -> SamplingParams:
         call = dict(call)

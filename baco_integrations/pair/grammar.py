@@ -20,6 +20,7 @@ from ..core.calls import CallFormat
 from ..core.errors import ParameterError
 from ..core.params import SamplingParams
 
+_PARTS = {"allOf", "anyOf", "oneOf", "$ref"}
 # As json.dumps writes it: one way to space means no tokens are lost on white space.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -304,12 +305,15 @@ def strict(schema: Any, options: Mapping[str, Any] | None = None) -> Any:
     """Return a schema whose objects have no properties but those they name.
 
     Models left free to invent properties do so without end. An object that says something about
-    ``additionalProperties``, or names no property at all, stays as it is.
+    ``additionalProperties``, or names no property at all, stays as it is, and so does one whose
+    properties come from several parts: each part alone would refuse the others'.
     """
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
+    if _PARTS & schema.keys() and ("properties" in schema or "allOf" in schema):
+        return {"x-guidance": dict(options), **schema} if options else schema
     closed = {key: _inner(key, value) for key, value in schema.items()}
     if "properties" in schema:
         closed.setdefault("additionalProperties", False)

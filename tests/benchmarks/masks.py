@@ -113,14 +113,17 @@ def document(rng: random.Random) -> str:
 
 # -- the engines -----------------------------------------------------------------------------------
 
-# An engine yields twice: when it has read the vocabulary, and when it has compiled the schema, with
-# a function that begins a text. That returns one which fills a mask and one which takes a token.
+# An engine yields three times: when it is imported, when it has read the vocabulary, and when it
+# has compiled the schema, then with a function that begins a text. That returns one which fills a
+# mask and one which takes a token.
 Text = tuple[Callable[[], None], Callable[[int], bool]]
 Engine = Iterator[Callable[[], Text] | None]
 
 
 def llguidance(vocabulary: Vocabulary, mask: np.ndarray) -> Engine:
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+    yield None
 
     class Tokens:
         eos_token_id, bos_token_id = vocabulary.end, None
@@ -149,6 +152,7 @@ def xgrammar(vocabulary: Vocabulary, mask: np.ndarray) -> Engine:
     import torch
     import xgrammar
 
+    yield None
     tokens = xgrammar.TokenizerInfo(
         [*vocabulary.tokens, b"</s>"],
         vocab_type=xgrammar.VocabType.RAW,
@@ -171,6 +175,7 @@ def outlines_core(vocabulary: Vocabulary, mask: np.ndarray) -> Engine:
     import outlines_core
     from outlines_core.json_schema import build_regex_from_schema
 
+    yield None
     tokens = outlines_core.Vocabulary(
         vocabulary.end, {data: [token] for data, token in vocabulary.ids.items()}
     )
@@ -214,6 +219,7 @@ def measure(name: str, size: int, count: int) -> Times:
     documents = [vocabulary.encode(document(rng)) for _ in range(count)]
     mask = np.zeros((len(vocabulary) + 31) // 32, dtype=np.int32)
     engine = ENGINES[name](vocabulary, mask)
+    next(engine)
     started = time.perf_counter()
     next(engine)
     built = time.perf_counter()

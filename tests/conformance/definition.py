@@ -10,9 +10,9 @@ What a grammar adds:
 - At a place of structure aligned gives the token, whoever owns the word, and no word boundary
   counts.
 - Within the value of a JSON string (not a key, and of tool calls only within the arguments) sides
-  are routed as ever; behind the opening quote no word is running. Base
-  emits no token that holds a quote, for closing is structure; but whether
-  its word is finished is asked of a top-1 that may be such a token.
+  are routed as ever; behind the opening quote no word is running. Base emits no token that holds a
+  quote, for closing is structure; but whether its word is finished is asked of a top-1 that may be
+  such a token.
 - In free text before a call that may come, base emits no token that holds the first character of
   what opens calls. Where the text ends with a beginning of the opener, it is structure.
 - Patterns and choices are routed throughout.
@@ -325,7 +325,9 @@ def complete(said: bytes, params: SamplingParams, form: Any) -> bool:
     if params.offered:
         free = not params.forced_calls and params.json_schema is None
         if free and not (form.opener in text if form.opener else bare.startswith("{")):
-            return True
+            # Rust takes fewer characters for white space; white space alone is no answer yet.
+            visible = any(not char.isspace() or char in "\x1c\x1d\x1e\x1f" for char in text)
+            return bool(form.opener) or not text or visible
         if free and form.opener:
             bare = text[text.index(form.opener) :]
         if params.json_schema is None or _are_calls(bare, params, form):

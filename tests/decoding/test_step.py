@@ -164,6 +164,7 @@ def values(after: dict, aligned: dict, /, **settings: object) -> list[TokenStep]
     head = {"": {"{": 1}, "{": {'"': 1}, '{"': {"a": 1}, '{"a': {'"': 1}, '{"a"': {":": 1}}
     head |= {'{"a":': {" ": 1}, '{"a": ': {'"': 1}}
     close = {HEAD + " c": {'"': 1}, HEAD + ' c"': {"}": 1}}
+    close |= {HEAD + " ces": {'"': 1}, HEAD + ' ces"': {"}": 1}}
     scripts = [{HEAD + text: given for text, given in each.items()} for each in (after, aligned)]
     unsure = {text: {"a": 0.5, "b": 0.5} for text in head}  # base would speak, and something else
     pair = ScriptedPair(unsure | scripts[0], head | close | scripts[1], vocabulary=JSON)
@@ -190,7 +191,8 @@ def test_a_value_is_routed_and_its_end_is_structure() -> None:
 
 def test_a_quote_within_a_token_ends_no_word() -> None:
     # Base's favourite goes on with the word and closes the string; it may give only the first.
-    steps = values({"": UNSURE, " c": {'s"': 0.55, "es": 0.45}}, {"": {" c": 1}})
+    goes_on = {"": {" c": 1}, " ces": {'"': 1}, ' ces"': {"}": 1}}
+    steps = values({"": UNSURE, " c": {'s"': 0.55, "es": 0.45}}, goes_on)
     assert (steps[1].text, steps[1].source) == ("es", "base")
 
 
@@ -202,11 +204,8 @@ def test_a_string_that_is_full_is_closed_by_aligned() -> None:
 
 
 def test_router_base_writes_structure_too() -> None:
-    texts = ['{"a": "a"}'[:end] for end in range(11)]
-    base = {
-        text: {following[-1]: 0.1, "b": 0.9}
-        for text, following in zip(texts[:-1], texts[1:], strict=True)
-    }
+    text = '{"a": "a"}'
+    base = {text[:end]: {char: 0.1, "b": 0.9} for end, char in enumerate(text)}
     base[HEAD] = {"a": 1.0}
     base[HEAD + "a"] = {'"': 0.9, "b": 0.1}
     with Decoder(ScriptedPair(base, {}, vocabulary=JSON)) as decoder:
@@ -221,15 +220,16 @@ def pattern(base: dict, aligned: dict, regex: str) -> list[TokenStep]:
 
 def test_a_refused_favourite_hands_the_token_over() -> None:
     base, aligned = {"": {" red": 0.55, " fox": 0.45}}, {"": {".": 0.9, " fox": 0.1}}
-    assert sources(pattern(base, aligned, " red| fox")[:1]) == "b"
-    (step, *_) = pattern(base, aligned, " fox")
+    assert sources(pattern(base, aligned, "red|fox")[:1]) == "b"
+    (step, *_) = pattern(base, aligned, "fox")
     assert (step.text, step.source) == ("fox", "aligned")
     assert (step.p_max, step.p_aligned) == pytest.approx((0.55, 0.1))  # raw, before the grammar
 
 
 def test_the_owner_keeps_the_token_if_the_other_has_nothing_that_is_allowed() -> None:
     base = {"": {" fox": 0.55, " red": 0.45}, " fox": {" red": 1.0}}
-    steps = pattern(base, {"": {" fox": 1.0}, " fox": {"es": 1.0}}, " fox red")
+    aligned = {"": {" fox": 1.0}, " fox": {"es": 1.0}, " fox red": {END: 1.0}}
+    steps = pattern(base, aligned, "fox red")
     assert sources(steps[:2]) == "bb"
 
 

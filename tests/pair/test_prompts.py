@@ -128,7 +128,9 @@ class TestAligned:
             (
                 STRICT,
                 [HISTORY[0], CALL, TOOL],
-                '[user]Name a city.[assistant]weather({"city": "Oslo"})[user]Rain.[answer]',
+                '[user]Name a city.[assistant]<tool_call>\n{"name": "weather", "arguments": '
+                '{"city": "Oslo"}}\n</tool_call>[user]<tool_response>\nRain.\n</tool_response>'
+                "[answer]",
             ),
             (NO_SYSTEM, [SYSTEM, HISTORY[0]], "[user]Be brief.\n\nName a city."),
             (NO_SYSTEM, [HISTORY[0], SYSTEM], "[user]Be brief.\n\nName a city."),
