@@ -37,7 +37,7 @@ from .messages import conversation_of
 from .structured import tool_calls
 
 
-class ConfigurableChatBACo(RunnableConfigurableFields[LanguageModelInput, AIMessage]):
+class ConfigurableChatBACo(RunnableConfigurableFields):  # type: ignore[type-arg]
     """A `ChatBACo` some of whose fields come with the config.
 
     Core's own would bind tools to the model as it was, and lose what is configured.
