@@ -145,7 +145,8 @@ def test_a_copy_is_checked_and_shares_the_decoder() -> None:
 def test_an_adapter_has_every_setting() -> None:
     fields = Adapter.model_fields.keys()
     assert set(LoadOptions.model_fields) <= fields
-    assert set(SAMPLING) - fields == {"n"}
+    # What belongs to a call, or not to every adapter.
+    assert set(SAMPLING) - fields == {"n", "tools", "tool_choice", "parallel_tool_calls"}
     assert fields - set(SAMPLING) - set(LoadOptions.model_fields) == {"pair", "base", "aligned"}
     assert all(field.default is None for field in Adapter.model_fields.values())
 
