@@ -45,7 +45,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"router": ""}, "router"),
     ({"router": 3}, "router"),
     ({"router": None}, "router"),
-    ({"router": object()}, "router"),
+    ({"router": ...}, "router"),
     ({"router": "judge"}, "router"),
     ({"router": type("Mine", (), {"route": print})}, "router"),
     ({"signal_model": "both"}, "signal_model"),

@@ -61,6 +61,7 @@ class CallFormat:
         separator: What stands between two calls; None where an answer should hold one call only.
         end: What stands behind the last call.
         arguments: The key of the arguments.
+        divider: What stands between the name and the arguments where a call is no JSON object.
     """
 
     name: str
@@ -69,12 +70,24 @@ class CallFormat:
     after: str
     separator: str | None
     end: str
-    arguments: str
+    arguments: str = "arguments"
+    divider: str = ""
 
     @property
     def opener(self) -> str:
         """The tag that opens calls within an answer; empty if calls are the whole answer."""
         return (self.begin + self.before).strip().removesuffix("[")
+
+    @property
+    def tail(self) -> str:
+        """What stands behind a call's arguments."""
+        return "" if self.divider else "}"
+
+    def head(self, name: str) -> str:
+        """Return what stands before a call's arguments."""
+        if self.divider:
+            return name + self.divider
+        return f'{{"name": {json.dumps(name, ensure_ascii=False)}, "{self.arguments}": '
 
     def write(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         """Write calls, each a name with its arguments.
@@ -83,7 +96,7 @@ class CallFormat:
         such an answer can be written too.
         """
         texts = (
-            json.dumps({"name": name, self.arguments: arguments}, ensure_ascii=False)
+            self.head(name) + json.dumps(arguments, ensure_ascii=False) + self.tail
             for name, arguments in calls
         )
         separator = "\n" if self.separator is None else self.separator
@@ -94,10 +107,11 @@ class CallFormat:
 FORMATS: dict[str, CallFormat] = {
     form.name: form
     for form in (
-        CallFormat("hermes", "", "<tool_call>\n", "\n</tool_call>", "\n", "", "arguments"),
+        CallFormat("hermes", "", "<tool_call>\n", "\n</tool_call>", "\n", ""),
         CallFormat("llama3", "", "", "", None, "", "parameters"),
-        CallFormat("mistral", "[TOOL_CALLS][", "", "", ", ", "]", "arguments"),
-        CallFormat("json", "", "", "", None, "", "arguments"),
+        CallFormat("mistral", "[TOOL_CALLS][", "", "", ", ", "]"),
+        CallFormat("mistral-args", "", "[TOOL_CALLS]", "", "", "", divider="[ARGS]"),
+        CallFormat("json", "", "", "", None, ""),
     )
 }
 """Every format by its name."""
@@ -122,7 +136,7 @@ class CallReader:
         self._names = names
         self._new_id = new_id
         self._opener = form.opener
-        self._close = form.after.strip()
+        self._close, self._divider = form.after.strip(), form.divider
         self._leads = (self._opener,) if self._opener else ("<|python_tag|>", "```", "json", "[")
         self._closers_of = {"[": "]", "```": "```", self._opener: self._close}
         self._done: list[ToolCall] = []
@@ -214,7 +228,7 @@ class CallReader:
         closers = [self._closers_of.get(mark) for mark in self._held]
         self._closers += [closer for closer in closers if closer]
         self._opened = False
-        self._call = _Call(self._close)
+        self._call = _Call(self._close, self._divider)
 
     def _finish(self, call: _Call) -> None:
         """End a call, or give its text back if it is none."""
@@ -265,6 +279,7 @@ class _Call:
 
     Args:
         close: The tag that closes a call; it ends one whose JSON is broken.
+        divider: What stands between a bare name and the arguments, in formats that have it.
 
     Attributes:
         raw: The characters so far.
@@ -274,14 +289,16 @@ class _Call:
         broken: Whether something came that cannot be JSON.
     """
 
-    def __init__(self, close: str) -> None:
+    def __init__(self, close: str, divider: str = "") -> None:
         self.raw: list[str] = []
         self.name: str | None = None
         self.arguments: list[str] | None = None
         self.ended = False
         self.broken = False
-        self._close = close
-        self._depth = 0
+        self._close, self._divider = close, divider
+        # How many brackets are open, and how many of them were not written: a bare name's
+        # arguments are read as if an object stood around them.
+        self._depth = self._unwritten = 0
         self._quoted = False
         self._escaped = False
         self._streaming = False
@@ -291,6 +308,10 @@ class _Call:
 
     def push(self, char: str) -> None:
         """Take the next character."""
+        if self._divider and (self.raw or char != "{"):
+            self._head(char)
+            return
+        self._divider = ""
         if self._quoted:
             self._quoted = self._escaped or char != '"'
             self._escaped = char == "\\" and not self._escaped
@@ -316,7 +337,8 @@ class _Call:
     def result(self, names: Collection[str]) -> tuple[str, str, str | None]:
         """Return the name, the arguments and what is wrong with the call."""
         raw = "".join(self.raw).removesuffix(self._close).strip()
-        whole = isinstance(_loads(raw), dict)
+        value = "".join(self.raw[self._start :]) if self._unwritten else raw
+        whole = isinstance(_loads(value), dict)
         arguments = "".join(("{}" if whole else "") if self.arguments is None else self.arguments)
         error = None
         if not (self.ended or self.broken):
@@ -331,12 +353,24 @@ class _Call:
             error = "The arguments are not a JSON object."
         return ("", raw, error) if self.name is None else (self.name, arguments, error)
 
+    def _head(self, char: str) -> None:
+        """Take a character of a bare name, or of the divider behind it."""
+        self.raw.append(char)
+        length = len(self._divider)
+        if char == self._divider[-1] and "".join(self.raw[-length:]) == self._divider:
+            # Some templates put an id of the model's own between the two.
+            self.name = "".join(self.raw[:-length]).partition("[CALL_ID]")[0].strip()
+            self._divider, self._key, self._start = "", ARGUMENT_KEYS[0], len(self.raw)
+            self._depth = self._unwritten = 1
+
     def _structure(self, char: str) -> None:
         """Take a character outside strings."""
-        if char == self._close[:1] or self._depth == 0 and char != "{":
+        outside = self._depth == self._unwritten and not char.isspace() and char != "{"
+        if char == self._close[:1] or outside:
             self._streaming = False
             self.broken = True
-            self.settle()
+            if not outside:
+                self.settle()
         elif char == '"':
             self._quoted = True
         elif char in "{[":
@@ -348,7 +382,7 @@ class _Call:
                 self.arguments = self.arguments or []
         elif char in "}]":
             self._depth -= 1
-            self.ended = self._depth == 0
+            self.ended = self._depth == self._unwritten
             if self.ended:
                 self.settle()
         elif self._depth == 1 and char == ",":

@@ -183,8 +183,8 @@ class Place:
     def of(cls, params: SamplingParams, form: CallFormat) -> Place:
         """Return the place at the beginning of a request's text."""
         if params.offered and params.json_schema is None:
-            # A call's name lies one deep, or two in a list of calls; its arguments lie deeper.
-            depth = 2 + form.begin.endswith("[")
+            # A call's arguments lie in its object, which may lie in a list of calls.
+            depth = 1 + len(form.tail) + form.begin.endswith("[")
             return cls(depth, None if params.forced_calls else form.opener)
         if params.json_schema is not None:
             return cls(0)
@@ -267,7 +267,7 @@ class Place:
 def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
     """Write the grammar of a request's text in Lark's syntax, None if its text is free.
 
-    White space in front is dropped from every text, so one space may come first.
+    White space in front is dropped from every text, so one space may come before values.
     """
     rules: dict[str, str] = {}
     if params.json_schema is not None:
@@ -291,15 +291,17 @@ def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str
     ]
     rules = {}
     for number, function in enumerate(chosen):
-        head = f'{{"name": {json.dumps(function["name"])}, "{form.arguments}": '
+        head, tail = _quoted(form.head(function["name"])), _quoted(form.tail)
         schema = json.dumps(strict(function["parameters"], _SPACING))
-        rules[f"call_{number}"] = f'{json.dumps(head)} %json {schema} "}}"'
+        rules[f"call_{number}"] = f"{head} %json {schema} {tail}"
     call = f"{_quoted(form.before)} body {_quoted(form.after)}"
     several = params.parallel_tool_calls and form.separator is not None
     more = f" ({_quoted(form.separator or '')} {call})*" if several else ""
     rules["body"] = " | ".join(rules)
     end = _quoted(form.end)
-    forced = f"/ ?/ {_quoted(form.begin)} {call}{more} {end}"
+    # Nothing stands before a tag: what can begin in one way only begins with the tag's own token.
+    space = "" if form.opener else "/ ?/"
+    forced = f"{space} {_quoted(form.begin)} {call}{more} {end}"
     if params.forced_calls:
         return {"start": forced, **rules}
     if or_value:

@@ -456,7 +456,7 @@ def _control_texts(tokenizer: Any) -> frozenset[str]:
 
 def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
     """Return the control tokens that are part of how calls are written, with what they spell."""
-    frame = form.begin + form.before + form.after + form.end
+    frame = form.begin + form.before + form.divider + form.after + form.end
     table = read_token_table(tokenizer)
     pieces = {token_id: table.pieces[token_id] for token_id in table.control & table.added}
     return {i: piece.encode() for i, piece in pieces.items() if piece and piece in frame}

@@ -185,7 +185,7 @@ def call_format(template: str | None) -> CallFormat:
     """
     template = template or ""
     if "[TOOL_CALLS]" in template:
-        return FORMATS["mistral"]
+        return FORMATS["mistral-args" if "[ARGS]" in template else "mistral"]
     if "<tool_call>" in template or "tools" not in template:
         return FORMATS["hermes"]
     return FORMATS["llama3" if "parameters" in template and "ipython" in template else "json"]

@@ -313,7 +313,7 @@ def place(said: bytes, params: SamplingParams, form: Any) -> tuple[bool, bytes]:
     previous = parts[-2] if len(parts) > 1 else ""
     in_array = open_brackets[-1:] == ["["]
     is_value = previous == ":" or in_array or not open_brackets
-    arguments = form.begin + form.before + '{"name": "", "arguments": {'
+    arguments = form.begin + form.before + ("{" if form.divider else '{"name": "", "arguments": {')
     least = arguments.count("{") + arguments.count("[") - arguments.count("]")
     value = is_value and (not calls or len(open_brackets) >= least)
     return not value, b'"' if value else b""
@@ -357,10 +357,13 @@ def _are_calls(text: str, params: SamplingParams, form: Any) -> bool:
         if not text.startswith(form.before):
             return False
         text = text[len(form.before) :]
+        name, _, rest = text.partition(form.divider) if form.divider else ("", "", text)
         try:
-            call, length = json.JSONDecoder().raw_decode(text)
+            call, length = json.JSONDecoder().raw_decode(rest)
         except ValueError:
             return False
+        if form.divider:
+            call, length = {"name": name, form.arguments: call}, length + len(text) - len(rest)
         if list(call) != ["name", form.arguments] or call["name"] not in schemas:
             return False
         if not valid(json.dumps(call[form.arguments]), schemas[call["name"]]):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ written_calls = st.lists(
 # Texts that look much like calls, and are mostly wrong.
 fragments = (
     *("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "```", "json", "<tool"),
+    *("[ARGS]", "[CALL_ID]"),
     *('"name"', '"f"', '"h"', '"arguments"', '"parameters"', ":", '{"a": 1}', '"{}"', "null"),
     *('{"name": "f", "arguments": {"a": [', '{"name": "f", "parameters": {}}', '{"name": "g"}'),
     *("{", "}", "[", "]", ",", ";", '"', "\\", " ", "\n", "hi", "\u2003", "é"),
@@ -73,6 +75,7 @@ READ = ("f", '{"a": 1}')
     [
         ("hermes", f"<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{CALL}\n</tool_call>"),
         ("mistral", f"[TOOL_CALLS][{CALL}, {CALL}]"),
+        ("mistral-args", '[TOOL_CALLS]f[ARGS]{"a": 1}' * 2),
         ("llama3", f"{LLAMA}\n{LLAMA}"),
         ("json", f"{CALL}\n{CALL}"),
     ],
@@ -86,6 +89,7 @@ def test_openers() -> None:
     assert {name: form.opener for name, form in FORMATS.items()} == {
         "hermes": "<tool_call>",
         "mistral": "[TOOL_CALLS]",
+        "mistral-args": "[TOOL_CALLS]",
         "llama3": "",
         "json": "",
     }
@@ -105,6 +109,9 @@ def test_openers() -> None:
         ("mistral", f"[TOOL_CALLS][{CALL},]", "", 1),
         ("mistral", f"Sure.[TOOL_CALLS] [ {CALL} , {CALL} ] Done.", "Sure.Done.", 2),
         ("mistral", f"[TOOL_CALLS]\n{CALL}", "", 1),
+        ("mistral-args", 'Sure. [TOOL_CALLS] f [ARGS]\n{"a": 1} Done.', "Sure.Done.", 1),
+        ("mistral-args", '[TOOL_CALLS]f[CALL_ID]x12[ARGS]{"a": 1}', "", 1),
+        ("mistral-args", f"[TOOL_CALLS][{CALL}, {CALL}]", "", 2),
         ("llama3", f" <|python_tag|>{LLAMA} ", "", 1),
         ("llama3", f"[{LLAMA}, {CALL}]", "", 2),
         ("llama3", f"{LLAMA}; {LLAMA}", "", 2),
@@ -171,6 +178,12 @@ def test_json_that_is_no_call_is_text(text: str) -> None:
         ("hermes", f"<tool_call>{CALL[:-2]}</tool_call>", "f", '{"a": 1', "not valid JSON"),
         ("mistral", "[TOOL_CALLS]f()", "", "f()", "not valid JSON"),
         ("mistral", '[TOOL_CALLS][{"name": "f", ' + "[" * 10**5, "f", "", "ends within"),
+        ("mistral-args", "[TOOL_CALLS]f()", "", "f()", "ends within"),
+        ("mistral-args", "[TOOL_CALLS]f[ARGS]", "f", "", "ends within"),
+        ("mistral-args", '[TOOL_CALLS]f[ARGS]{"a": 1', "f", '{"a": 1', "ends within"),
+        ("mistral-args", "[TOOL_CALLS]f[ARGS]a, b", "f", "a, b", "not valid JSON"),
+        ("mistral-args", "[TOOL_CALLS]f[ARGS]{a}", "f", "{a}", "not valid JSON"),
+        ("mistral-args", "[TOOL_CALLS]h[ARGS]{}", "h", "{}", "no tool 'h'. Offered: f, g."),
     ],
 )
 def test_wrong_calls_say_why(form: str, text: str, name: str, arguments: str, error: str) -> None:
@@ -221,6 +234,8 @@ def test_text_that_is_no_call_is_not_held_back() -> None:
 def test_written_calls_are_read_back(
     form: CallFormat, written: list[tuple[str, dict[str, Any]]]
 ) -> None:
+    if form.divider:  # a bare name has nothing to quote it
+        written = [(re.sub(r"\W", "_", name), arguments) for name, arguments in written]
     text = form.write(written)
     said, _, found = read(form.name, [text], [name for name, _ in written])
     assert said == ""

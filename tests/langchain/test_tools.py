@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, TypedDict
 
@@ -19,6 +20,7 @@ from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DeadlineError, DecoderError, ParameterError
 from baco_integrations.langchain import ChatBACo
 from baco_integrations.pair.scripted import END, Context
+from tests.families import make_model, make_tokenizer
 from tests.scripted import endless, eventually
 
 
@@ -89,6 +91,32 @@ def test_every_format_of_the_presets(form: str) -> None:
         llm = ChatBACo(pair=pair, temperature=0).bind_tools([add], tool_choice=choice)
         (call,) = llm.invoke("1 + 2?").tool_calls
         assert (call["name"], call["args"]) == ("add", {"a": 1, "b": 2})
+
+
+TEMPLATES = {
+    "hermes": "{% if tools %}In <tool_call></tool_call> tags.{% endif %}",
+    "llama3": "{% if tools %}name and parameters{% endif %}{# ipython #}",
+    "mistral": "{% if tools %}{% endif %}{# [TOOL_CALLS] [{name, arguments}] #}",
+    "mistral-args": "{% if tools %}{% endif %}{# [TOOL_CALLS]name[ARGS]arguments #}",
+    "json": "{% if tools %}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_marks_of_calls_that_are_control_tokens(form: str, kind: str) -> None:
+    marks = tuple(re.findall(r"\[[A-Z_]+\]|</?\w+>", TEMPLATES[form]))
+    aligned = make_tokenizer(kind, chat_template=True, extra_specials=marks)
+    aligned.chat_template += TEMPLATES[form]
+    base, other = (make_model("llama", len(aligned), seed=seed) for seed in (1, 2))
+    pair = ModelPair(base, other, make_tokenizer(kind), aligned, name=f"{form}-{kind}")
+    assert pair.call_format is FORMATS[form]
+    llm = ChatBACo(pair=pair, max_tokens=500).bind_tools([add], tool_choice="any")
+    message = llm.invoke("1 + 2?", seed=3, logprobs=True, parallel_tool_calls=False)
+    (call,) = message.tool_calls
+    assert call["name"] == "add" and call["args"].keys() == {"a", "b"}
+    written = {token["token_id"] for token in message.response_metadata["logprobs"]}
+    assert set(aligned.convert_tokens_to_ids(marks)) <= written
 
 
 def test_a_call_that_is_cut_off_is_invalid() -> None:
