@@ -114,7 +114,7 @@ class Guide:
     ) -> None:
         self._matcher, self._bytes, self._place = matcher, token_bytes, place
         self._end = end
-        self._settled, self._guessed = place, 0
+        self._settled: tuple[LLMatcher, Place] | None = None
 
     @property
     def structure(self) -> bool:
@@ -148,15 +148,15 @@ class Guide:
 
     def guess(self, token: int) -> None:
         """Go on as if a token had come, that the grammar allows and that does not end the text."""
-        if not self._guessed:
-            self._settled = self._place.copy()
-        self._guessed += self.accept(token)
+        if self._settled is None:
+            # A copy is put aside: after llguidance's own `rollback`, masks may be those of the guess.
+            self._settled = self._matcher.deep_copy(), self._place.copy()
+        self.accept(token)
 
     def forget(self) -> None:
         """Go back to the last token that came."""
-        if self._guessed:
-            self._matcher.rollback(self._guessed)
-            self._place, self._guessed = self._settled, 0
+        if self._settled is not None:
+            (self._matcher, self._place), self._settled = self._settled, None
 
 
 # -- whose place it is -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DecoderError, ParameterError
-from baco_integrations.pair.grammar import Grammars, Place, strict
+from baco_integrations.pair.grammar import Grammars, Guide, Place, strict
 from tests.pairs import random_pair
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -224,6 +224,36 @@ def test_a_pattern_is_matched_without_white_space_in_front() -> None:
     """The text never begins with white space, so what is left must match too."""
     for seed in range(8):
         assert len(one(scripted(" a"), regex="[ a]{3}", seed=seed, max_tokens=9).text) == 3
+
+
+@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "array"}])
+def test_guesses_leave_no_trace(schema: dict[str, Any]) -> None:
+    pieces = ' |"|{|}|[|]|,|:| 1|true|a|":| {"| ["|"]|"}|", "|},|],|1, 2|1}| "a| ""'
+    tokens = [piece.encode() for piece in pieces.split("|")]
+    grammars = Grammars(tokens, lambda text: [], FORMATS["hermes"])
+    params, draw = SamplingParams(json_schema=schema), np.random.default_rng(5)
+
+    def allowed(guide: Guide) -> list[int]:
+        bits = np.zeros(len(tokens) // 32 + 1, dtype=np.int32)
+        guide.allow(bits)
+        flags = np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(tokens)]
+        return list(np.flatnonzero(flags))
+
+    for _ in range(20):
+        guide, plain = (grammars.guide(params, ()) for _ in range(2))
+        assert guide is not None and plain is not None
+        while following := allowed(plain):
+            for _ in range(3):
+                ahead = allowed(guide)
+                if ahead:
+                    guide.guess(int(draw.choice(ahead)))
+            guide.forget()
+            assert (guide.structure, guide.begins) == (plain.structure, plain.begins)
+            assert allowed(guide) == following
+            token = int(draw.choice(following))
+            assert guide.accept(token) and plain.accept(token)
+            if draw.random() < 0.05:
+                break
 
 
 @pytest.mark.parametrize("size", [31, 32, 33, 64])
