@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from .core.calls import CallFormat, CallReader
 from .core.errors import BacoError, ParameterError, PromptError
-from .core.messages import Message, Messages, conversation
+from .core.messages import Message, Messages, conversation, require_text
 from .core.params import SamplingParams
 from .core.trace import Completion, Usage
 from .decoding.engine import Engine
@@ -367,6 +367,7 @@ class Decoder:
         """Check and render a request; nothing has run yet when this raises."""
         params = _checked_params(params, settings)
         checked = conversation(messages)
+        require_text(checked)
         prompts = self._prompts(checked, params)
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed

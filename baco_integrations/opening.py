@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -163,29 +163,18 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
             raise ParameterError(name, what, name, f"{hint}Known: {', '.join(known)}.")
 
 
-def resolve_tool_choice(asked: Any, names: Sequence[str]) -> str:
-    """Translate what chat models are given as ``tool_choice``.
+def plain_tool_choice(asked: Any) -> Any:
+    """Return what `SamplingParams` calls a ``tool_choice``.
 
     Args:
         asked: ``auto``, ``any``, ``required``, ``none``, a bool, the name of a tool, or OpenAI's
-            or Anthropic's dict that holds one.
-        names: The tools at hand.
-
-    Raises:
-        ParameterError: There is no such choice, or no such tool.
+            or Anthropic's dict that holds one. None leaves it to the model.
     """
     if isinstance(asked, Mapping):
         asked = asked.get("function", asked)
         asked = asked.get("name", asked.get("type", asked))
     common = {None: "auto", True: "any", False: "none", "required": "any"}
-    chosen = common.get(asked, asked) if isinstance(asked, str | bool | None) else asked
-    known = ("auto", "any", "none", *names)
-    if chosen not in known:
-        hint = nearest(chosen, known) if isinstance(chosen, str) else ""
-        raise ParameterError(
-            "tool_choice", f"one of {', '.join(known)}", asked, f"{hint}'any' forces a call."
-        )
-    return str(chosen)
+    return common.get(asked, asked) if isinstance(asked, str | bool | None) else asked
 
 
 # -- the result ------------------------------------------------------------------------------------

@@ -18,17 +18,24 @@ def conversation(messages: Messages) -> list[Message]:
     """Return a conversation as a list of role/content dicts; a string is one user message.
 
     Raises:
-        PromptError: It is empty, or a message is malformed.
+        PromptError: There is no message, or one is malformed.
     """
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     if not isinstance(turns, Sequence) or isinstance(turns, bytes) or not turns:
         raise PromptError(
             "messages", "a non-empty string or a non-empty list of messages", messages, _EXAMPLE
         )
-    checked = [_message(position, message) for position, message in enumerate(turns)]
-    if not any(message["content"].strip() for message in checked):
+    return [_message(position, message) for position, message in enumerate(turns)]
+
+
+def require_text(messages: Sequence[Message]) -> None:
+    """Refuse a conversation in which nothing is said, to which there is no answer.
+
+    Raises:
+        PromptError: No message has text, or calls a tool.
+    """
+    if not any(message["content"].strip() or message.get("tool_calls") for message in messages):
         raise PromptError("messages", "a conversation with some text in it", messages, _EXAMPLE)
-    return checked
 
 
 def _message(position: int, message: Mapping[str, Any]) -> Message:

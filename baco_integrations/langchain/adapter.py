@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams
 from langchain_core.messages import BaseMessage
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, SecretStr
 
 from ..core.calls import CallPiece
 from ..core.checked import Integer
+from ..core.errors import ParameterError
 from ..core.messages import Messages
 from ..core.params import SamplingParams
 from ..core.trace import Completion, TokenStep
 from ..opening import Adapter, provenance, summary
 from .messages import conversation_of
+from .tools import contradiction, tool_of
 
 
 class LangChainAdapter(Adapter):
@@ -53,6 +54,7 @@ class LangChainAdapter(Adapter):
         named = values.get("pair") is None or isinstance(values.get("pair"), str)
         if named and values.get("api_key") is not None and values.get("token") is None:
             values["token"] = values["api_key"]
+        _check_switch(values.get("logprobs"))
         super().__init__(**values)
 
     # -- decoding ----------------------------------------------------------------------------
@@ -97,6 +99,7 @@ class LangChainAdapter(Adapter):
         yield chunk
 
     def _params(self, stop: list[str] | None, call: Mapping[str, Any]) -> SamplingParams:
+        _check_switch(call.get("logprobs"))
         return self._sampling({**call, "stop": stop})
 
     def _tells_tokens(self, call: Mapping[str, Any]) -> bool:
@@ -108,7 +111,12 @@ class LangChainAdapter(Adapter):
         return self._chunk(step.text, info, None, step.calls)
 
     def _end(self, completion: Completion) -> Any:
-        return self._chunk("", self._info(completion), completion)
+        spoilt = [
+            CallPiece(index, None, None, contradiction(call.arguments))
+            for index, call in enumerate(completion.tool_calls)
+            if call.error is not None
+        ]
+        return self._chunk("", self._info(completion), completion, spoilt)
 
     def _info(self, completion: Completion) -> dict[str, Any]:
         """Tell how a completion came about."""
@@ -143,7 +151,9 @@ class LangChainAdapter(Adapter):
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """Return how many tokens the aligned model is fed, its chat template included."""
-        offered = {"tools": [convert_to_openai_tool(tool) for tool in tools]} if tools else {}
+        if not messages:
+            return 0
+        offered = {"tools": [tool_of(tool) for tool in tools]} if tools else {}
         pair = self.decoder.pair
         return len(pair.render_aligned(conversation_of(messages), tokenize=True, **offered))
 
@@ -186,3 +196,9 @@ class LangChainAdapter(Adapter):
         """The hub token, which is not written out."""
         secrets = {"token": "HF_TOKEN", "api_key": "HF_TOKEN"}
         return {n: env for n, env in secrets.items() if isinstance(getattr(self, n), SecretStr)}
+
+
+def _check_switch(logprobs: object) -> None:
+    if not isinstance(logprobs, bool | None):
+        remedy = "With alternatives=3, each token comes with the three likeliest of either side."
+        raise ParameterError("logprobs", "True or False", logprobs, remedy)

@@ -22,58 +22,21 @@ from langchain_core.runnables.config import (
     get_executor_for_config,
     patch_config,
 )
-from langchain_core.runnables.configurable import RunnableConfigurableFields
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ..core.calls import CallPiece
 from ..core.messages import Message
 from ..core.params import SamplingParams
 from ..core.trace import Completion, Usage
-from ..opening import resolve_tool_choice
+from ..opening import plain_tool_choice
 from . import structured
 from .adapter import LangChainAdapter
-from .brainstorm import Brainstorm, brainstorm
 from .messages import conversation_of
-from .structured import tool_calls
+from .tools import tool_calls, tool_of
+from .wrapped import BoundChatBACo, ConfigurableChatBACo, Wrappable
 
 
-class ConfigurableChatBACo(RunnableConfigurableFields):  # type: ignore[type-arg]
-    """A `ChatBACo` some of whose fields come with the config.
-
-    Core's own would bind tools to the model as it was, and lose what is configured.
-    """
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return core's own class, which serialized objects name."""
-        return RunnableConfigurableFields.lc_id()
-
-    def bind_tools(
-        self, tools: Sequence[Any], **kwargs: Any
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Let the model call tools; see `ChatBACo.bind_tools`."""
-        bound: Any = self.default.bind_tools(tools, **kwargs)  # type: ignore[attr-defined]
-        return self.bind(**bound.kwargs)
-
-    def with_structured_output(
-        self,
-        schema: Any = None,
-        *,
-        method: str = "json_schema",
-        include_raw: bool = False,
-        strict: bool | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, Any]:
-        """Return a runnable of objects; see `ChatBACo.with_structured_output`."""
-        return structured.structured(self, schema, method, include_raw, kwargs)
-
-    def brainstorm(self, **settings: Any) -> Brainstorm:
-        """Return a runnable that gives distinct answers; settings are those of `brainstorm`."""
-        return brainstorm(self, **settings)
-
-
-class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name
+class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name
     """A chat model whose diversity can be dialled, per object and per call.
 
     Every token comes from the base or the aligned model of a pair; ``gamma`` says how readily from
@@ -212,11 +175,10 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
         Raises:
             ParameterError: A tool or a setting is not allowed.
         """
-        offered = [convert_to_openai_tool(tool) for tool in tools]
-        names = [tool["function"]["name"] for tool in offered]
+        offered = [tool_of(tool) for tool in tools]
         bound = dict(kwargs)
-        if offered:
-            bound |= {"tools": offered, "tool_choice": resolve_tool_choice(tool_choice, names)}
+        if offered or tool_choice is not None:
+            bound |= {"tools": offered, "tool_choice": plain_tool_choice(tool_choice)}
         if offered and parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         # Core takes the one that tracers are told out of every call.
@@ -249,9 +211,11 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
         """
         return structured.structured(self, schema, method, include_raw, kwargs)
 
-    def brainstorm(self, **settings: Any) -> Brainstorm:
-        """Return a runnable that gives distinct answers; settings are those of `brainstorm`."""
-        return brainstorm(self, **settings)
+    def with_config(
+        self, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return this model with a config bound to it."""
+        return BoundChatBACo(bound=self, kwargs={}, config={**(config or {}), **kwargs})
 
     def configurable_fields(self, **kwargs: Any) -> ConfigurableChatBACo:
         """Return this model with fields that come with the config of a call."""
@@ -263,7 +227,11 @@ class ChatBACo(LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a para
         response_format = call.pop("response_format", None)
         if response_format is not None:
             call["json_schema"] = structured.response_schema(response_format)
-        return super()._params(stop, call)
+        if call.get("tool_choice") is not None:
+            call["tool_choice"] = plain_tool_choice(call["tool_choice"])
+        params = super()._params(stop, call)
+        plain = response_format is not None and call["json_schema"] is None
+        return params.replace(json_schema=None) if plain else params
 
     def _resolve_model_profile(self) -> ModelProfile:
         window = self._window()

@@ -25,8 +25,9 @@ _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (ToolMessage, "tool"),
     (FunctionMessage, "tool"),
 )
-# Said elsewhere in the message (calls), or not part of what was said (thoughts).
-_SILENT = {"tool_use", "tool_call", "function_call", "reasoning", "thinking", "redacted_thinking"}
+_CALLS = ("tool_use", "tool_call")
+# Said elsewhere in the message, or not part of what was said (thoughts).
+_SILENT = {*_CALLS, "function_call", "reasoning", "thinking", "redacted_thinking"}
 
 
 def conversation_of(messages: Sequence[BaseMessage]) -> list[Message]:
@@ -40,20 +41,36 @@ def conversation_of(messages: Sequence[BaseMessage]) -> list[Message]:
 
 def _message(position: int, message: BaseMessage) -> Message:
     converted: Message = {"role": _role(message), "content": _text(position, message.content)}
-    if isinstance(message, AIMessage) and message.tool_calls:
-        converted["tool_calls"] = [
-            {
-                "type": "function",
-                "id": call["id"],
-                "function": {"name": call["name"], "arguments": call["args"]},
-            }
-            for call in message.tool_calls
-        ]
+    if isinstance(message, AIMessage) and (calls := _calls(message)):
+        converted["tool_calls"] = calls
     if isinstance(message, ToolMessage):
         converted["tool_call_id"] = message.tool_call_id
     if isinstance(message, ToolMessage | FunctionMessage) and message.name:
         converted["name"] = message.name
     return converted
+
+
+def _calls(message: AIMessage) -> list[dict[str, Any]]:
+    """Return the calls of a message: core's, and those that stand in its content only."""
+    known = {call["id"] for call in message.tool_calls}
+    blocks = [block for block in message.content if isinstance(block, dict)]
+    written = [
+        {
+            "id": block.get("id"),
+            "name": block.get("name"),
+            "args": block.get("input", block.get("args")),
+        }
+        for block in blocks
+        if block.get("type") in _CALLS and block.get("id") not in known
+    ]
+    return [
+        {
+            "type": "function",
+            "id": call["id"],
+            "function": {"name": call["name"], "arguments": call["args"]},
+        }
+        for call in (*message.tool_calls, *written)
+    ]
 
 
 def _role(message: BaseMessage) -> str:
@@ -71,7 +88,7 @@ def _text(position: int, content: str | list[str | dict[Any, Any]]) -> str:
 
 def _block(where: str, block: dict[Any, Any]) -> str:
     kind = block.get("type", "text" if "text" in block else None)
-    if kind == "text":
+    if kind == "text" and isinstance(block.get("text"), str):
         return str(block["text"])
     if kind in _SILENT:
         return ""

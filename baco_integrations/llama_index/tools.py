@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from ..core.calls import CallPiece, ToolCall
 from ..core.messages import Message
-from ..opening import resolve_tool_choice
+from ..opening import plain_tool_choice
 
 
 def offer(tools: Sequence[BaseTool], choice: Any, required: bool, several: bool) -> dict[str, Any]:
@@ -25,12 +25,9 @@ def offer(tools: Sequence[BaseTool], choice: Any, required: bool, several: bool)
 
     Args:
         tools: The tools.
-        choice: As for `resolve_tool_choice`; None leaves it to `required`.
+        choice: As for `plain_tool_choice`; None leaves it to `required`.
         required: Whether the answer must call a tool.
         several: Whether one answer may hold several calls.
-
-    Raises:
-        ParameterError: There is no such choice, or no such tool.
     """
     if not tools:
         return {}
@@ -40,7 +37,7 @@ def offer(tools: Sequence[BaseTool], choice: Any, required: bool, several: bool)
     offered = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
     for tool, name in zip(offered, names, strict=True):
         tool["function"]["name"] = name
-    chosen = resolve_tool_choice((required or None) if choice is None else choice, names)
+    chosen = plain_tool_choice((required or None) if choice is None else choice)
     return {"tools": offered, "tool_choice": chosen, "parallel_tool_calls": several}
 
 

@@ -149,7 +149,7 @@ class Guide:
     def guess(self, token: int) -> None:
         """Go on as if a token had come, that the grammar allows and that does not end the text."""
         if self._settled is None:
-            # A copy is put aside: after llguidance's own `rollback`, masks may be those of the guess.
+            # A copy is put aside: after a rollback, llguidance's masks may be those of the guess.
             self._settled = self._matcher.deep_copy(), self._place.copy()
         self.accept(token)
 
