@@ -8,8 +8,10 @@ no adapter carries weights.
 from __future__ import annotations
 
 import asyncio
-import json
+import inspect
+import itertools
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -20,7 +22,7 @@ from .core.checked import Integer
 from .core.errors import ParameterError, nearest
 from .core.params import SamplingParams, SideSampling
 from .core.trace import Completion, TokenStep
-from .pair.options import LoadOptions
+from .pair.options import SIDES, LoadOptions, Side
 from .pair.presets import PRESETS
 from .pair.sharing import Shared
 
@@ -36,7 +38,9 @@ del SAMPLING["base"], SAMPLING["aligned"]
 
 _KNOBS = {"gamma", "threshold"}
 _IMMATERIAL = {"token", "local_files_only", "progress", "check_memory"}
+_OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
 _PAIRS: Shared[Any] = Shared()
+_NUMBERS = itertools.count()
 
 
 # -- the decoder -----------------------------------------------------------------------------------
@@ -204,6 +208,27 @@ def provenance(step: TokenStep) -> dict[str, Any]:
     return told
 
 
+def identified(value: Any) -> str:
+    """Return a text that tells a router, a pair or a function from others: for caches' keys.
+
+    Where nothing does but where it lies in memory, every text is a new one.
+    """
+    kind = value if inspect.isroutine(value) else type(value)
+    told = getattr(value, "identity", None) or (
+        [value.__code__.co_code, value.__code__.co_consts, value.__defaults__, _enclosed(value)]
+        if inspect.isfunction(value)
+        else getattr(value, "__dict__", None) or repr(value)
+    )
+    text = repr(told)
+    if " at 0x" in text:
+        text += str(next(_NUMBERS))
+    return f"{kind.__module__}.{kind.__qualname__}#{sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _enclosed(function: Any) -> list[Any]:
+    return [cell.cell_contents for cell in function.__closure__ or ()]
+
+
 # -- the adapter -----------------------------------------------------------------------------------
 
 
@@ -309,20 +334,15 @@ class Adapter(BaseModel):
             )
         return super().__getstate__()
 
-    @field_serializer("pair")
-    def _name_of_pair(self, pair: Any) -> str | None:
-        return pair if pair is None or isinstance(pair, str) else str(pair.name)
+    @field_serializer("pair", "router", "base_prompt")
+    def _as_text(self, value: Any) -> str | None:
+        return value if value is None or isinstance(value, str) else identified(value)
 
     @property
     def decoder(self) -> Decoder:
         """The process's decoder of this pair; the first use loads the models."""
-        options = {name: _plain(getattr(self, name)) for name in LoadOptions.model_fields}
         return open_decoder(
-            self.pair,
-            base=self.base,
-            aligned=self.aligned,
-            user=self,
-            **{name: value for name, value in options.items() if value is not None},
+            self.pair, base=self.base, aligned=self.aligned, user=self, **self._loading()
         )
 
     async def _adecoder(self) -> Decoder:
@@ -336,18 +356,36 @@ class Adapter(BaseModel):
             return f"{self.base}|{self.aligned}"
         return self.pair if isinstance(self.pair, str) else str(self.pair.name)
 
-    def _window(self) -> int | None:
-        """Return the smaller context window, None where only loading could tell."""
+    def _window(self, *, fetch: bool = False) -> int | None:
+        """Return the smaller context window, None where no file at hand tells it.
+
+        Args:
+            fetch: Whether to ask the hub for configurations that are not at hand.
+        """
+        from .pair.loading import configuration
+
         if self.pair is not None and not isinstance(self.pair, str):
             return min(map(int, self.pair.context))
-        tiny = Path(__file__).parent / "pair" / "tiny" / "weights"
-        ours = (tiny / "base", tiny / "aligned")
-        sides = ours if self.pair == "tiny" else (self.base or "", self.aligned or "")
-        configs = [Path(side) / "config.json" for side in sides]
-        if not all(config.is_file() for config in configs):
-            return None
-        windows = [json.loads(c.read_text()).get("max_position_embeddings") for c in configs]
+        options = LoadOptions(**self._loading())
+        configs = [configuration(self._models[side], side, options, fetch) for side in SIDES]
+        windows: list[Any] = [config.get("max_position_embeddings") for config in configs]
         return min(map(int, windows)) if all(windows) else None
+
+    @property
+    def _models(self) -> dict[Side, str]:
+        """Folders or ids of the two models."""
+        if not isinstance(self.pair, str):
+            return {"base": str(self.base), "aligned": str(self.aligned)}
+        known = PRESETS.get(self.pair.lower())
+        if known is not None:
+            return {"base": known.base, "aligned": known.aligned}
+        tiny = Path(__file__).parent / "pair" / "tiny" / "weights"
+        return {side: str(tiny / side) for side in SIDES}
+
+    def _loading(self) -> dict[str, Any]:
+        """Return how to load the pair."""
+        options = {name: _plain(getattr(self, name)) for name in LoadOptions.model_fields}
+        return {name: value for name, value in options.items() if value is not None}
 
     def _sampling(self, call: Mapping[str, Any]) -> SamplingParams:
         """Return the settings of one call; see `sampling_params`."""
@@ -373,8 +411,10 @@ class Adapter(BaseModel):
         loading = [name for name in LoadOptions.model_fields if name not in _IMMATERIAL]
         for name in ("base", "aligned", *loading):
             value = getattr(self, name)
-            models[name] = repr(value) if callable(value) else value
-        router = params.spec.name if isinstance(params.router, str) else repr(params.router)
+            models[name] = identified(value) if callable(value) else value
+        if isinstance(self.pair, str) and (known := PRESETS.get(self.pair.lower())):
+            models |= {name: getattr(known, name) for name in _OF_PRESET if models[name] is None}
+        router = params.spec.name if isinstance(params.router, str) else identified(params.router)
         sampling = params.model_dump(
             exclude={"gamma", "threshold", "router", "base", "aligned", "timeout"}
         )

@@ -8,17 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from pydantic import SecretStr
 from transformers import BitsAndBytesConfig
 
 from baco_integrations import BacoError, ModelPair, SamplingParams
-from baco_integrations.core.errors import ParameterError
+from baco_integrations.core.errors import ModelNotFoundError, ParameterError
 from baco_integrations.core.params import SideSampling
 from baco_integrations.opening import (
     SAMPLING,
     Adapter,
+    identified,
     open_decoder,
     provenance,
     sampling_params,
@@ -249,3 +251,93 @@ def test_results_are_plain_data() -> None:
         "probability": 1.0,
     }
     assert "alternatives" not in provenance(completion.steps[0]._replace(alternatives=None))
+
+
+# -- what tells things apart -----------------------------------------------------------------------
+
+
+class Coin:
+    def __init__(self, *faces: Any) -> None:
+        self.faces = faces
+
+    def route(self, inputs: Any) -> Any:
+        return inputs.uniform < 0
+
+
+def _prompt(before: str) -> Any:
+    return lambda messages: before + messages[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (Coin(1), Coin(1), Coin(2)),
+        (_prompt("a"), _prompt("a"), _prompt("b")),
+        (lambda m: "a", lambda m: "a", lambda m: "b"),
+        (ModelPair.tiny(), ModelPair.tiny(), ModelPair.tiny(base_prompt="plain")),
+    ],
+)
+def test_what_is_alike_is_told_alike(one: Any, same: Any, other: Any) -> None:
+    assert identified(one) == identified(same) != identified(other)
+
+
+def test_what_cannot_be_told_apart_is_never_the_same() -> None:
+    assert identified(cities()) != identified(cities())
+    coin = Coin(object())
+    assert identified(coin) != identified(coin)
+
+
+def test_presets_tell_their_models() -> None:
+    adapter = Adapter(pair="Qwen3-0.6B")
+    told = adapter._identity(adapter._sampling({}))
+    assert (told["base"], told["aligned"]) == ("Qwen/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B")
+    assert (told["base_prompt"], told["template_kwargs"]) == ("qa", {"enable_thinking": False})
+
+
+# -- windows ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A hub's cache that is empty, and a folder to be in that has a file of the wrong kind."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 77}')
+    return tmp_path / "cache"
+
+
+def _cached(cache: Path, model: str, config: str, commit: str = "c0ffee") -> None:
+    repo = cache / f"models--{model.replace('/', '--')}"
+    (repo / "snapshots" / commit).mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    (repo / "snapshots" / commit / "config.json").write_text(config)
+
+
+def test_windows_of_models_that_are_not_at_hand(cache: Path) -> None:
+    adapter = Adapter(pair="qwen2.5-0.5b")
+    assert adapter._window() is None
+    with pytest.raises(ModelNotFoundError, match="Qwen2.5-0.5B"):
+        adapter._window(fetch=True)
+
+
+def test_windows_are_read_from_the_hubs_cache(cache: Path) -> None:
+    _cached(cache, "Qwen/Qwen2.5-0.5B", '{"max_position_embeddings": 32768}')
+    _cached(
+        cache, "Qwen/Qwen2.5-0.5B-Instruct", '{"text_config": {"max_position_embeddings": 4096}}'
+    )
+    assert Adapter(pair="Qwen2.5-0.5b")._window() == 4096
+    assert Adapter(pair="qwen2.5-0.5b", revision="c0ffee")._window(fetch=True) == 4096
+    assert Adapter(pair="qwen2.5-0.5b", revision="v9")._window() is None
+
+
+@pytest.mark.parametrize("config", ["not json", "[]", "{}"])
+def test_configurations_that_tell_nothing(cache: Path, config: str) -> None:
+    _cached(cache, "a/b", config)
+    assert Adapter(base="a/b", aligned="a/b")._window() is None
+
+
+def test_windows_of_folders_and_of_the_embedded_pair(cache: Path) -> None:
+    sides = {"base": TINY / "base", "aligned": TINY / "aligned"}
+    assert Adapter(**sides)._window() == Adapter(pair="Tiny")._window() == 1024

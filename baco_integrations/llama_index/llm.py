@@ -70,9 +70,9 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What prompt helpers and agents need to know; the window is the smaller of the two.
 
-        The models are loaded for it only where no file of theirs at hand tells their windows.
+        The models are loaded for it only where their configurations do not tell their windows.
         """
-        window = self._window() or min(self.decoder.pair.context)
+        window = self._window(fetch=True) or min(self.decoder.pair.context)
         return LLMMetadata(
             context_window=window,
             # Prompt helpers take it off the window, and fail where nothing is left.

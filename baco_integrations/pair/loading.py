@@ -7,6 +7,7 @@ local folders, so nothing but `_snapshot` touches the network or sees a token.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -86,6 +87,33 @@ def locate(
         )
         raise ModelNotFoundError(f"{source.name} has no {config}. {remedy}")
     return source
+
+
+def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> dict[str, Any]:
+    """Return a model's configuration as its file has it, empty where that is not at hand.
+
+    Args:
+        model: A folder, or an id on the hub.
+        side: Which of the pair it is.
+        options: How to load.
+        fetch: Whether to ask the hub for what is not at hand.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or it is out of reach; only where `fetch`.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = Path(model).expanduser()
+    file: object = folder / "config.json"
+    if not folder.is_dir() and _HUB_ID.fullmatch(model):
+        file = try_to_load_from_cache(model, "config.json", revision=options.of(side).revision)
+    if fetch and not (isinstance(file, str | Path) and Path(file).is_file()):
+        file = locate(model, side, options).folder / "config.json"
+    try:
+        config = json.loads(Path(file).read_text()) if isinstance(file, str | Path) else {}
+    except (OSError, ValueError):
+        return {}
+    return {**config, **config.get("text_config", {})} if isinstance(config, dict) else {}
 
 
 def _fingerprint(folder: Path) -> str:

@@ -54,6 +54,16 @@ class Town(BaseModel):
     name: str
 
 
+class Always:
+    """A router that always gives the word to one side."""
+
+    def __init__(self, whom: str) -> None:
+        self.whom = whom
+
+    def route(self, inputs: Any) -> Any:
+        return inputs.uniform >= 0 if self.whom == "base" else inputs.uniform < 0
+
+
 class Heard(BaseEventHandler):
     events: list[Any] = []
 
@@ -393,6 +403,11 @@ def test_a_pipelines_cache_knows_the_gamma(monkeypatch: pytest.MonkeyPatch) -> N
     assert extract(pickle.loads(pickle.dumps(llm))) == 0
     assert extract(llm.with_gamma(0.9)) > 0
     assert not loads
+    for whom, fresh in (("base", True), ("aligned", True), ("base", False)):
+        llm = BACoLLM(pair="tiny", router=Always(whom), max_tokens=8)
+        assert (extract(llm) > 0) == fresh
+    for _ in range(2):  # pairs of one name
+        assert extract(BACoLLM(pair=told("A fox."), max_tokens=8)) > 0
 
 
 # -- tracing ---------------------------------------------------------------------------------------

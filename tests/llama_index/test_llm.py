@@ -237,7 +237,7 @@ def test_metadata_loads_the_models_only_where_nothing_else_tells_their_window(
     monkeypatch.setattr(BACoLLM, "decoder", property(lambda self: pytest.fail("was loaded")))
     assert llm.metadata.context_window == min(loaded.pair.context)
     monkeypatch.setattr(BACoLLM, "decoder", loaded)
-    monkeypatch.setattr(BACoLLM, "_window", lambda self: None)
+    monkeypatch.setattr(BACoLLM, "_window", lambda self, fetch: None)
     assert llm.metadata.context_window == min(loaded.pair.context)
 
 
@@ -252,7 +252,9 @@ def test_dicts_payloads_and_pickles_carry_settings_only() -> None:
     assert pickle.loads(pickle.dumps(llm)).decoder is llm.decoder
     with pytest.raises(ParameterError, match="not pickled"):
         pickle.dumps(BACoLLM(pair=ModelPair.tiny()))
-    assert BACoLLM(pair=ModelPair.tiny()).to_dict()["pair"] == "tiny"
+    loaded = [ModelPair.tiny(), ModelPair.tiny(), ModelPair.tiny(base_prompt="plain")]
+    told = [BACoLLM(pair=pair).to_dict()["pair"] for pair in loaded]
+    assert told[0] == told[1] != told[2]
 
 
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
