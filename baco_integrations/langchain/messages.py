@@ -41,8 +41,14 @@ def conversation_of(messages: Sequence[BaseMessage]) -> list[Message]:
 
 def _message(position: int, message: BaseMessage) -> Message:
     converted: Message = {"role": _role(message), "content": _text(position, message.content)}
-    if isinstance(message, AIMessage) and (calls := _calls(message)):
-        converted["tool_calls"] = calls
+    if isinstance(message, AIMessage):
+        # A call that was not valid is no call, but it was said.
+        wrong = [
+            f"{call['name'] or ''}({call['args'] or ''})" for call in message.invalid_tool_calls
+        ]
+        converted["content"] = "\n".join(filter(None, (converted["content"], *wrong)))
+        if calls := _calls(message):
+            converted["tool_calls"] = calls
     if isinstance(message, ToolMessage):
         converted["tool_call_id"] = message.tool_call_id
     if isinstance(message, ToolMessage | FunctionMessage) and message.name:

@@ -101,11 +101,11 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
     Raises:
         ModelNotFoundError: There is no such model, or it is out of reach; only where `fetch`.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     folder = Path(model).expanduser()
     file: object = folder / "config.json"
     if not folder.is_dir() and _HUB_ID.fullmatch(model):
+        from huggingface_hub import try_to_load_from_cache
+
         file = try_to_load_from_cache(model, "config.json", revision=options.of(side).revision)
     if fetch and not (isinstance(file, str | Path) and Path(file).is_file()):
         file = locate(model, side, options).folder / "config.json"

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from baco_integrations import Decoder
 from baco_integrations.core.errors import ParameterError, PromptError
 from baco_integrations.langchain import ChatBACo
+from baco_integrations.langchain.messages import conversation_of
 from baco_integrations.langchain.structured import schema_of
 from baco_integrations.langchain.tools import contradiction
 from tests.langchain.test_tools import saying
@@ -243,6 +244,14 @@ def test_calls_in_the_content_only_are_calls() -> None:
         for each in (history[1], spoken, AIMessage([block], tool_calls=spoken.tool_calls))
     ]
     assert told[0] == told[1] == told[2]
+
+
+def test_calls_that_were_wrong_were_said() -> None:
+    wrong = {"name": "delete", "args": '{"path": "a', "id": "t", "error": "cut off"}
+    message = AIMessage("Well.", invalid_tool_calls=[wrong])
+    assert conversation_of([message]) == [
+        {"role": "assistant", "content": 'Well.\ndelete({"path": "a)'}
+    ]
 
 
 def test_history_without_text_is_counted(tiny: ChatBACo) -> None:
