@@ -21,7 +21,7 @@ from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 
 from ..core.errors import ParameterError, nearest
-from .tools import is_model, tool_of
+from .tools import is_model, resolved, tool_of
 
 if TYPE_CHECKING:  # pydantic's plugin looks for it where the field is inherited
     from langchain_core.utils.pydantic import TBaseModel  # noqa: F401
@@ -114,7 +114,7 @@ def _by_call(
 
 def _object_tool(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tool whose arguments are the object of a schema."""
-    parameters = schema_of(schema)
+    parameters = resolved(schema_of(schema))
     if parameters.get("type") != "object" and "properties" not in parameters:
         raise ParameterError(
             "schema",

@@ -36,7 +36,7 @@ def tool_of(tool: Any) -> dict[str, Any]:
     if is_model(source) and hasattr(source, "model_json_schema"):
         whole = source.model_json_schema()
         if _recursive(whole):  # core writes out references, and gives up on these
-            function["parameters"] = _resolved(whole)
+            function["parameters"] = resolved(whole)
     return converted
 
 
@@ -55,7 +55,7 @@ def _recursive(schema: Mapping[str, Any]) -> bool:
     return any(name in names for name, names in reached.items())
 
 
-def _resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Write out the reference that a recursive class's own schema is."""
     if "$ref" not in schema:
         return dict(schema)

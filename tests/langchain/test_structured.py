@@ -113,6 +113,8 @@ def test_recursive_classes_keep_their_schema(tiny: ChatBACo, kind: str) -> None:
         (call,) = llm.invoke(QUESTION, seed=seed, temperature=1.5, max_tokens=400).tool_calls
         Node.model_validate(call["args"] if kind == "class" else call["args"]["node"])
     assert isinstance(tiny.with_structured_output(Node).invoke(QUESTION), Node)
+    by_call = tiny.with_structured_output(Node.model_json_schema(), method="function_calling")
+    Node.model_validate(by_call.invoke(QUESTION))
 
 
 def test_settings_are_checked_before_anything_is_asked(tiny: ChatBACo) -> None:
