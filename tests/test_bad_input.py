@@ -92,6 +92,38 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"alternatives": 0.5}, "alternatives"),
 ]
 
+F = {"function": {"name": "f"}}
+# What is set, and the whole message.
+TOLD: list[tuple[dict[str, Any], str]] = [
+    (
+        {"tool_choice": "any"},
+        "tool_choice must be 'auto' or 'none' where no tool is given, got 'any'. Tools are given "
+        "as tools=[...].",
+    ),
+    (
+        {"tools": [F], "tool_choice": "ani"},
+        "tool_choice must be one of auto, any, none, f, got 'ani'. Did you mean 'any'? Tools are "
+        "given as tools=[...].",
+    ),
+    ({"tools": F}, "tools must be a list of tools, got {'function': {'name': 'f'}}. Each is a"),
+    ({"tools": [F, "g"]}, "tools[1] must be a dict like {'type': 'function', 'function': {'name'"),
+    ({"tools": [{"type": "function"}]}, "tools[0] must be a dict like {'type': 'function', 'func"),
+    ({"tools": [{"type": "web", **F}]}, "tools[0] must be a dict like {'type': 'function', 'func"),
+    ({"tools": [{"function": {}}]}, "tools[0].function.name must be a name of 1 to 128 letters, "),
+    ({"tools": [{"function": {"name": "a b"}}]}, "tools[0].function.name must be a name of 1 to "),
+    (
+        {"tools": [F, {"function": {"name": "g"}}, {"function": F["function"] | {"strict": True}}]},
+        "tools[2].function.name must be a name that no other tool has, got 'f'. Calls name their "
+        "tool by it: give one of them another name, or leave it out.",
+    ),
+    (
+        {"tools": [F, {"function": {"name": "g", "parameters": {"type": "string"}}}]},
+        "tools[1].function.parameters must be a JSON schema of type 'object', got {'type': 'string'"
+        "}. The arguments of 'g' are its properties; leave it out where there are none.",
+    ),
+    ({"tools": [{"function": {"name": "g", "parameters": [1]}}]}, "tools[0].function.parameters "),
+]
+
 MESSAGES: list[tuple[Any, str]] = [
     ("", "messages"),
     ("   \n", "messages"),
@@ -139,6 +171,31 @@ def test_settings(decoder: Decoder, settings: dict, parameter: str) -> None:
             call()
         check_parameter_error(caught.value, parameter)
     assert vars(decoder.metrics) == before  # nothing has run
+
+
+@pytest.mark.parametrize(("settings", "told"), TOLD, ids=lambda value: str(value)[:40])
+def test_tools(settings: dict, told: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        SamplingParams(**settings)
+    check_parameter_error(caught.value, told.partition(" ")[0])
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("parameters", [{}, None, {"type": "object"}, {"properties": {}}])
+def test_a_tool_without_arguments_takes_an_empty_object(parameters: object) -> None:
+    (tool,) = SamplingParams(tools=[{"function": {"name": "f", "parameters": parameters}}]).tools
+    assert tool["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
+def test_a_tool_that_is_given_twice_is_one() -> None:
+    schema = {"properties": {"title": {"enum": ["x"]}}}
+    again = {"properties": {"title": {"enum": ["x"], "title": "Title"}}, "title": "F"}
+    tools = [{"function": {"name": "f", "parameters": each}} for each in (schema, again)]
+    params = SamplingParams(tools=[tools[0], {"function": {"name": "g"}}, tools[1]])
+    assert [tool["function"]["name"] for tool in params.tools] == ["f", "g"]
+    again["properties"]["title"] = {"enum": ["y"]}
+    with pytest.raises(ParameterError, match="no other tool has"):
+        params.replace(tools=tools)
 
 
 @pytest.mark.parametrize(("messages", "parameter"), MESSAGES, ids=lambda value: str(value)[:40])

@@ -56,22 +56,64 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else () if value is None else value
 
 
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+def _tools(tools: tuple[Any, ...]) -> tuple[Tool, ...]:
+    """Check tools; one that is given twice is one."""
+    known: dict[str, Tool] = {}
+    for number, given in enumerate(tools):
+        tool = _tool(given, f"tools[{number}]")
+        name = tool["function"]["name"]
+        if _untitled(known.setdefault(name, tool)) != _untitled(tool):
+            raise ParameterError(
+                f"tools[{number}].function.name",
+                "a name that no other tool has",
+                name,
+                "Calls name their tool by it: give one of them another name, or leave it out.",
+            )
+    return tuple(known.values())
+
+
+def _untitled(schema: Any) -> Any:
+    """Leave out the titles, which pydantic gives to each field and frameworks drop."""
+    if isinstance(schema, list):
+        return [_untitled(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _untitled(part)
+        for key, part in schema.items()
+        if key != "title" or isinstance(part, dict)
+    }
+
+
+def _tool(tool: Any, place: str) -> Tool:
     """Check a tool; an absent description or schema is filled in."""
-    function = tool.get("function")
-    if tool.get("type", "function") != "function" or not isinstance(function, dict):
-        raise ValueError
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or tool.get("type", "function") != "function":
+        raise ParameterError(place, f"a dict like {_TOOL}", tool, "It is the form of OpenAI's API.")
     name, schema = function.get("name"), function.get("parameters") or {}
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(schema, dict):
-        raise ValueError
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ParameterError(
+            f"{place}.function.name",
+            "a name of 1 to 128 letters, digits, '_', '-' and '.'",
+            name,
+            "Calls name their tool by it.",
+        )
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        raise ParameterError(
+            f"{place}.function.parameters",
+            "a JSON schema of type 'object'",
+            schema,
+            f"The arguments of {name!r} are its properties; leave it out where there are none.",
+        )
     filled = {"description": "", **function, "parameters": {**_NO_ARGUMENTS, **schema}}
     return {"type": "function", "function": filled}
 
 
 _NAME = re.compile(r"[\w.-]{1,128}")
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
+_TOOL = "{'type': 'function', 'function': {'name': ..., 'parameters': ...}}"
 
-Tool = Annotated[dict[str, Any], AfterValidator(_tool)]
+Tool = dict[str, Any]
 """A tool, as an OpenAI-style dict."""
 
 _Side = Annotated[SideSampling, BeforeValidator(_side)]
@@ -109,6 +151,23 @@ class SamplingParams(Checked):
         tool_choice: ``auto``, ``any`` (at least one call), ``none``, or the name of one tool.
         parallel_tool_calls: Whether one answer may hold several calls.
         timeout: Seconds after which the request fails, waiting included.
+
+    A schema, `json_schema` or a tool's, is enforced while decoding but for what the grammar engine
+    cannot express. That is left to whoever reads the result; objects have just the properties that
+    they name, in their order, unless ``additionalProperties`` says otherwise.
+
+    - Enforced: ``type``, ``enum``, ``const``, ``anyOf``, ``allOf``, ``oneOf`` whose parts exclude
+      one another, ``$ref`` within the schema; ``properties``, ``required``,
+      ``additionalProperties``, ``patternProperties``, ``minProperties`` and ``maxProperties``;
+      ``items``, ``prefixItems``, ``minItems``, ``maxItems``; ``minLength``, ``maxLength``,
+      ``pattern``, and ``format`` where it is ``date-time``, ``date``, ``time``, ``duration``,
+      ``email``, ``hostname``, ``ipv4``, ``ipv6``, ``uuid`` or ``uri``; ``minimum``, ``maximum``,
+      ``exclusiveMinimum``, ``exclusiveMaximum``, ``multipleOf``.
+    - Not enforced: other formats; ``uniqueItems``, ``contains``, ``not``, ``if``,
+      ``propertyNames``, ``dependentRequired``, ``dependentSchemas``, ``unevaluatedProperties``,
+      ``unevaluatedItems``, and ``$dynamicRef``; ``oneOf`` whose parts overlap is as ``anyOf``;
+      a pattern with look-around, word boundaries or back-references; patterns of properties that
+      overlap; numbers of properties where some that are named are optional.
 
     Raises:
         ParameterError: A value is not allowed; raised when the object is made.
@@ -168,11 +227,8 @@ class SamplingParams(Checked):
     choices: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_strings)
     ] = param((), "a list of non-empty strings", "For example ['yes', 'no'].")
-    tools: Annotated[tuple[Tool, ...], BeforeValidator(_tuple)] = param(
-        (),
-        "a list of tools, each {'type': 'function', 'function': {'name': ..., 'parameters': ...}}",
-        "Names are letters, digits, '_', '-' and '.', each used once; parameters are a JSON schema "
-        "of type object.",
+    tools: Annotated[tuple[Any, ...], BeforeValidator(_tuple), AfterValidator(_tools)] = param(
+        (), "a list of tools", f"Each is a dict like {_TOOL}."
     )
     tool_choice: str = param(
         "auto", "'auto', 'any', 'none' or the name of a tool", "'any' asks for at least one call."
@@ -227,8 +283,8 @@ class SamplingParams(Checked):
                 "Strip them: white space in front of a text is dropped.",
             )
         names = [tool["function"]["name"] for tool in self.tools]
-        known = ("auto", "any", "none", *names)
-        if self.tool_choice not in known or (self.forced_calls and not names):
+        known = ("auto", "any", "none", *names) if names else ("auto", "none")
+        if self.tool_choice not in known:
             raise ParameterError(
                 "tool_choice",
                 f"one of {', '.join(known)}"

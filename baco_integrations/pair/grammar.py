@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from ..core.calls import CallFormat
 from ..core.errors import ParameterError
 from ..core.params import SamplingParams
+from .schemas import fault_of, json_rule, reason
 
-_PARTS = {"allOf", "anyOf", "oneOf", "$ref"}
-# As json.dumps writes it: one way to space means no tokens are lost on white space.
-_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_LOG = logging.getLogger(__name__)
 
 
 class Grammars:
@@ -66,7 +65,10 @@ class Grammars:
 
     @lru_cache(maxsize=64)  # noqa: B019  (lives as long as the pair it belongs to)
     def _matcher(self, grammar: str) -> LLMatcher:
-        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        for warning in matcher.get_grammar_warnings():
+            _LOG.info("A part of a schema is not enforced while decoding: %s", warning)
+        return matcher
 
 
 class _Tokens:
@@ -271,7 +273,7 @@ def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
     """
     rules: dict[str, str] = {}
     if params.json_schema is not None:
-        rules["value"] = f"%json {json.dumps(strict(params.json_schema, _SPACING))}"
+        rules["value"] = json_rule(params.json_schema)
     elif params.regex is not None:
         rules["value"] = "PATTERN"
         rules["PATTERN"] = rf"/{regex_to_lark(params.regex)}/ & /(\S(.|\n)*)?/"
@@ -292,8 +294,7 @@ def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str
     rules = {}
     for number, function in enumerate(chosen):
         head, tail = _quoted(form.head(function["name"])), _quoted(form.tail)
-        schema = json.dumps(strict(function["parameters"], _SPACING))
-        rules[f"call_{number}"] = f"{head} %json {schema} {tail}"
+        rules[f"call_{number}"] = f"{head} {json_rule(function['parameters'])} {tail}"
     call = f"{_quoted(form.before)} body {_quoted(form.after)}"
     several = params.parallel_tool_calls and form.separator is not None
     more = f" ({_quoted(form.separator or '')} {call})*" if several else ""
@@ -323,40 +324,25 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if text else ""
 
 
-def strict(schema: Any, options: Mapping[str, Any] | None = None) -> Any:
-    """Return a schema whose objects have no properties but those they name.
-
-    Models left free to invent properties do so without end. An object that says something about
-    ``additionalProperties``, or names no property at all, stays as it is, and so does one whose
-    properties come from several parts: each part alone would refuse the others'.
-    """
-    if isinstance(schema, list):
-        return [strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if _PARTS & schema.keys() and ("properties" in schema or "allOf" in schema):
-        return {"x-guidance": dict(options), **schema} if options else schema
-    closed = {key: _inner(key, value) for key, value in schema.items()}
-    if "properties" in schema:
-        closed.setdefault("additionalProperties", False)
-    return {"x-guidance": dict(options), **closed} if options else closed
-
-
-def _inner(key: str, value: Any) -> Any:
-    if key in ("properties", "$defs", "definitions", "patternProperties") and isinstance(
-        value, dict
-    ):
-        return {name: strict(each) for name, each in value.items()}
-    return value if key in ("enum", "const", "default", "examples") else strict(value)
-
-
 def _refusal(params: SamplingParams, message: str) -> ParameterError:
-    name = next((n for n in ("json_schema", "regex", "choices") if getattr(params, n)), "tools")
-    kind = {"regex": "a pattern", "choices": "choices"}.get(name, "a JSON schema")
-    told = message.strip().splitlines()[0] if message.strip() else "no reason given"
+    schemas = [("json_schema", "the schema", params.json_schema)] if params.json_schema else []
+    for tool in params.offered:
+        function = tool["function"]
+        schemas.append(("tools", f"tool {function['name']!r}", function["parameters"]))
+    for name, whose, schema in schemas:
+        if fault := fault_of(schema):
+            place = f"{fault.place!r} in {whose}" if fault.place else whose
+            return _undecodable(name, "a JSON schema", fault.part, f" of {place}", fault.said)
+    form = next((n for n in ("json_schema", "regex", "choices") if getattr(params, n)), "tools")
+    kind = {"regex": "a pattern", "choices": "choices"}.get(form, "a JSON schema")
+    return _undecodable(form, kind, getattr(params, form), "", reason(message))
+
+
+def _undecodable(name: str, kind: str, part: object, place: str, said: str) -> ParameterError:
     return ParameterError(
         name,
         f"{kind} that can be decoded",
-        getattr(params, name),
-        f"The grammar engine says: {told} Leave that part out, or write it in another way.",
+        part,
+        f"The grammar engine says{place}: {said.rstrip('.')}. Leave that part out, or write it in "
+        "another way.",
     )

@@ -12,7 +12,7 @@ import pytest
 from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DecoderError, ParameterError
-from baco_integrations.pair.grammar import Grammars, Guide, Place, strict
+from baco_integrations.pair.grammar import Grammars, Guide, Place
 from tests.pairs import random_pair
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -123,27 +123,6 @@ def test_place_among_calls(form: str, text: str, settings: dict, expected: str) 
 
 def test_patterns_and_choices_are_free() -> None:
     assert at('{"', regex="[{].*") == at('{"', choices=['{"a']) == "free"
-
-
-def test_strict_closes_objects_that_name_their_properties() -> None:
-    text = {"type": "string"}
-    inner = {"properties": {"properties": text, "enum": text}}
-    schema = {
-        "properties": {"a": inner, "b": {"type": "object"}},
-        "$defs": {"d": {"properties": {}, "additionalProperties": text}},
-        "items": [inner],
-        "const": {"properties": {}},
-    }
-    closed = {**inner, "additionalProperties": False}
-    assert strict(schema, {"x": 1}) == {
-        "x-guidance": {"x": 1},
-        "properties": {"a": closed, "b": {"type": "object"}},
-        "$defs": schema["$defs"],
-        "items": [closed],
-        "const": {"properties": {}},
-        "additionalProperties": False,
-    }
-    assert "additionalProperties" not in schema
 
 
 @pytest.mark.parametrize(
