@@ -122,6 +122,11 @@ TOLD: list[tuple[dict[str, Any], str]] = [
         "}. The arguments of 'g' are its properties; leave it out where there are none.",
     ),
     ({"tools": [{"function": {"name": "g", "parameters": [1]}}]}, "tools[0].function.parameters "),
+    (
+        {"tools": [{"function": {"name": "g", "parameters": {"enum": {1}}}}]},
+        "tools[0].function.parameters ",
+    ),
+    ({"json_schema": {"enum": {1}}}, "json_schema"),
 ]
 
 MESSAGES: list[tuple[Any, str]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from functools import cache
@@ -56,6 +57,20 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else () if value is None else value
 
 
+def _is_json(schema: object) -> bool:
+    try:
+        json.dumps(schema)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not _is_json(schema):
+        raise ValueError
+    return schema
+
+
 def _tools(tools: tuple[Any, ...]) -> tuple[Tool, ...]:
     """Check tools; one that is given twice is one."""
     known: dict[str, Tool] = {}
@@ -98,7 +113,8 @@ def _tool(tool: Any, place: str) -> Tool:
             name,
             "Calls name their tool by it.",
         )
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+    is_object = isinstance(schema, dict) and schema.get("type", "object") == "object"
+    if not is_object or not _is_json(schema):
         raise ParameterError(
             f"{place}.function.parameters",
             "a JSON schema of type 'object'",
@@ -217,7 +233,7 @@ class SamplingParams(Checked):
         "a whole number from 0 to 64",
         "It asks for each side's most probable tokens at each step.",
     )
-    json_schema: dict[str, Any] | None = param(
+    json_schema: Annotated[dict[str, Any] | None, AfterValidator(_schema)] = param(
         None, "a JSON schema as a dict", "For example {'type': 'object'} for any object."
     )
     show_schema: bool = param(True, "True or False", "False leaves the prompt as it is.")
