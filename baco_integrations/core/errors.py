@@ -12,6 +12,7 @@
     └── DecoderError (RuntimeError)      decoding cannot go on
         ├── DecoderClosedError           the decoder was closed, or belongs to a parent process
         ├── QueueFullError               too many requests are waiting
+        ├── CutOffError (ValueError)     an answer ended before what was asked for was whole
         ├── DeadlineError (TimeoutError) the request's own time limit has passed
         └── WorkerError                  the worker failed; ``__cause__`` says why
 
@@ -107,6 +108,10 @@ class OutOfMemoryError(DecoderError, MemoryError):
 
 class StreamOverrunError(DecoderError):
     """A stream's caller left too many tokens unread, and the request was cancelled."""
+
+
+class CutOffError(DecoderError, ValueError):
+    """An answer ended before what was asked for was whole."""
 
 
 class DeadlineError(DecoderError, TimeoutError):

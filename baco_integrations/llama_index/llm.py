@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from typing import Any, ClassVar
 
+from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -27,14 +28,13 @@ from typing_extensions import Self
 from ..core.calls import ToolCall
 from ..core.errors import ParameterError
 from ..core.messages import Message
+from ..core.params import SamplingParams
 from ..core.trace import Completion
-from ..opening import Adapter, summary
+from ..opening import Adapter
 from .messages import conversation_of
-from .structured import end, object_of, reader, start
-from .tools import calls_of, grow, message_of, offer, told
-
-R = TypeVar("R", ChatResponse, CompletionResponse)
-_Build = Callable[[str, Sequence[ToolCall], str | None, dict[str, Any]], R]
+from .responses import Build, R, chat_response, completion_response, info_of, is_last, tokens_of
+from .structured import end, object_of, reader, refuse_other_forms, start
+from .tools import calls_of, grow, offer
 
 
 class BACoLLM(Adapter, FunctionCallingLLM):
@@ -48,6 +48,10 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     exact, such as calls that repeat what the user said, wants a low gamma: give agents
     ``llm.with_gamma(0.1)``.
 
+    Where ``alternatives`` are asked for, ``raw["tokens"]`` tells where each token came from and
+    what both models thought likely there, and ``logprobs`` what the one that gave it did; a piece
+    of a stream tells this of its own token.
+
     Example:
         ```python
         llm = BACoLLM(pair="qwen2.5-0.5b", gamma=0.2)
@@ -60,6 +64,14 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     """
 
     _besides: ClassVar[tuple[str, ...]] = ("tools", "tool_choice", "parallel_tool_calls")
+
+    def __init__(self, **values: Any) -> None:
+        _refuse_misplaced(values)
+        super().__init__(**values)
+
+    def _sampling(self, call: Mapping[str, Any]) -> SamplingParams:
+        _refuse_misplaced(call)
+        return super()._sampling(call)
 
     @classmethod
     def class_name(cls) -> str:
@@ -102,52 +114,52 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
-        return self._whole(conversation_of(messages), kwargs, _chat)
+        return self._whole(conversation_of(messages), kwargs, chat_response)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation; the event loop stays free."""
-        return await self._awhole(conversation_of(messages), kwargs, _chat)
+        return await self._awhole(conversation_of(messages), kwargs, chat_response)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation token by token; closing the generator stops it."""
-        return self._pieces(conversation_of(messages), kwargs, _chat)
+        return self._pieces(conversation_of(messages), kwargs, chat_response)
 
     @llm_chat_callback()
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Answer a conversation token by token; the event loop stays free."""
-        return await self._apieces(conversation_of(messages), kwargs, _chat)
+        return await self._apieces(conversation_of(messages), kwargs, chat_response)
 
     # -- completion --------------------------------------------------------------------------
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt."""
-        return self._whole(self._prompt(prompt, formatted), kwargs, _completion)
+        return self._whole(self._prompt(prompt, formatted), kwargs, completion_response)
 
     @llm_completion_callback()
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Answer a prompt; the event loop stays free."""
-        return await self._awhole(self._prompt(prompt, formatted), kwargs, _completion)
+        return await self._awhole(self._prompt(prompt, formatted), kwargs, completion_response)
 
     @llm_completion_callback()
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Answer a prompt token by token; closing the generator stops it."""
-        return self._pieces(self._prompt(prompt, formatted), kwargs, _completion)
+        return self._pieces(self._prompt(prompt, formatted), kwargs, completion_response)
 
     @llm_completion_callback()
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Answer a prompt token by token; the event loop stays free."""
-        return await self._apieces(self._prompt(prompt, formatted), kwargs, _completion)
+        return await self._apieces(self._prompt(prompt, formatted), kwargs, completion_response)
 
     def _prompt(self, prompt: str, formatted: bool) -> list[Message]:
         # `completion_to_prompt` has a default, which core sets on construction.
@@ -229,7 +241,8 @@ class BACoLLM(Adapter, FunctionCallingLLM):
             **prompt_args: What the prompt is filled in with.
 
         Raises:
-            DecoderError: The answer was cut off.
+            CutOffError: The answer was cut off.
+            ParameterError: `llm_kwargs` say what the answer looks like.
         """
         if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
             output: Model = super().structured_predict(
@@ -268,7 +281,7 @@ class BACoLLM(Adapter, FunctionCallingLLM):
             return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
         pieces = self.stream_chat(**self._asked(output_cls, prompt, llm_kwargs, prompt_args))
         read = reader(output_cls)
-        return (read(piece) for piece in pieces if piece.delta or piece.raw)
+        return (read(piece) for piece in pieces if piece.delta or is_last(piece))
 
     async def _structured_astream_call(
         self,
@@ -284,7 +297,7 @@ class BACoLLM(Adapter, FunctionCallingLLM):
         asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
         pieces = await self.astream_chat(**asked)
         read = reader(output_cls)
-        return (read(piece) async for piece in pieces if piece.delta or piece.raw)
+        return (read(piece) async for piece in pieces if piece.delta or is_last(piece))
 
     def _asked(
         self,
@@ -294,26 +307,25 @@ class BACoLLM(Adapter, FunctionCallingLLM):
         prompt_args: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Return what `chat` is called with for an object of a class."""
+        refuse_other_forms(llm_kwargs or {})
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
         schema = output_cls.model_json_schema()
-        return {"messages": messages, "json_schema": schema, **(llm_kwargs or {})}
+        return {**(llm_kwargs or {}), "messages": messages, "json_schema": schema}
 
     # -- decoding ----------------------------------------------------------------------------
 
-    def _whole(self, messages: list[Message], call: Mapping[str, Any], build: _Build[R]) -> R:
+    def _whole(self, messages: list[Message], call: Mapping[str, Any], build: Build[R]) -> R:
         (completion,) = self.decoder.generate(messages, self._sampling(call))
         return self._built(completion, None, build)
 
-    async def _awhole(
-        self, messages: list[Message], call: Mapping[str, Any], build: _Build[R]
-    ) -> R:
+    async def _awhole(self, messages: list[Message], call: Mapping[str, Any], build: Build[R]) -> R:
         params = self._sampling(call)
         decoder = await self._adecoder()
         (completion,) = await decoder.agenerate(messages, params)
         return self._built(completion, None, build)
 
     def _pieces(
-        self, messages: list[Message], call: Mapping[str, Any], build: _Build[R]
+        self, messages: list[Message], call: Mapping[str, Any], build: Build[R]
     ) -> Generator[R, None, None]:
         stream = self.decoder.stream(messages, self._sampling(call))
 
@@ -323,13 +335,13 @@ class BACoLLM(Adapter, FunctionCallingLLM):
                 for step in stream:
                     text += step.text
                     grow(calls, step.calls)
-                    yield build(text, calls, step.text, {})
+                    yield build(text, calls, step.text, tokens_of([step]))
             yield self._built(stream.completions[0], "", build)
 
         return pieces()
 
     async def _apieces(
-        self, messages: list[Message], call: Mapping[str, Any], build: _Build[R]
+        self, messages: list[Message], call: Mapping[str, Any], build: Build[R]
     ) -> AsyncGenerator[R, None]:
         params = self._sampling(call)
         stream = (await self._adecoder()).astream(messages, params)
@@ -340,40 +352,39 @@ class BACoLLM(Adapter, FunctionCallingLLM):
                 async for step in stream:
                     text += step.text
                     grow(calls, step.calls)
-                    yield build(text, calls, step.text, {})
+                    yield build(text, calls, step.text, tokens_of([step]))
             yield self._built(stream.completions[0], "", build)
 
         return pieces()
 
-    def _built(self, completion: Completion, delta: str | None, build: _Build[R]) -> R:
+    def _built(self, completion: Completion, delta: str | None, build: Build[R]) -> R:
+        # As deltas add up to a stream's text, its pieces' tokens add up to all of them.
+        tokens = tokens_of(completion.steps) if delta is None else {}
+        info = {**info_of(self.model_name, completion), **tokens}
         valid = [call for call in completion.tool_calls if call.error is None]
-        return build(completion.text, valid, delta, self._info(completion))
-
-    def _info(self, completion: Completion) -> dict[str, Any]:
-        """Tell what was used and how the completion came about, as plain data."""
-        usage = {
-            "prompt_tokens": completion.usage.prompt_tokens,
-            "completion_tokens": completion.usage.completion_tokens,
-            "total_tokens": completion.usage.total_tokens,
-        }
-        info = {"model": self.model_name, "usage": usage, **summary(completion)}
-        wrong = [call._asdict() for call in completion.tool_calls if call.error is not None]
-        return {**info, "invalid_tool_calls": wrong} if wrong else info
+        return build(completion.text, valid, delta, info)
 
 
-def _chat(
-    text: str, calls: Sequence[ToolCall], delta: str | None, info: dict[str, Any]
-) -> ChatResponse:
-    message = message_of(text, calls)
-    return ChatResponse(message=message, delta=delta, raw=info, additional_kwargs=_flat(info))
+def _refuse_misplaced(given: Mapping[str, Any]) -> None:
+    """Refuse what other LLMs are given and has its place elsewhere here.
 
-
-def _completion(
-    text: str, calls: Sequence[ToolCall], delta: str | None, info: dict[str, Any]
-) -> CompletionResponse:
-    besides = {**_flat(info), **told(calls)}
-    return CompletionResponse(text=text, delta=delta, raw=info, additional_kwargs=besides)
-
-
-def _flat(info: dict[str, Any]) -> dict[str, Any]:
-    return {**info.get("usage", {}), **{k: v for k, v in info.items() if k != "usage"}}
+    Raises:
+        ParameterError: It is given.
+    """
+    if "n" in given:
+        raise ParameterError(
+            "n",
+            "left out, since a call gives one answer",
+            given["n"],
+            "For several, gather calls such as llm.acomplete(prompt, seed=i): they meet in one "
+            "batch. Where they shall differ, see BreadthQueryEngine and its likes.",
+        )
+    # Unpickling gives core's default.
+    if given.get("messages_to_prompt") not in (None, messages_to_prompt):
+        raise ParameterError(
+            "messages_to_prompt",
+            "left out, since each model has a prompt of its own",
+            given["messages_to_prompt"],
+            "template_kwargs are settings of the aligned model's chat template; base_prompt may be "
+            "a function that writes the base model's prompt.",
+        )

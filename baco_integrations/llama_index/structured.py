@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse
@@ -17,7 +17,8 @@ from llama_index.core.types import Model
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ..core.errors import DecoderError
+from ..core.errors import CutOffError, ParameterError
+from .responses import is_last
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -39,20 +40,48 @@ def object_of(output_cls: type[Model], response: ChatResponse) -> Model:
     """Return the object that an answer holds.
 
     Raises:
-        DecoderError: The answer was cut off.
+        CutOffError: The answer was cut off.
         ValidationError: The class asks for something that its schema does not say.
     """
     try:
         return output_cls.model_validate_json(response.message.content or "")
     except ValidationError as error:
-        info: dict[str, Any] = response.raw or {}
-        if info["finish_reason"] != "length":
+        cut_off = why_cut_off(response.raw, f"the {output_cls.__name__} was whole")
+        if cut_off is None:
             raise
-        raise DecoderError(
-            f"The answer was cut off after {info['usage']['completion_tokens']} tokens, before "
-            f"the {output_cls.__name__} was whole. Raise max_tokens; if the context window is "
-            "full, shorten the prompt."
-        ) from error
+        raise cut_off from error
+
+
+def why_cut_off(raw: Any, before: str) -> CutOffError | None:
+    """Return the error of an answer that was cut off, None for one that was not.
+
+    Args:
+        raw: What its response tells of it.
+        before: What did not come about.
+    """
+    info: dict[str, Any] = raw or {}
+    if info.get("finish_reason") != "length":
+        return None
+    return CutOffError(
+        f"The answer was cut off after {info['usage']['completion_tokens']} tokens, before "
+        f"{before}. Raise max_tokens; if the context window is full, shorten the prompt."
+    )
+
+
+def refuse_other_forms(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that say what an answer looks like where a class says so.
+
+    Raises:
+        ParameterError: There is one.
+    """
+    for name in ("json_schema", "regex", "choices"):
+        if settings.get(name) is not None:
+            raise ParameterError(
+                name,
+                "left out of llm_kwargs",
+                settings[name],
+                "The class says what the answer looks like; chat(...) takes any such setting.",
+            )
 
 
 def reader(output_cls: type[Model]) -> Callable[[ChatResponse], Model | FlexibleModel]:
@@ -63,7 +92,7 @@ def reader(output_cls: type[Model]) -> Callable[[ChatResponse], Model | Flexible
     flexible = create_flexible_model(output_cls)
 
     def read(response: ChatResponse) -> Model | FlexibleModel:
-        if response.raw:
+        if is_last(response):
             return object_of(output_cls, response)
         data = from_json(response.message.content or "", allow_partial="trailing-strings")
         try:

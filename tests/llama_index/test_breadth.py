@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.response.schema import Response
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.llms import ChatMessage
 from llama_index.core.llms.mock import MockLLM
-from llama_index.core.prompts import PromptTemplate
+from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.query_engine import (
     CitationQueryEngine,
     RetrieverQueryEngine,
@@ -30,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from baco_integrations import ScriptedPair
 from baco_integrations.breadth import BreadthParams
-from baco_integrations.core.errors import BacoError, DecoderError, ParameterError, PromptError
+from baco_integrations.core.errors import BacoError, CutOffError, ParameterError, PromptError
 from baco_integrations.llama_index import (
     BACoLLM,
     BreadthHyDE,
@@ -42,6 +43,7 @@ from baco_integrations.llama_index import (
 )
 from baco_integrations.llama_index.hashing import HashingEmbedding
 from baco_integrations.pair.scripted import Context
+from tests.llama_index.pairs import call, told
 from tests.scripted import Meeting, cities, endless, idle
 
 TOWNS = {"Oslo.", "Bergen."}
@@ -312,6 +314,30 @@ def test_fusion_is_asked_with_cores_prompts() -> None:
     assert seen[-1] == 'user: Not Rome?, {"but"}:'
 
 
+@pytest.mark.parametrize("kind", [str, PromptTemplate])
+def test_a_prompt_for_queries_may_be_a_template(kind: Any) -> None:
+    seen: list[str] = []
+    llm = BACoLLM(pair=_watching(seen))
+    fusion = BreadthQueryFusion([Words()], llm, kind("Not {query}:"), num_queries=2)
+    fusion.update_prompts(fusion.get_prompts())
+    fusion.queries("Rome?")
+    assert seen[-1] == "user: Not Rome?:"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        ChatPromptTemplate([ChatMessage(content="Not {query}:")]),
+        PromptTemplate("{tone}: not {query}:").partial_format(tone="Kindly"),
+        'Not {query}, {"but"}:',
+        7,
+    ],
+)
+def test_a_prompt_that_core_cannot_fill_in_is_refused(prompt: Any) -> None:
+    with pytest.raises(ParameterError, match="query_gen_prompt must be a text or"):
+        BreadthQueryFusion([Words()], BACoLLM(pair="tiny"), prompt)
+
+
 async def test_concurrent_retrievals_keep_apart() -> None:
     llm = BACoLLM(pair="tiny", gamma=0.8, max_tokens=30)
     fusion = BreadthQueryFusion([Words()], llm, "{query}", num_queries=3, seed=1)
@@ -445,8 +471,15 @@ def test_a_dataset_is_written_for_finetuning_and_as_lines(llm: BACoLLM, tmp_path
 def test_progress_is_shown_if_wanted(llm: BACoLLM, capsys: pytest.CaptureFixture[str]) -> None:
     BreadthQuestions(llm, n=1).generate(NODES[:2])
     assert capsys.readouterr().err == ""
-    BreadthQuestions(llm, n=1, gamma=0, max_samples=1, show_progress=True).generate(NODES[:2])
-    assert "Questions: 100%" in capsys.readouterr().err
+    asking = BreadthQuestions(llm, n=2, gamma=0, max_samples=5, seed=1, show_progress=True)
+    assert len(asking.generate(NODES[:2]).questions) == 1
+    shown = capsys.readouterr().err
+    assert "Samples: 100%" in shown and "10/10" in shown
+
+
+def test_nodes_may_be_of_any_iterable(llm: BACoLLM) -> None:
+    dataset = BreadthQuestions(llm, n=1).generate(node for node in NODES[:2])
+    assert [*dataset.corpus] == _node_ids(NODES[:2])
 
 
 def test_the_prompt_for_questions_can_be_replaced() -> None:
@@ -471,8 +504,8 @@ async def test_an_answer_in_several_ways_from_one_retrieval(llm: BACoLLM) -> Non
         assert {*response.response.split("\n\n")} == TOWNS
         assert _ids(response.source_nodes) == [NODES[2].node_id]
         assert response.metadata[NODES[2].node_id] == {"about": "R"}
-        told = [Idea(**each) for each in json.loads(json.dumps(response.metadata["ideas"]))]
-        assert told == engine.answers("Rome?")
+        ideas = [Idea(**each) for each in json.loads(json.dumps(response.metadata["ideas"]))]
+        assert ideas == engine.answers("Rome?")
     assert words.asked == ["Rome?"] * 4
 
 
@@ -552,8 +585,17 @@ def test_what_has_not_the_structure_is_passed_over_unless_nothing_has() -> None:
     even = [text for text in texts(Town) if len(json.loads(text)["name"]) % 2 == 0]
     assert texts(Even) == even
     assert 0 < len(even) < 16
-    with pytest.raises(DecoderError, match="Raise max_tokens"):
+    with pytest.raises(CutOffError, match="Raise max_tokens"):
         texts(Town, max_tokens=2)
+
+
+@pytest.mark.parametrize("mode", [ResponseMode.COMPACT, ResponseMode.TREE_SUMMARIZE])
+def test_objects_that_are_all_cut_off_are_an_error(mode: ResponseMode) -> None:
+    wrapped = RetrieverQueryEngine.from_args(
+        Words(), llm=BACoLLM(pair="tiny", max_tokens=2), output_cls=Town, response_mode=mode
+    )
+    with pytest.raises(CutOffError, match="cut off after 2 tokens.*Raise max_tokens"):
+        BreadthQueryEngine(wrapped, n=2).answers("Rome is?")
 
 
 def test_structured_answers_are_objects() -> None:
@@ -580,14 +622,61 @@ def test_it_is_an_engine_among_others(llm: BACoLLM) -> None:
     assert {*tool.call("Rome?").content.split("\n\n")} == TOWNS
     hyde = BreadthHyDE(llm, n=1, gamma=0)
     assert {*str(TransformQueryEngine(engine, hyde).query("Rome?")).split("\n\n")} == TOWNS
-    assert "query_engine:response_synthesizer:text_qa_template" in engine.get_prompts()
 
 
-def test_nothing_retrieved_is_cores_empty_response(llm: BACoLLM) -> None:
-    engine = _engine(llm, n=2)
-    assert engine.answers("Where?") == []
-    assert str(engine.query("Where?")) == "Empty Response"
+def test_prompts_are_those_of_what_is_wrapped() -> None:
+    seen: list[str] = []
+    wrapped = RetrieverQueryEngine.from_args(Words(), llm=BACoLLM(pair=_watching(seen)))
+    engine = BreadthQueryEngine(wrapped, n=1)
+    assert engine.get_prompts().keys() == wrapped.get_prompts().keys()
+    asks = PromptTemplate("{context_str} So: {query_str}")
+    engine.update_prompts({"response_synthesizer:text_qa_template": asks})
+    engine.query("Rome?")
+    assert seen[-1].endswith("Rome is old. So: Rome?")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_nothing_retrieved_is_cores_empty_response(llm: BACoLLM, streaming: bool) -> None:
+    wrapped = RetrieverQueryEngine.from_args(Words(), llm=llm, streaming=streaming)
+    engine = BreadthQueryEngine(wrapped, n=2)
+    assert engine.answers("Where?") == await engine.aanswers("Where?") == []
+    for response in (engine.query("Where?"), await engine.aquery("Where?")):
+        assert response == Response("Empty Response")
     assert llm.decoder.metrics.tokens == 0
+
+
+@pytest.mark.parametrize("mode", [m for m in ResponseMode if m not in UNANSWERED])
+def test_a_blank_answer_is_passed_over(mode: ResponseMode) -> None:
+    def engine(llm: BACoLLM, streaming: bool = False) -> BreadthQueryEngine:
+        wrapped = RetrieverQueryEngine.from_args(
+            Words(), llm=llm, response_mode=mode, streaming=streaming
+        )
+        return BreadthQueryEngine(wrapped, n=2, gamma=0.9, max_samples=20, seed=1)
+
+    some = BACoLLM(pair=_saying(" ", "Oslo."))
+    [idea] = engine(some).answers("Rome?")
+    assert "Oslo." in idea.text
+    none = BACoLLM(pair=_saying(" "))
+    plain = str(engine(none)._query_engine.query("Rome?"))
+    for streaming in (False, True):
+        assert engine(none, streaming).answers("Rome?") == []
+        response = engine(none, streaming).query("Rome?")
+        assert isinstance(response, Response) and str(response) == plain
+        assert _ids(response.source_nodes) == [NODES[2].node_id]
+
+
+@pytest.mark.parametrize(("satisfied", "found"), [(True, {"Hm."}), (False, set())])
+def test_an_answer_that_leaves_the_query_open_is_passed_over(
+    satisfied: bool, found: set[str]
+) -> None:
+    said = call(("StructuredRefineResponse", {"query_satisfied": satisfied, "answer": "Hm."}))
+    synthesizer = get_response_synthesizer(
+        BACoLLM(pair=told(said)),
+        response_mode=ResponseMode.REFINE,
+        structured_answer_filtering=True,
+    )
+    wrapped = RetrieverQueryEngine(Words(), response_synthesizer=synthesizer)
+    assert _texts(BreadthQueryEngine(wrapped, n=2, max_samples=2).answers("Rome?")) == found
 
 
 def test_an_engine_that_does_not_retrieve_first_is_refused(llm: BACoLLM) -> None:
@@ -637,7 +726,7 @@ def test_prompts_may_be_plain_text() -> None:
 
 @pytest.mark.parametrize("nodes", [["a text"], TextNode(text="a hobby")])
 def test_what_is_no_node_is_refused(nodes: Any) -> None:
-    with pytest.raises(ParameterError, match="nodes must be a sequence of nodes"):
+    with pytest.raises(ParameterError, match="nodes must be nodes"):
         BreadthQuestions(BACoLLM(pair="tiny")).generate(nodes)
 
 

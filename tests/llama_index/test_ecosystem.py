@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from llama_index.core.agent.workflow import (
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.extractors import SummaryExtractor
+from llama_index.core.indices.property_graph import SchemaLLMPathExtractor
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -296,6 +298,20 @@ async def test_an_engine_that_answers_with_objects(index: VectorStoreIndex) -> N
         response: Any = await engine.aquery("By the Tiber?")
         found = response.response
         assert found == Town(name="Rome")
+
+
+async def test_a_chunk_that_is_cut_off_leaves_the_others_of_a_graph_alone() -> None:
+    def script(prompt: str) -> str:
+        entity = {"type": "LOCATION", "name": "Rome" if "Rome" in prompt else "R" * 999}
+        other = {"type": "LOCATION", "name": "Tiber"}
+        triplet = {"subject": entity, "relation": {"type": "LOCATED_IN"}, "object": other}
+        return json.dumps({"triplets": [triplet]})
+
+    llm = BACoLLM(pair=told(script), max_tokens=300)
+    extractor = SchemaLLMPathExtractor(llm, num_workers=1)
+    nodes = await extractor.acall([TextNode(text=fact) for fact in FACTS])
+    found = [[entity.name for entity in node.metadata["nodes"]] for node in nodes]
+    assert found == [[], ["Rome", "Tiber"], []]
 
 
 def _summarizer(llm: BACoLLM) -> Any:

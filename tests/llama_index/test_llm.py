@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
+import json
+import math
 import pickle
 import sys
 import time
@@ -24,10 +27,11 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
 
-from baco_integrations import BacoError, ModelPair, ScriptedPair
+from baco_integrations import BacoError, ModelPair, SamplingParams, ScriptedPair
 from baco_integrations.core.errors import MissingExtraError, ParameterError, PromptError
 from baco_integrations.llama_index import BACoLLM
 from baco_integrations.llama_index.messages import conversation_of
+from baco_integrations.opening import provenance
 from tests.scripted import Meeting, cities, endless, idle
 
 CITY = [ChatMessage(role="user", content="City?")]
@@ -94,6 +98,34 @@ def test_a_response_tells_how_it_came_about(llm: BACoLLM) -> None:
     assert response.additional_kwargs == {**usage, **totals}
 
 
+async def test_tokens_tell_where_they_come_from_if_alternatives_are_asked_for(
+    llm: BACoLLM,
+) -> None:
+    plain, _ = await _ask_in_every_way(llm, gamma=0.9, seed=4)
+    whole, streamed = await _ask_in_every_way(llm, gamma=0.9, seed=4, alternatives=3)
+    [completion] = llm.decoder.generate("City?", SamplingParams(gamma=0.9, seed=4, alternatives=3))
+    told = [provenance(step) for step in completion.steps]
+    likely = [
+        [(each.text, each.probability) for each in step.alternatives[step.source]]  # type: ignore[index]
+        for step in completion.steps
+    ]
+    assert {"base", "aligned"} == {step["source"] for step in told}
+    for response, without in zip(whole, plain, strict=True):
+        assert response.raw == {**without.raw, "tokens": told}
+        assert response.additional_kwargs == without.additional_kwargs
+        assert without.logprobs is None
+        assert [
+            [(each.token, pytest.approx(math.exp(each.logprob))) for each in token]
+            for token in response.logprobs
+        ] == [[each for each in token if each[1]] for token in likely]
+        assert bytes(response.logprobs[0][0].bytes).decode() == response.logprobs[0][0].token
+        assert len(json.loads(response.model_dump_json())["raw"]["tokens"]) == len(told)
+    for pieces in streamed:
+        assert [piece.raw for piece in pieces[:-1]] == [{"tokens": [each]} for each in told]
+        assert sum((piece.logprobs for piece in pieces[:-1]), []) == whole[0].logprobs
+        assert (pieces[-1].raw, pieces[-1].logprobs) == (plain[0].raw, None)
+
+
 def test_a_completion_is_one_user_message() -> None:
     seen: list[str] = []
 
@@ -132,8 +164,24 @@ async def test_bad_settings_are_refused_per_object_and_per_call(llm: BACoLLM) ->
             await llm.astream_chat(CITY, **given)
     with pytest.raises(ParameterError, match="gamma must be"):
         llm.with_gamma(-1)
-    with pytest.raises(ParameterError, match="n must be a setting of a call"):
+    several = r"n must be left out.*got 2\. For several, gather calls.*BreadthQueryEngine"
+    with pytest.raises(ParameterError, match=several):
         llm.complete("City?", n=2)
+    with pytest.raises(ParameterError, match=several):
+        BACoLLM(pair="tiny", n=2)
+
+
+def test_how_messages_are_rendered_is_said_elsewhere() -> None:
+    with pytest.raises(ParameterError, match="messages_to_prompt must be left out.*base_prompt"):
+        BACoLLM(pair="tiny", messages_to_prompt=str)
+    llm = BACoLLM(pair="tiny", messages_to_prompt=None, system_prompt="Be kind.")
+    for same in (
+        pickle.loads(pickle.dumps(llm)),
+        copy.deepcopy(llm),
+        BACoLLM.from_dict(llm.to_dict()),
+        llm.with_gamma(0.3),
+    ):
+        assert (same.decoder, same.system_prompt) == (llm.decoder, "Be kind.")
 
 
 # -- callbacks -------------------------------------------------------------------------------------

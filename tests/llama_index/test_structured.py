@@ -14,7 +14,7 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, field_validator
 
-from baco_integrations.core.errors import DecoderError, ParameterError
+from baco_integrations.core.errors import CutOffError, ParameterError
 from baco_integrations.llama_index import BACoLLM
 from tests.llama_index.pairs import call, told
 from tests.scripted import idle
@@ -108,20 +108,35 @@ async def test_a_random_pair_follows_the_schema() -> None:
 async def test_an_answer_that_is_cut_off_says_what_to_raise() -> None:
     llm = giving(SCARF)
     says = "cut off after 9 tokens, before the Gift was whole. Raise max_tokens"
-    with pytest.raises(DecoderError, match=says):
+    with pytest.raises(CutOffError, match=says):
         llm.structured_predict(Gift, PROMPT, {"max_tokens": 9}, name="Ann")
-    with pytest.raises(DecoderError, match=says):
+    with pytest.raises(CutOffError, match=says):
         await llm.astructured_predict(Gift, PROMPT, {"max_tokens": 9}, name="Ann")
     seen = []
-    with pytest.raises(DecoderError, match=says):
+    with pytest.raises(CutOffError, match=says):
         for each in llm.stream_structured_predict(Gift, PROMPT, {"max_tokens": 9}, name="Ann"):
             seen.append(each)
     assert len(seen) == 9
-    with pytest.raises(DecoderError, match=says):
+    with pytest.raises(CutOffError, match=says):
         async for _ in await llm.astream_structured_predict(
             Gift, PROMPT, {"max_tokens": 9}, name="Ann"
         ):
             pass
+
+
+async def test_the_class_alone_says_what_an_answer_looks_like() -> None:
+    for other in ({"json_schema": {}}, {"regex": "a"}, {"choices": ["a"]}):
+        with pytest.raises(ParameterError, match=f"{[*other][0]} must be left out of llm_kwargs"):
+            await _in_every_way(giving(SCARF), Gift, **other)
+    whole, _ = await _in_every_way(giving(SCARF), Gift, json_schema=None)
+    assert whole == [SCARF, SCARF]
+
+
+async def test_objects_come_as_ever_where_alternatives_are_asked_for() -> None:
+    _, plain = await _in_every_way(giving(SCARF), Gift)
+    _, streamed = await _in_every_way(giving(SCARF), Gift, alternatives=2)
+    for objects, others in zip(plain, streamed, strict=True):
+        assert [each.model_dump() for each in objects] == [each.model_dump() for each in others]
 
 
 async def test_a_stream_that_is_left_frees_its_row() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
@@ -15,14 +16,19 @@ from llama_index.core.callbacks.base import EventContext
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
-from llama_index.core.prompts.mixin import PromptMixinType
+from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
 from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from pydantic import ValidationError
 
 from ...breadth import BreadthParams, Idea, wait
 from ...core.errors import ParameterError
+from ..structured import why_cut_off
 from .samples import ideas, require_baco, told
+
+_BEFORE = "there was an answer to read"
+# What core's synthesizers put in the place of answers that are blank or cannot be read.
+_NOTHING = re.compile(r"((Response \d+: )?Empty Response[\s-]*)*")
 
 
 class BreadthQueryEngine(BaseQueryEngine):
@@ -72,7 +78,13 @@ class BreadthQueryEngine(BaseQueryEngine):
         super().__init__(callback_manager or query_engine.callback_manager)
 
     def _get_prompt_modules(self) -> PromptMixinType:
-        return {"query_engine": self._query_engine}
+        return self._query_engine._get_prompt_modules()
+
+    def _get_prompts(self) -> PromptDictType:
+        return self._query_engine._get_prompts()
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        self._query_engine._update_prompts(prompts)
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -131,7 +143,12 @@ class BreadthQueryEngine(BaseQueryEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """Return the distinct answers that the nodes give."""
-        found, like = await self._sampled(query_bundle, nodes, additional_source_nodes)
+        found, responses = await self._sampled(query_bundle, nodes, additional_source_nodes)
+        if not responses:
+            # One that streams would give an empty stream, of the async kind at that.
+            plain = _variant(self._query_engine, {}, _LastCall())
+            responses[0] = await plain.asynthesize(query_bundle, nodes, additional_source_nodes)
+        like: RESPONSE_TYPE = responses[found[0].sample if found else min(responses)]
         if not found:
             return like
         dicts = [each.model_dump(mode="json") for each in found]
@@ -143,8 +160,8 @@ class BreadthQueryEngine(BaseQueryEngine):
         bundle: QueryBundle,
         nodes: list[NodeWithScore],
         further: Sequence[NodeWithScore] | None = None,
-    ) -> tuple[list[Idea], RESPONSE_TYPE]:
-        """Return the answers, and a response of the wrapped engine: the first of theirs."""
+    ) -> tuple[list[Idea], dict[int, Any]]:
+        """Return the answers, and the responses that could be read, by their samples' numbers."""
         responses: dict[int, Any] = {}
 
         async def sample(number: int, settings: Mapping[str, Any]) -> Idea | Exception:
@@ -155,16 +172,18 @@ class BreadthQueryEngine(BaseQueryEngine):
             except Exception as error:
                 if not isinstance(error.__cause__ or error, ValidationError):
                     raise
-                return error  # one that is cut off, or breaks a rule that its schema cannot tell
+                # If it is not cut off, it breaks a rule that its schema cannot tell.
+                return why_cut_off(last.raw, _BEFORE) or error
             responses[number] = response
             value = response.response or ""
             text = value if isinstance(value, str) else value.model_dump_json()
+            if _NOTHING.fullmatch(text.strip()):
+                value = text = ""
+                if cut_off := why_cut_off(last.raw, _BEFORE):  # core only logs the LLM's error
+                    return cut_off
             return Idea(value=value, text=text, sample=number, **told(settings, last.raw))
 
-        found = await ideas(sample, self.params) if nodes else []
-        if found:
-            return found, responses[found[0].sample]
-        return found, await self._query_engine.asynthesize(bundle, nodes, further)
+        return await ideas(sample, self.params) if nodes else [], responses
 
 
 def _bundle(query: QueryType) -> QueryBundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -131,7 +131,7 @@ class BreadthQuestions(PromptMixin):
     def _update_prompts(self, prompts: PromptDictType) -> None:
         self._question_prompt = prompts.get("question_prompt", self._question_prompt)
 
-    def generate(self, nodes: Sequence[BaseNode]) -> QuestionDataset:
+    def generate(self, nodes: Iterable[BaseNode]) -> QuestionDataset:
         """Return up to n questions about each node.
 
         Raises:
@@ -140,16 +140,15 @@ class BreadthQuestions(PromptMixin):
         """
         return wait(self.agenerate(nodes))
 
-    async def agenerate(self, nodes: Sequence[BaseNode]) -> QuestionDataset:
+    async def agenerate(self, nodes: Iterable[BaseNode]) -> QuestionDataset:
         """Return up to n questions about each node; errors as for `generate`."""
-        if isinstance(nodes, BaseNode) or not all(isinstance(node, BaseNode) for node in nodes):
-            raise ParameterError(
-                "nodes", "a sequence of nodes", nodes, "For example [TextNode(text=...)]."
-            )
-        corpus = {node.node_id: node.get_content(MetadataMode.NONE) for node in nodes}
+        listed = list(nodes)
+        if not all(isinstance(node, BaseNode) for node in listed):
+            raise ParameterError("nodes", "nodes", nodes, "For example [TextNode(text=...)].")
+        corpus = {node.node_id: node.get_content(MetadataMode.NONE) for node in listed}
         failed: dict[str, Exception] = {}
         total = self.params.n * len(corpus)
-        with tqdm(total=total, desc="Questions", disable=not self._show_progress) as bar:
+        with tqdm(total=total, desc="Samples", disable=not self._show_progress) as bar:
             draws = [self._asking(*each, failed, bar) for each in corpus.items()]
             found = distinct(draws, self.params, in_order=True, at_once=_AT_ONCE)
             questions = [each async for each in found if isinstance(each, Question)]
@@ -159,6 +158,8 @@ class BreadthQuestions(PromptMixin):
 
     def _asking(self, node_id: str, text: str, failed: dict[str, Exception], bar: tqdm) -> Draw:
         async def sample(number: int, settings: Mapping[str, Any]) -> Idea | Exception:
+            if number >= self.params.n:
+                bar.total += 1  # it was not known that it would take another
             try:
                 if not text.strip():
                     raise PromptError(

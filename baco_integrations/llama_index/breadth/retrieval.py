@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from inspect import signature
 from typing import Any
 
 from llama_index.core.indices.query.query_transform.base import HyDEQueryTransform
 from llama_index.core.llms import LLM, ChatMessage
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.prompts.default_prompts import DEFAULT_HYDE_PROMPT
 from llama_index.core.retrievers import BaseRetriever, QueryFusionRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
@@ -46,7 +47,7 @@ class BreadthQueryFusion(QueryFusionRetriever):
     Args:
         retrievers: Each is asked every query.
         llm: Words the queries; `Settings.llm` if it is left out.
-        query_gen_prompt: Asks for one query, given ``{query}``.
+        query_gen_prompt: Asks for one query, given ``{query}``; other braces are doubled.
         num_queries: Number of queries, the original included.
         **settings: Further settings of core's class, and of `BreadthParams` except ``n``.
 
@@ -58,7 +59,7 @@ class BreadthQueryFusion(QueryFusionRetriever):
         self,
         retrievers: list[BaseRetriever],
         llm: LLM | None = None,
-        query_gen_prompt: str | None = None,
+        query_gen_prompt: PromptTemplate | str | None = None,
         *,
         num_queries: int = 4,
         **settings: Any,
@@ -82,8 +83,7 @@ class BreadthQueryFusion(QueryFusionRetriever):
             )
         self.params = BreadthParams(n=max(num_queries - 1, 1), **breadth)
         require_baco(llm)
-        prompt = query_gen_prompt or QUERY_PROMPT
-        require_prompt("query_gen_prompt", prompt, "query")
+        prompt = _fusion_text(query_gen_prompt or QUERY_PROMPT)
         super().__init__(retrievers, llm, prompt, num_queries=num_queries, **settings)
 
     def queries(self, query: str) -> list[Idea]:
@@ -114,6 +114,22 @@ class BreadthQueryFusion(QueryFusionRetriever):
         if self._verbose:
             print("Generated queries:", *found, sep="\n")
         return [QueryBundle(idea.text) for idea in found]
+
+
+def _fusion_text(prompt: object) -> str:
+    """Return a prompt's text, which is all that core's class keeps and then formats."""
+    text = prompt.template if isinstance(prompt, PromptTemplate) else prompt
+    if isinstance(text, str):
+        require_prompt("query_gen_prompt", text, "query")
+        with suppress(KeyError, IndexError, ValueError):
+            text.format(query="", num_queries=1)
+            return text
+    raise ParameterError(
+        "query_gen_prompt",
+        "a text or a PromptTemplate, with {query} in it and nothing else to be filled in",
+        prompt,
+        "Double the braces that are meant as such.",
+    )
 
 
 class BreadthHyDE(HyDEQueryTransform):
