@@ -198,7 +198,7 @@ def summary(completion: Completion) -> dict[str, Any]:
 
 def provenance(step: TokenStep) -> dict[str, Any]:
     """Tell where a token came from, as plain data."""
-    told = step._asdict()
+    told = {**step._asdict(), "calls": [piece._asdict() for piece in step.calls]}
     del told["sample"]
     alternatives = told.pop("alternatives")
     if alternatives is not None:
