@@ -12,7 +12,10 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
@@ -36,6 +39,10 @@ from .streams import SOURCES, AsyncStream, Sample, Stream
 
 if TYPE_CHECKING:
     from .decoding.sides import Side
+
+
+LONG = 4096
+"""A conversation of more characters is rendered in a thread, where an event loop would wait."""
 
 
 class Pair(Protocol):
@@ -133,6 +140,9 @@ class Decoder:
         self.pair = pair
         self._grammars: dict[bool, Grammars] = {}
         self._compiling = threading.Lock()
+        # One thread, as a pair renders one prompt at a time; it begins with the first prompt.
+        self._renderer = ThreadPoolExecutor(1, "baco-prompts")
+        self._unrendered: set[AsyncStream] = set()
         self._users = 0
         self._settings: dict[str, Any] = {}
         self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -259,7 +269,11 @@ class Decoder:
     def astream(
         self, messages: Messages, params: SamplingParams | None = None, **settings: Any
     ) -> AsyncStream:
-        """Decode token by token on the running event loop; as `stream` otherwise."""
+        """Decode token by token, to be read on any event loop; as `stream` otherwise.
+
+        A long conversation is rendered in a thread; what is wrong with it is told with the first
+        token.
+        """
         return self._astream(messages, params, settings, streaming=True)
 
     @overload
@@ -349,9 +363,28 @@ class Decoder:
         *,
         streaming: bool,
     ) -> AsyncStream:
-        stream = AsyncStream(self._engine, self._prepare(messages, params, settings), self)
-        self._submit([stream], streaming)
+        params, checked = _checked_params(params, settings), conversation(messages)
+        prepare = partial(self._prepare, checked, params, {})
+        # Whoever comes while another is rendered would wait for the tokenizer.
+        late = bool(self._unrendered) or _length(checked, params) > LONG
+        stream = AsyncStream(self._engine, [], self)
+        submit = partial(self._submit, [stream], streaming)
+        if late and not self.closed:
+            self._unrendered.add(stream)
+            self._renderer.submit(copy_context().run, self._render, stream, prepare, submit)
+        else:
+            stream.begin(prepare, submit)
         return stream
+
+    def _render(
+        self, stream: AsyncStream, prepare: Callable[[], list[Row]], submit: Callable[[], None]
+    ) -> None:
+        try:
+            stream.begin(prepare, submit)
+        except BaseException as error:  # whatever it is must reach the reader, who waits
+            stream.publish(error)
+        finally:
+            self._unrendered.discard(stream)
 
     def _submit(self, streams: Sequence[Stream | AsyncStream], streaming: bool) -> None:
         """Let the rows of some streams run, all or none."""
@@ -493,6 +526,12 @@ def _checked_params(params: SamplingParams | None, settings: Mapping[str, Any]) 
             "params", "a SamplingParams", params, "For example SamplingParams(gamma=0.6)."
         )
     return params.replace(**settings) if settings else params
+
+
+def _length(messages: Sequence[Message], params: SamplingParams) -> int:
+    """Return about how many characters are to be rendered."""
+    told = [value for message in messages for value in message.values()]
+    return sum(len(str(each)) for each in (*told, params.offered, params.json_schema))
 
 
 def _guard(router: Any) -> GuardedRouter | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 
@@ -26,6 +28,9 @@ Event = TokenStep | Completion | BaseException
 
 MOST_UNREAD = 16384
 """A request whose caller leaves so many tokens unread is cancelled: they take memory."""
+
+_PAUSE = 32
+"""After so many tokens an async reader lets its loop turn, even if more are there already."""
 
 
 class Sample:
@@ -140,12 +145,16 @@ class _Gauge:
 class _Running:
     """The samples of one request while they run; what `Stream` and `AsyncStream` have in common."""
 
+    _wake: Callable[[], None]
+    """Lets whoever waits look again."""
+
     def __init__(self, engine: Engine, rows: list[Row], owner: object) -> None:
         self.completions: list[Completion] = []
         self.rows = rows
         self._gauge = _Gauge(engine, rows)
         # A decoder that nobody else holds lives as long as its streams.
         self._engine, self._owner = engine, owner
+        self._lock = threading.Lock()
         self._ended = False
 
     def _take(self, event: Event) -> TokenStep | None:
@@ -154,18 +163,32 @@ class _Running:
         if isinstance(event, TokenStep):
             return event
         if isinstance(event, Completion):
-            self.completions.append(event)
-            self.completions.sort(key=lambda completion: completion.sample)
-            self._ended = len(self.completions) == len(self.rows)
+            with self._lock:  # two may read at once
+                self.completions.append(event)
+                self.completions.sort(key=lambda completion: completion.sample)
+                ended = len(self.completions) == len(self.rows)
+            if ended:
+                self._end()
             return None
         self._cancel()
-        self._ended = True
+        self._end()
         raise event
 
     def _cancel(self) -> None:
-        if not self._ended:
-            self._ended = self._engine.forked  # nothing will come from the parent
-            self._engine.cancel(self.rows)
+        if self._ended:
+            return
+        if self._engine.forked:  # nothing will come from the parent
+            self._end()
+            return
+        with self._lock:
+            if not self.rows:  # nor will there be any
+                self._end()
+                return
+        self._engine.cancel(self.rows)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._wake()
 
     def __del__(self) -> None:
         if hasattr(self, "_ended"):
@@ -180,17 +203,22 @@ class Stream(_Running, Iterator[TokenStep]):
     """
 
     def __init__(self, engine: Engine, rows: list[Row], owner: object) -> None:
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         super().__init__(engine, rows, owner)
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         put, passed = self._events.put, self._gauge.passed
         self.publish = lambda event: put(passed(event))
 
     def __next__(self) -> TokenStep:
         while not self._ended:
-            step = self._take(self._events.get())
-            if step is not None:
+            event = self._events.get()
+            if event is None:
+                self._wake()  # whoever else waits
+            elif (step := self._take(event)) is not None:
                 return step
         raise StopIteration
+
+    def _wake(self) -> None:
+        self._events.put(None)
 
     def close(self) -> None:
         """Cancel what still runs; on return its slots are free."""
@@ -209,30 +237,61 @@ class Stream(_Running, Iterator[TokenStep]):
 class AsyncStream(_Running, AsyncIterator[TokenStep]):
     """Iterates over a request's tokens on an event loop, which stays free between them.
 
+    The loop need not be the one that it was made on, nor the same for all tokens.
+
     Attributes:
         completions: The samples that have finished, in order; cancelled ones once it is closed.
     """
 
     def __init__(self, engine: Engine, rows: list[Row], owner: object) -> None:
+        self._events: deque[Event] = deque()
+        self._waiters: set[asyncio.Future[None]] = set()
         super().__init__(engine, rows, owner)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        loop, put = asyncio.get_running_loop(), self._events.put_nowait
-        passed = self._gauge.passed
+        events, waiters, passed = self._events, self._waiters, self._gauge.passed
 
         def publish(event: Event) -> None:
-            try:
-                loop.call_soon_threadsafe(put, passed(event))
-            except RuntimeError:  # the loop is closed, and nobody listens any more
-                engine.cancel(rows)
+            events.append(passed(event))
+            _wake(waiters)
 
         self.publish = publish
 
+    def begin(self, prepare: Callable[[], list[Row]], submit: Callable[[], None]) -> None:
+        """Let rows run that come later than the stream; none once it is closed."""
+        if self._ended:
+            return
+        rows = prepare()
+        with self._lock:
+            if not self._ended:
+                self.rows += rows
+                submit()
+
     async def __anext__(self) -> TokenStep:
         while not self._ended:
-            step = self._take(await self._events.get())
-            if step is not None:
+            if not self._events:
+                await self._more()
+            elif self._gauge.taken % _PAUSE == 0:
+                await asyncio.sleep(0)
+            try:
+                event = self._events.popleft()
+            except IndexError:  # another reader was faster
+                continue
+            if (step := self._take(event)) is not None:
                 return step
         raise StopAsyncIteration
+
+    async def _more(self) -> None:
+        """Wait on the running loop until there may be something to read."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            # What came before the waiter was there has woken nobody.
+            if not (self._events or self._ended):
+                await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        _wake(self._waiters)
 
     async def aclose(self) -> None:
         """Cancel what still runs; on return its slots are free."""
@@ -246,3 +305,16 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+
+def _wake(waiters: set[asyncio.Future[None]]) -> None:
+    """Wake readers, each on its own loop; from any thread."""
+    for waiter in list(waiters):  # those of now: one that is woken may wait again at once
+        waiters.discard(waiter)
+        with suppress(RuntimeError):  # its loop is closed
+            waiter.get_loop().call_soon_threadsafe(_arrive, waiter)
+
+
+def _arrive(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,337 @@
+"""Streams wherever they are read: on other loops, by several readers, before they have begun."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+import pytest
+from llama_index.core import Document, SummaryIndex
+
+from baco_integrations import Decoder, SamplingParams, ScriptedPair, streams
+from baco_integrations.core.errors import (
+    DecoderClosedError,
+    PromptError,
+    QueueFullError,
+    StreamOverrunError,
+)
+from baco_integrations.llama_index import BACoLLM
+from baco_integrations.streams import AsyncStream
+from tests.pairs import random_pair
+from tests.scripted import WORDS, cities, endless, eventually
+
+LONG = "word " * 1000
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run on a new loop; what hangs fails."""
+    return asyncio.run(asyncio.wait_for(coroutine, 20))
+
+
+async def read(stream: AsyncIterator[Any], most: int = 10**9) -> list[Any]:
+    steps: list[Any] = []
+    while len(steps) < most:
+        try:
+            steps.append(await anext(stream))
+        except StopAsyncIteration:
+            break
+    return steps
+
+
+async def opened(decoder: Decoder, *args: Any, **settings: Any) -> AsyncStream:
+    return decoder.astream(*args, **settings)
+
+
+# -- other loops -----------------------------------------------------------------------------
+
+
+def test_a_stream_moves_from_loop_to_loop() -> None:
+    with Decoder(endless(0.001)) as decoder:
+        expected = decoder.generate("x", seed=1, max_tokens=60)
+        stream = run(opened(decoder, "x", seed=1, max_tokens=60))
+        steps = [*run(read(stream, 3)), *run(read(stream, 20)), *run(read(stream))]
+        assert (tuple(steps), stream.completions) == (expected[0].steps, expected)
+
+        stream = run(opened(decoder, "x", max_tokens=10_000))
+        run(read(stream, 3))
+        run(stream.aclose())
+        assert not decoder._engine._rows
+        assert [each.finish_reason for each in stream.completions] == ["cancelled"]
+
+
+def test_a_stream_is_read_in_a_thread_while_its_own_loop_is_blocked() -> None:
+    async def main(decoder: Decoder) -> list[Any]:
+        stream = decoder.astream("x", max_tokens=40)
+        steps = await read(stream, 2)
+        reader = threading.Thread(target=lambda: steps.extend(run(read(stream))))
+        reader.start()
+        reader.join()
+        return steps
+
+    with Decoder(endless(0.001)) as decoder:
+        assert len(run(main(decoder))) == 40
+
+
+def test_many_loops_read_at_once() -> None:
+    params = SamplingParams(seed=3, max_tokens=30)
+    with Decoder(endless(0.001), max_rows=16) as decoder:
+        expected = decoder.generate("x", params)[0].steps
+        made = [run(opened(decoder, "x", params)) for _ in range(8)]
+        got: list[list[Any]] = []
+
+        async def several(own: Sequence[AsyncStream]) -> None:
+            got.extend(await asyncio.gather(*map(read, (*own, decoder.astream("x", params)))))
+
+        threads = [
+            threading.Thread(target=run, args=(several(made[start : start + 2]),))
+            for start in range(0, 8, 2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [tuple(steps) for steps in got] == [expected] * 12
+
+
+def test_what_llama_index_reads_on_loops_of_its_own() -> None:
+    llm = BACoLLM(pair=cities(), gamma=0)
+    index = SummaryIndex.from_documents([Document(text="Rome lies on the Tiber.")])
+    engine = index.as_query_engine(llm=llm, streaming=True, response_mode="tree_summarize")
+
+    async def deltas(pieces: Any) -> str:
+        return "".join([piece.delta async for piece in pieces])
+
+    async def shown() -> str:
+        return str(await engine.aquery("Tiber?"))  # core runs another loop in a thread
+
+    assert run(deltas(run(llm.astream_complete("Hi")))) == "Rome."
+    assert run(shown()) == "Rome."
+    answer = run(engine.aquery("Tiber?"))
+    assert run(answer._async_str()) == "Rome."
+
+
+def test_a_stream_outlives_its_loop_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_UNREAD", 50)
+    with Decoder(endless()) as decoder:
+        stream = run(opened(decoder, "x", max_tokens=10_000))
+        assert eventually(lambda: stream._gauge.sent > 50 and not decoder._engine._rows)
+        assert len(run(read(stream, 50))) == 50
+        with pytest.raises(StreamOverrunError):
+            run(read(stream))
+
+
+def test_a_stream_that_is_dropped_unread_frees_its_rows() -> None:
+    with Decoder(endless(0.001)) as decoder:
+        stream = run(opened(decoder, "x", max_tokens=10_000))
+        assert eventually(lambda: decoder.metrics.tokens > 20)  # it goes on
+        del stream
+        gc.collect()
+        assert eventually(lambda: not decoder._engine._rows)
+
+
+def test_a_loop_that_is_closed_on_its_reader_frees_the_rows() -> None:
+    with Decoder(endless(0.001)) as decoder:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(read(decoder.astream("x", max_tokens=10_000)))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
+        del task, loop
+
+        def freed() -> bool:
+            gc.collect()
+            return not decoder._engine._rows
+
+        assert decoder.metrics.tokens and eventually(freed)
+
+
+# -- several readers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_two_readers_share_a_stream_and_both_see_its_end(apart: bool) -> None:
+    with Decoder(endless(0.0005)) as decoder:
+        stream = run(opened(decoder, "x", n=3, max_tokens=50))
+        got: list[Any] = []
+
+        async def reading(readers: int) -> None:
+            for steps in await asyncio.gather(*(read(stream) for _ in range(readers))):
+                got.extend(steps)
+
+        threads = [
+            threading.Thread(target=run, args=(reading(1 if apart else 3),))
+            for _ in range(3 if apart else 1)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for sample, completion in enumerate(stream.completions):
+            steps = [step for step in got if step.sample == sample]
+            assert len(steps) == 50 and set(map(id, steps)) == set(map(id, completion.steps))
+        assert len(stream.completions) == 3
+
+
+async def test_closing_elsewhere_wakes_a_reader() -> None:
+    with Decoder(endless(0.002), max_rows=1) as decoder:
+        busy, stream = (decoder.stream("x", max_tokens=10_000) for _ in range(2))
+        reader = threading.Thread(target=lambda: list(stream))
+        reader.start()
+        stream.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        waiting = decoder.astream("x", max_tokens=10_000)
+        reading = asyncio.create_task(read(waiting))
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(waiting.aclose(), 10)
+        assert await asyncio.wait_for(reading, 10) == []
+        busy.close()
+
+
+async def test_timeouts_leave_nothing_behind() -> None:
+    with Decoder(endless(0.3)) as decoder:
+        async with decoder.astream("x", max_tokens=2) as stream:
+            for _ in range(5):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(anext(stream), 0.001)
+            assert not stream._waiters
+            assert len(await read(stream)) == 2
+
+
+async def test_a_reader_with_much_to_read_lets_its_loop_turn() -> None:
+    with Decoder(endless()) as decoder:
+        stream = decoder.astream("x", max_tokens=320)
+        assert await asyncio.to_thread(eventually, lambda: stream._gauge.sent == 321)
+        turns = 0
+
+        async def turning() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(turning())
+        assert len(await read(stream)) == 320
+        task.cancel()
+        assert turns >= 10
+
+
+# -- long conversations ----------------------------------------------------------------------
+
+
+class Slow(ScriptedPair):
+    """An endless pair that renders long conversations only when it is let."""
+
+    def __init__(self, context: int = 10**6) -> None:
+        words = dict.fromkeys(WORDS, 0.2)
+        super().__init__(lambda _: words, lambda _: words, vocabulary=WORDS, context=context)
+        self.let = threading.Event()
+        self.rendered: list[str] = []
+
+    def render_base(self, messages: Any, *, tokenize: bool = False) -> Any:
+        if tokenize:
+            if len(str(messages)) > 4096:
+                assert self.let.wait(20)
+            self.rendered.append(messages[0]["content"].strip()[-5:])
+        return super().render_base(messages, tokenize=tokenize)
+
+
+async def test_the_loop_stays_free_while_long_conversations_are_rendered() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        settings = {"max_tokens": 3, "seed": 5}
+        asked = [LONG + "first", LONG + "other", "third"]
+        tasks = [asyncio.create_task(decoder.agenerate(each, **settings)) for each in asked]
+        stream = decoder.astream(LONG + "fifth", **settings)
+        await asyncio.sleep(0.05)
+        assert pair.rendered == []
+        pair.let.set()
+        answers = [(await task)[0] for task in tasks]
+        assert len(await read(stream)) == 3
+        assert pair.rendered == ["fifth", "first", "other", "third"]  # as they came
+        assert await decoder.agenerate("third", **settings) == [answers[2]]
+        assert await asyncio.to_thread(decoder.generate, asked[0], **settings) == [answers[0]]
+        assert not decoder._unrendered
+
+
+async def test_what_is_cancelled_while_it_is_rendered_never_runs() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        task = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3))
+        late = asyncio.create_task(decoder.agenerate("late", max_tokens=3))
+        stream = decoder.astream(LONG, max_tokens=3)
+        reading = asyncio.create_task(read(stream))
+        await asyncio.sleep(0.01)
+        for each in (task, late):
+            each.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await each
+        await asyncio.wait_for(stream.aclose(), 10)
+        assert await asyncio.wait_for(reading, 10) == []
+        pair.let.set()
+        assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
+        assert decoder.metrics.admitted == 0 and len(pair.rendered) <= 1
+
+
+async def test_what_is_wrong_with_a_long_conversation_is_told() -> None:
+    with Decoder(pair := Slow(context=5000), max_rows=1, max_waiting=1) as decoder:
+        pair.let.set()
+        for ask in (decoder.agenerate, lambda *given, **s: read(decoder.astream(*given, **s))):
+            with pytest.raises(PromptError, match="[0-9] tokens"):
+                await ask(LONG)
+            with pytest.raises(QueueFullError):
+                await ask("x" * 4200, n=2)
+        with pytest.raises(PromptError, match="content"):
+            decoder.astream([{"role": "user", "content": LONG}, {"role": "user"}])  # at once
+        assert decoder.metrics.admitted == 0
+        pair.let.clear()
+        asked = asyncio.create_task(decoder.agenerate(LONG))
+        await asyncio.sleep(0.01)
+    pair.let.set()
+    with pytest.raises((DecoderClosedError, PromptError)):
+        await asked
+    with pytest.raises(DecoderClosedError):
+        await decoder.agenerate("x" * 4200)
+
+
+async def test_a_tokenizer_renders_for_many_at_once() -> None:
+    asked = [f"{number} {'word ' * (10 + 900 * (number % 2))}" for number in range(16)]
+    params = SamplingParams(max_tokens=1)
+    with Decoder(random_pair(), max_rows=2) as decoder:
+
+        def told(text: str) -> str:
+            try:
+                return str(decoder.generate(text, params)[0].usage)
+            except PromptError as error:
+                return str(error)
+
+        async def atold(text: str) -> str:
+            try:
+                return str((await decoder.agenerate(text, params))[0].usage)
+            except PromptError as error:
+                return str(error)
+
+        expected = [told(each) for each in asked]
+        threads = asyncio.gather(*(asyncio.to_thread(told, each) for each in asked))
+        assert await asyncio.gather(*map(atold, asked)) == await threads == expected
+        assert len(set(expected)) >= 3
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_with_a_long_conversation_is_told_so() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        pair.let.set()
+        run(decoder.agenerate(LONG, max_tokens=1))  # the thread has begun
+        if (child := os.fork()) == 0:
+            try:
+                run(decoder.agenerate(LONG, max_tokens=1))
+            except DecoderClosedError:
+                os._exit(0)
+            os._exit(1)
+        deadline = time.monotonic() + 20
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert done[1] == 0 and done[0] == child
