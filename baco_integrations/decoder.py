@@ -7,76 +7,31 @@ or many, goes through `Decoder._submit`.
 
 from __future__ import annotations
 
-import math
-import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
+from typing import Any, Literal, cast, overload
 
-from .core.calls import CallFormat, CallReader
 from .core.errors import BacoError, ParameterError, PromptError
-from .core.messages import Message, Messages, conversation, require_text
+from .core.messages import Message, Messages, conversation
 from .core.params import SamplingParams
-from .core.trace import Completion, Usage
+from .core.trace import Completion
 from .decoding.engine import Engine
 from .decoding.graphs import MODES, Mode
 from .decoding.lookahead import Depth
 from .decoding.metrics import Metrics
-from .decoding.routers import GuardedRouter
 from .decoding.row import Row
-from .decoding.step import ALIGNED, BASE
 from .decoding.tables import Tables
-from .pair.grammar import Grammars, Guide
-from .pair.prompts import with_schema
-from .streams import SOURCES, AsyncStream, Sample, Stream
-
-if TYPE_CHECKING:
-    from .decoding.sides import Side
-
+from .rendering import Pair, Renderer
+from .streams import AsyncStream, Sample, Stream
 
 LONG = 4096
 """A conversation of more characters is rendered in a thread, where an event loop would wait."""
-
-
-class Pair(Protocol):
-    """What the decoder asks of a pair; `ModelPair` and `ScriptedPair` provide it."""
-
-    name: str
-    vocabulary: Any
-    shared: Any
-    base_size: int
-    aligned_size: int
-    base_eos: frozenset[int]
-    aligned_eos: frozenset[int]
-    base_stop: tuple[str, ...]
-    context: tuple[int, int]
-    call_format: CallFormat
-    call_markers: dict[int, bytes]
-
-    def render_base(self, messages: Messages, *, tokenize: bool = False) -> Any:
-        """Return what the base model is fed."""
-
-    def render_aligned(
-        self,
-        messages: Messages,
-        *,
-        tokenize: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-    ) -> Any:
-        """Return what the aligned model is fed."""
-
-    def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text as the aligned model reads it."""
-
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[Side, Side]:
-        """Return base and aligned, ready to decode so many rows at once."""
 
 
 class Decoder:
@@ -138,10 +93,9 @@ class Decoder:
                 "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
             )
         self.pair = pair
-        self._grammars: dict[bool, Grammars] = {}
-        self._compiling = threading.Lock()
+        self._renderer = Renderer(pair)
         # One thread, as a pair renders one prompt at a time; it begins with the first prompt.
-        self._renderer = ThreadPoolExecutor(1, "baco-prompts")
+        self._beside = ThreadPoolExecutor(1, "baco-prompts")
         self._unrendered: set[AsyncStream] = set()
         self._users = 0
         self._settings: dict[str, Any] = {}
@@ -323,7 +277,7 @@ class Decoder:
         prepared: list[Stream | BacoError] = []
         for messages, own in zip(conversations, each, strict=True):
             try:
-                prepared.append(Stream(self._engine, self._prepare(messages, own, settings), self))
+                prepared.append(self._prepared(messages, own, settings))
             except BacoError as error:
                 if not return_exceptions:
                     raise
@@ -351,9 +305,16 @@ class Decoder:
         *,
         streaming: bool,
     ) -> Stream:
-        stream = Stream(self._engine, self._prepare(messages, params, settings), self)
+        stream = self._prepared(messages, params, settings)
         self._submit([stream], streaming)
         return stream
+
+    def _prepared(
+        self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
+    ) -> Stream:
+        """Check and render a request; nothing has run yet when this raises."""
+        rows = self._renderer.rows(messages, _checked_params(params, settings), time.monotonic())
+        return Stream(self._engine, rows, self)
 
     def _astream(
         self,
@@ -364,14 +325,14 @@ class Decoder:
         streaming: bool,
     ) -> AsyncStream:
         params, checked = _checked_params(params, settings), conversation(messages)
-        prepare = partial(self._prepare, checked, params, {})
+        prepare = partial(self._renderer.rows, checked, params, time.monotonic())
         # Whoever comes while another is rendered would wait for the tokenizer.
         late = bool(self._unrendered) or _length(checked, params) > LONG
         stream = AsyncStream(self._engine, [], self)
         submit = partial(self._submit, [stream], streaming)
         if late and not self.closed:
             self._unrendered.add(stream)
-            self._renderer.submit(copy_context().run, self._render, stream, prepare, submit)
+            self._beside.submit(copy_context().run, self._render, stream, prepare, submit)
         else:
             stream.begin(prepare, submit)
         return stream
@@ -393,110 +354,6 @@ class Decoder:
                 sample = cast(Sample, row.sink)
                 sample.publish, sample.streaming = stream.publish, streaming
         self._engine.submit([row for stream in streams for row in stream.rows])
-
-    def _prepare(
-        self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
-    ) -> list[Row]:
-        """Check and render a request; nothing has run yet when this raises."""
-        params = _checked_params(params, settings)
-        checked = conversation(messages)
-        require_text(checked)
-        prompts = self._prompts(checked, params)
-        room = self._room(prompts)
-        seed = secrets.randbits(53) if params.seed is None else params.seed
-        spelling = self._spelling(bool(params.offered))
-        usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
-        deadline = math.inf if params.timeout is None else time.monotonic() + params.timeout
-        guard = None if isinstance(params.router, str) else _guard(params.router)
-        end = self.pair.base_eos if params.spec.only == "base" else self.pair.aligned_eos
-        return [
-            Row(
-                prompts=prompts,
-                params=params,
-                seed=seed,
-                index=index,
-                end=end,
-                limit=min(params.max_tokens, room),
-                room=room,
-                sink=Sample(
-                    params,
-                    seed,
-                    index,
-                    usage,
-                    spelling,
-                    self.pair.base_stop,
-                    self._reader(params, (prompts, seed, index)),
-                ),
-                guard=guard,
-                guide=self._guide(params, end),
-                deadline=deadline,
-            )
-            for index in range(params.n)
-        ]
-
-    def _prompts(
-        self, messages: list[Message], params: SamplingParams
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Render for both sides; only the aligned model is told of schemas and tools."""
-        told = messages
-        if params.json_schema is not None and params.show_schema:
-            told = with_schema(messages, params.json_schema)
-        tools = {"tools": list(params.offered)} if params.offered else {}
-        return (
-            tuple(self.pair.render_base(messages, tokenize=True)),
-            tuple(self.pair.render_aligned(told, tokenize=True, **tools)),
-        )
-
-    def _spelling(self, calls: bool) -> Sequence[bytes]:
-        """Return what each token adds to the text; what frames a call counts only with tools."""
-        spelled: Sequence[bytes] = self.pair.vocabulary.token_bytes
-        if not (calls and self.pair.call_markers):
-            return spelled
-        return [self.pair.call_markers.get(i, data) for i, data in enumerate(spelled)]
-
-    def _reader(self, params: SamplingParams, origin: object) -> CallReader | None:
-        if not params.offered:
-            return None
-        names = [tool["function"]["name"] for tool in params.offered]
-        # The same request gives the same ids, another turn of a conversation gives others; nine
-        # letters and digits, because some chat templates take no other ids.
-        digest = blake2b(repr(origin).encode()).hexdigest()
-        return CallReader(
-            self.pair.call_format, names, lambda index: f"{digest[:6]}{index % 1000:03d}"
-        )
-
-    def _guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
-        if not (params.offered or params.json_schema is not None or params.regex or params.choices):
-            return None
-        calls = bool(params.offered and self.pair.call_markers)
-        with self._compiling:
-            if calls not in self._grammars:
-                control = self.pair.vocabulary.control
-                spelled = enumerate(self.pair.vocabulary.token_bytes)
-                text = [b"" if control[i] else data for i, data in spelled]
-                for marker, data in self.pair.call_markers.items() if calls else ():
-                    text[marker] = data
-                self._grammars[calls] = Grammars(text, self.pair.encode, self.pair.call_format)
-            return self._grammars[calls].guide(params, end)
-
-    def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
-        """Return how many tokens fit behind the prompts of both sides."""
-        for source, prompt, window in zip(SOURCES, prompts, self.pair.context, strict=True):
-            if not prompt:
-                raise PromptError(
-                    "messages",
-                    f"a conversation that renders to at least one token for the {source} model",
-                    "an empty prompt",
-                    "Add some text, or choose another base prompt.",
-                )
-            if len(prompt) >= window:
-                raise PromptError(
-                    "messages",
-                    f"shorter than the {source} model's context window of {window} tokens",
-                    f"{len(prompt)} tokens",
-                    "Shorten the conversation, or use a pair with a longer window.",
-                )
-        return min(w - len(p) for w, p in zip(self.pair.context, prompts, strict=True))
 
     @staticmethod
     def _per_conversation(
@@ -532,10 +389,6 @@ def _length(messages: Sequence[Message], params: SamplingParams) -> int:
     """Return about how many characters are to be rendered."""
     told = [value for message in messages for value in message.values()]
     return sum(len(str(each)) for each in (*told, params.offered, params.json_schema))
-
-
-def _guard(router: Any) -> GuardedRouter | None:
-    return GuardedRouter(router) if callable(getattr(router, "route", None)) else None
 
 
 def _drained(stream: Stream) -> list[Completion]:

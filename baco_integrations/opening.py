@@ -27,7 +27,8 @@ from .pair.presets import PRESETS
 from .pair.sharing import Shared
 
 if TYPE_CHECKING:
-    from .decoder import Decoder, Pair
+    from .decoder import Decoder
+    from .rendering import Pair
 
 SAMPLING = {
     **{name: name for name in SamplingParams.model_fields},

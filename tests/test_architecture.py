@@ -19,6 +19,7 @@ LAYERS = (
     {"decoding"},
     {"pair"},
     {"streams"},
+    {"rendering"},
     {"decoder"},
     {"opening", "breadth", "bench", "fidelity"},
     {"evaluation"},

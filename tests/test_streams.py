@@ -15,6 +15,7 @@ from llama_index.core import Document, SummaryIndex
 
 from baco_integrations import Decoder, SamplingParams, ScriptedPair, streams
 from baco_integrations.core.errors import (
+    DeadlineError,
     DecoderClosedError,
     PromptError,
     QueueFullError,
@@ -295,6 +296,16 @@ async def test_what_is_wrong_with_a_long_conversation_is_told() -> None:
         await asked
     with pytest.raises(DecoderClosedError):
         await decoder.agenerate("x" * 4200)
+
+
+async def test_the_time_that_rendering_takes_counts() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        asked = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3, timeout=0.1))
+        await asyncio.sleep(0.2)
+        pair.let.set()
+        with pytest.raises(DeadlineError):
+            await asked
+        assert len(await decoder.agenerate(LONG, max_tokens=3, timeout=60)) == 1
 
 
 async def test_a_tokenizer_renders_for_many_at_once() -> None:

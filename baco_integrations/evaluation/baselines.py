@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..core.router import Source
-    from ..decoder import Decoder, Pair
+    from ..decoder import Decoder
     from ..decoding.graphs import Mode
     from ..decoding.sides import Side
+    from ..rendering import Pair
 
 Ask = Callable[[Model, Sequence[Prompt], SamplingParams, int], Results]
 

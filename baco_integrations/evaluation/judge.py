@@ -15,8 +15,8 @@ from ..core.errors import DecoderError, ParameterError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..decoder import Pair
     from ..decoding.routers import RouteInputs
+    from ..rendering import Pair
 
 QUESTION = (
     "Two writers share one answer, word by word. 'base' writes freely and has many ideas; "

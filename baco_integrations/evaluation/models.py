@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..core.router import Source
-    from ..decoder import Decoder, Pair
+    from ..decoder import Decoder
     from ..decoding.graphs import Mode
     from ..decoding.lookahead import Depth
     from ..decoding.sides import Side
+    from ..rendering import Pair
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,188 @@
+"""From a conversation and its settings to rows: checked, rendered, with a grammar."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .core.calls import CallFormat, CallReader
+from .core.errors import PromptError
+from .core.messages import Message, Messages, conversation, require_text
+from .core.params import SamplingParams
+from .core.trace import Usage
+from .decoding.routers import GuardedRouter
+from .decoding.row import Row
+from .decoding.step import ALIGNED, BASE
+from .pair.grammar import Grammars, Guide
+from .pair.prompts import with_schema
+from .streams import SOURCES, Sample
+
+if TYPE_CHECKING:
+    from .decoding.graphs import Mode
+    from .decoding.sides import Side
+
+
+class Pair(Protocol):
+    """What the decoder asks of a pair; `ModelPair` and `ScriptedPair` provide it."""
+
+    name: str
+    vocabulary: Any
+    shared: Any
+    base_size: int
+    aligned_size: int
+    base_eos: frozenset[int]
+    aligned_eos: frozenset[int]
+    base_stop: tuple[str, ...]
+    context: tuple[int, int]
+    call_format: CallFormat
+    call_markers: dict[int, bytes]
+
+    def render_base(self, messages: Messages, *, tokenize: bool = False) -> Any:
+        """Return what the base model is fed."""
+
+    def render_aligned(
+        self,
+        messages: Messages,
+        *,
+        tokenize: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Any:
+        """Return what the aligned model is fed."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text as the aligned model reads it."""
+
+    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[Side, Side]:
+        """Return base and aligned, ready to decode so many rows at once."""
+
+
+class Renderer:
+    """Makes rows of requests; safe to use from many threads at once.
+
+    Args:
+        pair: The pair of models.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._grammars: dict[bool, Grammars] = {}
+        self._compiling = threading.Lock()
+
+    def rows(self, messages: Messages, params: SamplingParams, began: float) -> list[Row]:
+        """Return a request's rows, one for each sample.
+
+        Args:
+            messages: The conversation.
+            params: The request's settings.
+            began: When it came, by `time.monotonic`, in seconds; its timeout counts from then.
+
+        Raises:
+            ParameterError: A schema or a pattern cannot be compiled.
+            PromptError: The conversation is malformed, or does not fit the models' windows.
+        """
+        checked = conversation(messages)
+        require_text(checked)
+        prompts = self._prompts(checked, params)
+        room = self._room(prompts)
+        seed = secrets.randbits(53) if params.seed is None else params.seed
+        spelling = self._spelling(bool(params.offered))
+        usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
+        deadline = math.inf if params.timeout is None else began + params.timeout
+        guard = None if isinstance(params.router, str) else _guard(params.router)
+        end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
+        return [
+            Row(
+                prompts=prompts,
+                params=params,
+                seed=seed,
+                index=index,
+                end=end,
+                limit=min(params.max_tokens, room),
+                room=room,
+                sink=Sample(
+                    params,
+                    seed,
+                    index,
+                    usage,
+                    spelling,
+                    self._pair.base_stop,
+                    self._reader(params, (prompts, seed, index)),
+                ),
+                guard=guard,
+                guide=self._guide(params, end),
+                deadline=deadline,
+            )
+            for index in range(params.n)
+        ]
+
+    def _prompts(
+        self, messages: list[Message], params: SamplingParams
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Render for both sides; only the aligned model is told of schemas and tools."""
+        told = messages
+        if params.json_schema is not None and params.show_schema:
+            told = with_schema(messages, params.json_schema)
+        tools = {"tools": list(params.offered)} if params.offered else {}
+        return (
+            tuple(self._pair.render_base(messages, tokenize=True)),
+            tuple(self._pair.render_aligned(told, tokenize=True, **tools)),
+        )
+
+    def _spelling(self, calls: bool) -> Sequence[bytes]:
+        """Return what each token adds to the text; what frames a call counts only with tools."""
+        spelled: Sequence[bytes] = self._pair.vocabulary.token_bytes
+        if not (calls and self._pair.call_markers):
+            return spelled
+        return [self._pair.call_markers.get(i, data) for i, data in enumerate(spelled)]
+
+    def _reader(self, params: SamplingParams, origin: object) -> CallReader | None:
+        if not params.offered:
+            return None
+        names = [tool["function"]["name"] for tool in params.offered]
+        # The same request gives the same ids, another turn of a conversation gives others; nine
+        # letters and digits, because some chat templates take no other ids.
+        digest = blake2b(repr(origin).encode()).hexdigest()
+        return CallReader(
+            self._pair.call_format, names, lambda index: f"{digest[:6]}{index % 1000:03d}"
+        )
+
+    def _guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
+        if not (params.offered or params.json_schema is not None or params.regex or params.choices):
+            return None
+        calls = bool(params.offered and self._pair.call_markers)
+        with self._compiling:
+            if calls not in self._grammars:
+                control = self._pair.vocabulary.control
+                spelled = enumerate(self._pair.vocabulary.token_bytes)
+                text = [b"" if control[i] else data for i, data in spelled]
+                for marker, data in self._pair.call_markers.items() if calls else ():
+                    text[marker] = data
+                self._grammars[calls] = Grammars(text, self._pair.encode, self._pair.call_format)
+            return self._grammars[calls].guide(params, end)
+
+    def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
+        """Return how many tokens fit behind the prompts of both sides."""
+        for source, prompt, window in zip(SOURCES, prompts, self._pair.context, strict=True):
+            if not prompt:
+                raise PromptError(
+                    "messages",
+                    f"a conversation that renders to at least one token for the {source} model",
+                    "an empty prompt",
+                    "Add some text, or choose another base prompt.",
+                )
+            if len(prompt) >= window:
+                raise PromptError(
+                    "messages",
+                    f"shorter than the {source} model's context window of {window} tokens",
+                    f"{len(prompt)} tokens",
+                    "Shorten the conversation, or use a pair with a longer window.",
+                )
+        return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
+
+
+def _guard(router: Any) -> GuardedRouter | None:
+    return GuardedRouter(router) if callable(getattr(router, "route", None)) else None
