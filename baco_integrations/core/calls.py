@@ -76,7 +76,7 @@ class CallFormat:
     @property
     def opener(self) -> str:
         """The tag that opens calls within an answer; empty if calls are the whole answer."""
-        return (self.begin + self.before).strip().removesuffix("[")
+        return (self.begin + self.before).strip().removesuffix("[").rstrip()
 
     @property
     def tail(self) -> str:

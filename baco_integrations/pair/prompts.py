@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -185,7 +186,9 @@ def call_format(template: str | None) -> CallFormat:
     """
     template = template or ""
     if "[TOOL_CALLS]" in template:
-        return FORMATS["mistral-args" if "[ARGS]" in template else "mistral"]
+        form = FORMATS["mistral-args" if "[ARGS]" in template else "mistral"]
+        # Tokens that begin with the space are others.
+        return replace(form, begin="[TOOL_CALLS] [") if "[TOOL_CALLS] [" in template else form
     if "<tool_call>" in template or "tools" not in template:
         return FORMATS["hermes"]
     return FORMATS["llama3" if "parameters" in template and "ipython" in template else "json"]

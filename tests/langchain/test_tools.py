@@ -96,7 +96,7 @@ def test_every_format_of_the_presets(form: str) -> None:
 TEMPLATES = {
     "hermes": "{% if tools %}In <tool_call></tool_call> tags.{% endif %}",
     "llama3": "{% if tools %}name and parameters{% endif %}{# ipython #}",
-    "mistral": "{% if tools %}{% endif %}{# [TOOL_CALLS] [{name, arguments}] #}",
+    "mistral": "{% if tools %}{% endif %}{# [TOOL_CALLS][{name, arguments}] #}",
     "mistral-args": "{% if tools %}{% endif %}{# [TOOL_CALLS]name[ARGS]arguments #}",
     "json": "{% if tools %}{% endif %}",
 }
@@ -117,6 +117,21 @@ def test_marks_of_calls_that_are_control_tokens(form: str, kind: str) -> None:
     assert call["name"] == "add" and call["args"].keys() == {"a", "b"}
     written = {token["token_id"] for token in message.response_metadata["logprobs"]}
     assert set(aligned.convert_tokens_to_ids(marks)) <= written
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_list_of_calls_stands_where_the_template_has_it(space: str) -> None:
+    aligned = make_tokenizer("sentencepiece", chat_template=True, extra_specials=("[TOOL_CALLS]",))
+    aligned.chat_template += f"{{% if tools %}}{{% endif %}}{{# [TOOL_CALLS]{space}[ #}}"
+    base, other = (make_model("mistral", len(aligned), seed=seed) for seed in (1, 2))
+    pair = ModelPair(base, other, make_tokenizer("sentencepiece"), aligned, name="list")
+    assert pair.call_format.opener == "[TOOL_CALLS]"
+    llm = ChatBACo(pair=pair, max_tokens=500).bind_tools([add], tool_choice="any")
+    message = llm.invoke("1 + 2?", seed=3, logprobs=True)
+    assert message.tool_calls and not message.invalid_tool_calls
+    first, second = (token["token_id"] for token in message.response_metadata["logprobs"][:2])
+    assert aligned.convert_ids_to_tokens(first) == "[TOOL_CALLS]"
+    assert aligned.convert_ids_to_tokens(second).startswith("▁") == bool(space)
 
 
 def test_a_call_that_is_cut_off_is_invalid() -> None:
