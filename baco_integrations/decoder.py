@@ -13,11 +13,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from copy import deepcopy
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, cast, overload
 
-from .core.errors import BacoError, ParameterError, PromptError
+from .core.errors import BacoError, DecoderClosedError, ParameterError, PromptError
 from .core.messages import Message, Messages, conversation
 from .core.params import SamplingParams
 from .core.trace import Completion
@@ -167,6 +168,11 @@ class Decoder:
             if _SHARED.get(id(self.pair)) is self:
                 del _SHARED[id(self.pair)]
         self._engine.close()
+        if not self._engine.forked:
+            self._beside.shutdown(wait=False, cancel_futures=True)
+        for stream in list(self._unrendered):
+            stream.publish(DecoderClosedError("the decoder was closed before this request ran."))
+        self._unrendered.clear()
 
     @property
     def closed(self) -> bool:
@@ -325,12 +331,14 @@ class Decoder:
         streaming: bool,
     ) -> AsyncStream:
         params, checked = _checked_params(params, settings), conversation(messages)
-        prepare = partial(self._renderer.rows, checked, params, time.monotonic())
+        self._engine.require_open()
         # Whoever comes while another is rendered would wait for the tokenizer.
         late = bool(self._unrendered) or _length(checked, params) > LONG
+        rendered = deepcopy(checked) if late else checked
+        prepare = partial(self._renderer.rows, rendered, params, time.monotonic())
         stream = AsyncStream(self._engine, [], self)
         submit = partial(self._submit, [stream], streaming)
-        if late and not self.closed:
+        if late:
             self._unrendered.add(stream)
             self._beside.submit(copy_context().run, self._render, stream, prepare, submit)
         else:
@@ -341,6 +349,7 @@ class Decoder:
         self, stream: AsyncStream, prepare: Callable[[], list[Row]], submit: Callable[[], None]
     ) -> None:
         try:
+            self._engine.require_open()
             stream.begin(prepare, submit)
         except BaseException as error:  # whatever it is must reach the reader, who waits
             stream.publish(error)

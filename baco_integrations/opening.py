@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_serializer
 from typing_extensions import Self
@@ -41,7 +44,7 @@ _KNOBS = {"gamma", "threshold"}
 _IMMATERIAL = {"token", "local_files_only", "progress", "check_memory"}
 _OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
 _PAIRS: Shared[Any] = Shared()
-_NUMBERS = itertools.count()
+_NUMBERED: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 # -- the decoder -----------------------------------------------------------------------------------
@@ -175,9 +178,9 @@ def plain_tool_choice(asked: Any) -> Any:
         asked: ``auto``, ``any``, ``required``, ``none``, a bool, the name of a tool, or OpenAI's
             or Anthropic's dict that holds one. None leaves it to the model.
     """
-    if isinstance(asked, Mapping):
-        asked = asked.get("function", asked)
-        asked = asked.get("name", asked.get("type", asked))
+    for name in ("function", "name", "type"):
+        if isinstance(asked, Mapping):
+            asked = asked.get(name, asked)
     common = {None: "auto", True: "any", False: "none", "required": "any"}
     return common.get(asked, asked) if isinstance(asked, str | bool | None) else asked
 
@@ -212,22 +215,25 @@ def provenance(step: TokenStep) -> dict[str, Any]:
 def identified(value: Any) -> str:
     """Return a text that tells a router, a pair or a function from others: for caches' keys.
 
-    Where nothing does but where it lies in memory, every text is a new one.
+    What consists of plain data is told by them, and by its class. All else is told by a number of
+    its own, which no other process gives: a cache may miss what it has, and never mistakes it.
     """
-    kind = value if inspect.isroutine(value) else type(value)
-    told = getattr(value, "identity", None) or (
-        [value.__code__.co_code, value.__code__.co_consts, value.__defaults__, _enclosed(value)]
-        if inspect.isfunction(value)
-        else getattr(value, "__dict__", None) or repr(value)
-    )
-    text = repr(told)
-    if " at 0x" in text:
-        text += str(next(_NUMBERS))
-    return f"{kind.__module__}.{kind.__qualname__}#{sha256(text.encode()).hexdigest()[:12]}"
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    prompt = getattr(value, "base_prompt", None)
+    told = getattr(value, "identity", None)
+    if told is None and not inspect.isroutine(value) and "<" not in name:
+        told = getattr(value, "__dict__", None)
+    try:
+        text = json.dumps([told, identified(prompt) if callable(prompt) else prompt])
+    except (TypeError, ValueError):
+        told = None
+    return f"{name}#{_number(value) if told is None else sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _enclosed(function: Any) -> list[Any]:
-    return [cell.cell_contents for cell in function.__closure__ or ()]
+def _number(value: Any) -> str:
+    with suppress(TypeError):  # it cannot be kept in mind
+        return _NUMBERED.setdefault(value, uuid4().hex)
+    return uuid4().hex
 
 
 # -- the adapter -----------------------------------------------------------------------------------
@@ -370,7 +376,8 @@ class Adapter(BaseModel):
         options = LoadOptions(**self._loading())
         configs = [configuration(self._models[side], side, options, fetch) for side in SIDES]
         windows: list[Any] = [config.get("max_position_embeddings") for config in configs]
-        return min(map(int, windows)) if all(windows) else None
+        known = [window for window in windows if isinstance(window, int) and window > 0]
+        return min(known) if len(known) == len(SIDES) else None
 
     @property
     def _models(self) -> dict[Side, str]:
@@ -408,7 +415,8 @@ class Adapter(BaseModel):
 
     def _identity(self, params: SamplingParams) -> dict[str, Any]:
         """Return everything that changes the output, as plain data."""
-        models: dict[str, Any] = {"pair": getattr(self.pair, "identity", self.pair)}
+        named = self.pair is None or isinstance(self.pair, str)
+        models: dict[str, Any] = {"pair": self.pair if named else identified(self.pair)}
         loading = [name for name in LoadOptions.model_fields if name not in _IMMATERIAL]
         for name in ("base", "aligned", *loading):
             value = getattr(self, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +15,7 @@ from .core.errors import PromptError
 from .core.messages import Message, Messages, conversation, require_text
 from .core.params import SamplingParams
 from .core.trace import Usage
+from .decoding.engine import too_late
 from .decoding.routers import GuardedRouter
 from .decoding.row import Row
 from .decoding.step import ALIGNED, BASE
@@ -81,17 +83,20 @@ class Renderer:
             began: When it came, by `time.monotonic`, in seconds; its timeout counts from then.
 
         Raises:
+            DeadlineError: The time is over before anything is rendered.
             ParameterError: A schema or a pattern cannot be compiled.
             PromptError: The conversation is malformed, or does not fit the models' windows.
         """
         checked = conversation(messages)
         require_text(checked)
+        deadline = math.inf if params.timeout is None else began + params.timeout
+        if time.monotonic() > deadline:
+            raise too_late(params, 0, params.max_tokens)
         prompts = self._prompts(checked, params)
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
         spelling = self._spelling(bool(params.offered))
         usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
-        deadline = math.inf if params.timeout is None else began + params.timeout
         guard = None if isinstance(params.router, str) else _guard(params.router)
         end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
         return [

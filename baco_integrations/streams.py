@@ -174,6 +174,11 @@ class _Running:
         self._end()
         raise event
 
+    def _require_events(self) -> None:
+        """Refuse to wait for a worker that stayed in the parent process."""
+        if self._engine.forked:
+            self._engine.require_open()
+
     def _cancel(self) -> None:
         if self._ended:
             return
@@ -210,6 +215,7 @@ class Stream(_Running, Iterator[TokenStep]):
 
     def __next__(self) -> TokenStep:
         while not self._ended:
+            self._require_events()
             event = self._events.get()
             if event is None:
                 self._wake()  # whoever else waits
@@ -268,6 +274,7 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
     async def __anext__(self) -> TokenStep:
         while not self._ended:
             if not self._events:
+                self._require_events()
                 await self._more()
             elif self._gauge.taken % _PAUSE == 0:
                 await asyncio.sleep(0)

@@ -268,23 +268,43 @@ def _prompt(before: str) -> Any:
     return lambda messages: before + messages[-1]["content"]
 
 
+def _shout(messages: Any) -> str:
+    return str(messages[-1]["content"]).upper()
+
+
+_WEIGHTS = torch.zeros(3000)
+_COIN = Coin(_WEIGHTS)
+_CLOSURE = _prompt("a")
+
+
 @pytest.mark.parametrize(
     ("one", "same", "other"),
     [
-        (Coin(1), Coin(1), Coin(2)),
-        (_prompt("a"), _prompt("a"), _prompt("b")),
-        (lambda m: "a", lambda m: "a", lambda m: "b"),
+        (Coin(1, [0.5]), Coin(1, [0.5]), Coin(1, [0.25])),
         (ModelPair.tiny(), ModelPair.tiny(), ModelPair.tiny(base_prompt="plain")),
+        # What is not plain data is itself alone.
+        (_shout, _shout, str.upper),
+        (_CLOSURE, _CLOSURE, _prompt("a")),
+        (_COIN, _COIN, Coin(_WEIGHTS)),
+        (
+            ModelPair.tiny(base_prompt=_shout),
+            ModelPair.tiny(base_prompt=_shout),
+            ModelPair.tiny(base_prompt=_CLOSURE),
+        ),
     ],
 )
 def test_what_is_alike_is_told_alike(one: Any, same: Any, other: Any) -> None:
     assert identified(one) == identified(same) != identified(other)
 
 
-def test_what_cannot_be_told_apart_is_never_the_same() -> None:
+def test_what_only_looks_alike_is_told_apart() -> None:
     assert identified(cities()) != identified(cities())
-    coin = Coin(object())
-    assert identified(coin) != identified(coin)
+    assert identified(lambda m: m.lower()) != identified(lambda m: m.lower())
+
+    class Mine(Coin):
+        pass
+
+    assert identified(Mine(1)) != identified(Mine(1))  # there may be another class of that name
 
 
 def test_presets_tell_their_models() -> None:
@@ -332,10 +352,21 @@ def test_windows_are_read_from_the_hubs_cache(cache: Path) -> None:
     assert Adapter(pair="qwen2.5-0.5b", revision="v9")._window() is None
 
 
-@pytest.mark.parametrize("config", ["not json", "[]", "{}"])
+@pytest.mark.parametrize(
+    "config",
+    ["not json", "[]", "{}", '{"text_config": null}', '{"max_position_embeddings": "many"}']
+    + ['{"max_position_embeddings": -1}'],
+)
 def test_configurations_that_tell_nothing(cache: Path, config: str) -> None:
     _cached(cache, "a/b", config)
     assert Adapter(base="a/b", aligned="a/b")._window() is None
+
+
+def test_windows_of_what_is_no_model(cache: Path) -> None:
+    adapter = Adapter(base="a..b", aligned="a/b")
+    assert adapter._window() is None
+    with pytest.raises(ModelNotFoundError, match=r"a\.\.b"):
+        adapter._window(fetch=True)
 
 
 def test_windows_of_folders_and_of_the_embedded_pair(cache: Path) -> None:

@@ -17,6 +17,7 @@ from baco_integrations import Decoder, SamplingParams, ScriptedPair, streams
 from baco_integrations.core.errors import (
     DeadlineError,
     DecoderClosedError,
+    DecoderError,
     PromptError,
     QueueFullError,
     StreamOverrunError,
@@ -298,6 +299,46 @@ async def test_what_is_wrong_with_a_long_conversation_is_told() -> None:
         await decoder.agenerate("x" * 4200)
 
 
+async def test_waiting_to_be_rendered_ends_with_the_time_or_the_decoder() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        first = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3))
+        hasty = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3, timeout=0.01))
+        await asyncio.sleep(0.05)
+        pair.let.set()
+        assert len(await first) == 1
+        with pytest.raises(DeadlineError):
+            await hasty
+        assert len(pair.rendered) == 1  # nothing is rendered for nobody
+        pair.let.clear()
+        late = [asyncio.create_task(decoder.agenerate(LONG, max_tokens=3)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(decoder.close)
+        for each in late:
+            with pytest.raises(DecoderClosedError):
+                await asyncio.wait_for(each, 1)  # although rendering goes on
+        pair.let.set()
+    assert await asyncio.to_thread(eventually, lambda: len(pair.rendered) == 2)
+
+
+async def test_a_conversation_is_rendered_as_it_was() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        history = [{"role": "user", "content": LONG + "first"}]
+        asked = decoder.astream(history, max_tokens=3)
+        history[0]["content"] = LONG + "other"
+        pair.let.set()
+        await read(asked)
+        assert pair.rendered == ["first"]
+
+
+async def test_a_router_that_asks_its_own_decoder_is_refused() -> None:
+    class Asking:
+        def route(self, inputs: Any) -> Any:
+            return asyncio.run(decoder.agenerate(LONG, max_tokens=3))
+
+    with Decoder(endless()) as decoder, pytest.raises(DecoderError, match="asked its own decoder"):
+        await asyncio.wait_for(decoder.agenerate("x", router=Asking(), max_tokens=3), 10)
+
+
 async def test_the_time_that_rendering_takes_counts() -> None:
     with Decoder(pair := Slow()) as decoder:
         asked = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3, timeout=0.1))
@@ -332,16 +373,26 @@ async def test_a_tokenizer_renders_for_many_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_with_a_long_conversation_is_told_so() -> None:
+@pytest.mark.parametrize("what", ["a long conversation", "a stream", "an async stream"])
+def test_a_forked_child_is_told_so(what: str) -> None:
     with Decoder(pair := Slow()) as decoder:
         pair.let.set()
         run(decoder.agenerate(LONG, max_tokens=1))  # the thread has begun
+        stream = decoder.stream("Go on.", max_tokens=4000)
+        astream = run(opened(decoder, "Go on.", max_tokens=4000))
         if (child := os.fork()) == 0:
             try:
-                run(decoder.agenerate(LONG, max_tokens=1))
+                if what == "a long conversation":
+                    run(decoder.agenerate(LONG, max_tokens=1))
+                elif what == "a stream":
+                    list(stream)
+                else:
+                    run(read(astream))
             except DecoderClosedError:
                 os._exit(0)
             os._exit(1)
+        stream.close()
+        run(astream.aclose())
         deadline = time.monotonic() + 20
         while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -37,6 +37,7 @@ from ..core.errors import (
     QueueFullError,
     WorkerError,
 )
+from ..core.params import SamplingParams
 from ..core.trace import FinishReason
 from .faults import device_lost, out_of_memory
 from .guide import Limits
@@ -122,16 +123,7 @@ class Engine:
             DecoderClosedError: The engine is closed, or this process was forked from its owner.
             QueueFullError: There is no room for all of them.
         """
-        if self.forked:
-            raise DecoderClosedError(
-                "this decoder was opened before the process was forked, and its worker stayed in "
-                "the parent. Open the decoder in the child, or start children with 'spawn'."
-            )
-        if threading.current_thread() is self._worker:
-            raise DecoderError(
-                "a router or a script asked its own decoder for tokens, and would wait for ever. "
-                "Use another decoder inside it."
-            )
+        self.require_open()
         with self._changed:
             if self._closed:
                 raise DecoderClosedError(self._why_closed)
@@ -146,6 +138,26 @@ class Engine:
             self._waiting.extend(rows)
             self._timed |= any(row.deadline < math.inf for row in rows)
             self._changed.notify()
+
+    def require_open(self) -> None:
+        """Refuse callers who would wait for ever.
+
+        Raises:
+            DecoderClosedError: The engine is closed, or this process was forked from its owner.
+            DecoderError: The caller is the engine's own worker.
+        """
+        if self.forked:
+            raise DecoderClosedError(
+                "this decoder was opened before the process was forked, and its worker stayed in "
+                "the parent. Open the decoder in the child, or start children with 'spawn'."
+            )
+        if threading.current_thread() is self._worker:
+            raise DecoderError(
+                "a router or a script asked its own decoder for tokens, and would wait for ever. "
+                "Use another decoder inside it."
+            )
+        if self._closed:
+            raise DecoderClosedError(self._why_closed)
 
     def cancel(self, rows: Sequence[Row]) -> None:
         """Ask rows to stop; each leaves before the next iteration. Finished rows are unharmed."""
@@ -546,9 +558,14 @@ def _failure(cause: BaseException) -> WorkerError:
 
 
 def _too_late(row: Row) -> DeadlineError:
+    return too_late(row.params, row.decoded, row.limit)
+
+
+def too_late(params: SamplingParams, decoded: int, limit: int) -> DeadlineError:
+    """Return the error of a request that has run out of time."""
     return DeadlineError(
-        f"the request took longer than its timeout of {row.params.timeout:g} s, with {row.decoded} "
-        f"of at most {row.limit} tokens decoded. Raise timeout, or lower max_tokens."
+        f"the request took longer than its timeout of {params.timeout:g} s, with {decoded} "
+        f"of at most {limit} tokens decoded. Raise timeout, or lower max_tokens."
     )
 
 

@@ -229,9 +229,9 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
             call["json_schema"] = structured.response_schema(response_format)
         if call.get("tool_choice") is not None:
             call["tool_choice"] = plain_tool_choice(call["tool_choice"])
-        params = super()._params(stop, call)
         plain = response_format is not None and call["json_schema"] is None
-        return params.replace(json_schema=None) if plain else params
+        llm = self.model_copy(update={"json_schema": None}) if plain else self
+        return super(ChatBACo, llm)._params(stop, call)
 
     def _resolve_model_profile(self) -> ModelProfile:
         window = self._window()

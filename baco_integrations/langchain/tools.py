@@ -59,8 +59,10 @@ def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Write out the reference that a recursive class's own schema is."""
     if "$ref" not in schema:
         return dict(schema)
-    own = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-    return {**own, "$defs": schema["$defs"]}
+    own: Any = schema
+    for name in schema["$ref"].removeprefix("#/").split("/"):
+        own = own.get(name, {}) if isinstance(own, Mapping) else {}
+    return {**{key: value for key, value in schema.items() if key != "$ref"}, **own}
 
 
 def tool_calls(made: Sequence[calls.ToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse
@@ -90,11 +91,14 @@ def reader(output_cls: type[Model]) -> Callable[[ChatResponse], Model | Flexible
     A partial object is of the class itself if that takes it, and of core's flexible twin if not.
     """
     flexible = create_flexible_model(output_cls)
+    data: Any = {}
 
     def read(response: ChatResponse) -> Model | FlexibleModel:
+        nonlocal data
         if is_last(response):
             return object_of(output_cls, response)
-        data = from_json(response.message.content or "", allow_partial="trailing-strings")
+        with suppress(ValueError):  # half a number: what came before it stays
+            data = from_json(response.message.content or "", allow_partial="trailing-strings")
         try:
             return output_cls.model_validate(data)
         except ValidationError:

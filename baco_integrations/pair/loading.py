@@ -11,7 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -105,15 +105,17 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
     file: object = folder / "config.json"
     if not folder.is_dir() and _HUB_ID.fullmatch(model):
         from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
 
-        file = try_to_load_from_cache(model, "config.json", revision=options.of(side).revision)
+        with suppress(HFValidationError):  # `locate` says what is wrong with the id
+            file = try_to_load_from_cache(model, "config.json", revision=options.of(side).revision)
     if fetch and not (isinstance(file, str | Path) and Path(file).is_file()):
         file = locate(model, side, options).folder / "config.json"
     try:
         config = json.loads(Path(file).read_text()) if isinstance(file, str | Path) else {}
     except (OSError, ValueError):
         return {}
-    return {**config, **config.get("text_config", {})} if isinstance(config, dict) else {}
+    return {**config, **(config.get("text_config") or {})} if isinstance(config, dict) else {}
 
 
 def _fingerprint(folder: Path) -> str:

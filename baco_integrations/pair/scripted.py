@@ -6,7 +6,6 @@ agents can say exactly what each side would do.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ..decoding.graphs import Mode
     from ..decoding.sides import Saved
 
-_NUMBERS = itertools.count()
 END = "<end>"
 """The token that ends a scripted turn."""
 
@@ -109,7 +107,6 @@ class ScriptedPair:
         self.base_size = self.aligned_size = len(self.tokens)
         self.base_eos = self.aligned_eos = frozenset({len(self.tokens) - 1})
         self.context = (context, context)
-        self.identity: dict[str, Any] = {"pair": "scripted", "number": next(_NUMBERS)}
         self.call_format = FORMATS["hermes"]
         self.call_markers: dict[int, bytes] = {}
         self._scripts = (base, aligned)

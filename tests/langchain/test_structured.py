@@ -23,6 +23,7 @@ from baco_integrations.langchain import ChatBACo
 from baco_integrations.langchain.messages import conversation_of
 from baco_integrations.langchain.structured import schema_of
 from baco_integrations.langchain.tools import contradiction
+from baco_integrations.opening import plain_tool_choice
 from tests.langchain.test_tools import saying
 
 QUESTION = "Suggest a gift for a friend."
@@ -115,6 +116,12 @@ def test_recursive_classes_keep_their_schema(tiny: ChatBACo, kind: str) -> None:
     assert isinstance(tiny.with_structured_output(Node).invoke(QUESTION), Node)
     by_call = tiny.with_structured_output(Node.model_json_schema(), method="function_calling")
     Node.model_validate(by_call.invoke(QUESTION))
+
+
+def test_schemas_of_pydantics_first_version(tiny: ChatBACo) -> None:
+    schema = {"$ref": "#/definitions/Z", "definitions": {"Z": {"title": "Z", **OBJECT}}}
+    answer = tiny.with_structured_output(schema, method="function_calling").invoke(QUESTION)
+    assert Draft202012Validator(OBJECT).is_valid(answer)
 
 
 def test_settings_are_checked_before_anything_is_asked(tiny: ChatBACo) -> None:
@@ -212,6 +219,7 @@ def test_choices_of_tools_at_every_place(tiny: ChatBACo) -> None:
     bound = tiny.bind_tools([delete])
     for choice in ("required", True, {"type": "function", "function": {"name": "delete"}}):
         assert bound.invoke(QUESTION, tool_choice=choice, max_tokens=400).tool_calls
+    assert plain_tool_choice({"type": "function", "function": "delete"}) == "delete"
     with pytest.raises(ParameterError, match="tool_choice"):
         tiny.bind_tools([], tool_choice="any")
 
@@ -234,6 +242,8 @@ def test_plain_text_may_be_asked_of_a_model_with_a_schema() -> None:
     llm = ChatBACo(pair="tiny", seed=1, json_schema=OBJECT)
     assert json.loads(str(llm.invoke(QUESTION).text))
     assert not str(llm.invoke(QUESTION, response_format={"type": "text"}).text).startswith("{")
+    forced = llm.bind_tools([delete], response_format={"type": "text"}, tool_choice="any")
+    assert forced.invoke(QUESTION, max_tokens=400).tool_calls
 
 
 def test_calls_in_the_content_only_are_calls() -> None:

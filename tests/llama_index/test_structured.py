@@ -79,6 +79,17 @@ async def test_objects_whole_and_as_they_come() -> None:
         assert all(isinstance(each, Gift) for each in objects if each.tags)  # valid from here on
 
 
+class Share(RootModel[float]):
+    pass
+
+
+async def test_a_number_grows() -> None:
+    whole, streamed = await _in_every_way(giving(Share(-1.5e-7)), Share)
+    assert whole == [Share(-1.5e-7)] * 2
+    for objects in streamed:
+        assert objects[-1] == Share(-1.5e-7)
+
+
 async def test_settings_and_the_schema_reach_the_decoder() -> None:
     seen: list[str] = []
     llm = BACoLLM(

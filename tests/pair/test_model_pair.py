@@ -122,7 +122,7 @@ class TestPrompts:
         loaded = ModelPair.from_pretrained(*folders, template_kwargs={"enable_thinking": False})
         assert loaded.render_aligned(QUESTION) == "False"
 
-    @pytest.mark.parametrize("messages", ["", [], [{"role": "user"}], "  "])
+    @pytest.mark.parametrize("messages", [[], [{"role": "user"}], 3])
     def test_malformed(self, pair, messages):
         for render in (pair.render_base, pair.render_aligned, pair.count_tokens):
             with pytest.raises(PromptError):
