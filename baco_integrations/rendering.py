@@ -167,7 +167,8 @@ class Renderer:
                 for marker, data in self._pair.call_markers.items() if calls else ():
                     text[marker] = data
                 self._grammars[calls] = Grammars(text, self._pair.encode, self._pair.call_format)
-            return self._grammars[calls].guide(params, end)
+        # Outside of the lock: a schema that takes long keeps no other request waiting.
+        return self._grammars[calls].guide(params, end)
 
     def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
         """Return how many tokens fit behind the prompts of both sides."""

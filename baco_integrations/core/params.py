@@ -60,7 +60,7 @@ def _tuple(value: object) -> object:
 def _is_json(schema: object) -> bool:
     try:
         json.dumps(schema)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False
     return True
 

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Grammars:
-    """Compiles grammars over one vocabulary.
+    """Compiles grammars over one vocabulary; safe to use from many threads at once.
 
     Args:
         token_bytes: What each token adds to the text; empty for tokens that no grammar may use.
@@ -44,6 +44,8 @@ class Grammars:
         self._tokenizer = LLTokenizer(
             TokenizerWrapper(_Tokens(self._bytes, encode)), eos_token=len(self._bytes)
         )
+        # Its own: a cache of the class would keep the pair alive.
+        self._matcher = lru_cache(maxsize=64)(self._compile)
 
     def guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
         """Return a guide for a row with these settings, None if its text is free.
@@ -63,8 +65,7 @@ class Grammars:
             raise _refusal(params, matcher.get_error())
         return Guide(matcher.deep_copy(), self._bytes, end, Place.of(params, self._form))
 
-    @lru_cache(maxsize=64)  # noqa: B019  (lives as long as the pair it belongs to)
-    def _matcher(self, grammar: str) -> LLMatcher:
+    def _compile(self, grammar: str) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
         for warning in matcher.get_grammar_warnings():
             _LOG.info("A part of a schema is not enforced while decoding: %s", warning)
@@ -294,7 +295,7 @@ def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str
     rules = {}
     for number, function in enumerate(chosen):
         head, tail = _quoted(form.head(function["name"])), _quoted(form.tail)
-        rules[f"call_{number}"] = f"{head} {json_rule(function['parameters'])} {tail}"
+        rules[f"call_{number}"] = f"{head} {json_rule(function['parameters'], 'tools')} {tail}"
     call = f"{_quoted(form.before)} body {_quoted(form.after)}"
     several = params.parallel_tool_calls and form.separator is not None
     more = f" ({_quoted(form.separator or '')} {call})*" if several else ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +16,8 @@ from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DecoderError, ParameterError
 from baco_integrations.pair.grammar import Grammars, Guide, Place
+from baco_integrations.pair.schemas import json_rule
+from baco_integrations.rendering import Renderer
 from tests.pairs import random_pair
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -264,3 +269,59 @@ def test_texts_that_are_forced_are_spelled_as_the_tokenizer_does(kind: str) -> N
         (completion,) = decoder.generate("x", json_schema={"const": text}, seed=1)
         (chosen,) = decoder.generate("x", choices=[text], seed=1)
     assert json.loads(completion.text) == chosen.text == text
+
+
+def test_a_pair_that_served_a_guided_request_is_freed() -> None:
+    pair = scripted()
+    assert one(pair, choices=["a"]).text == "a"
+    freed = weakref.ref(pair)
+    del pair
+    gc.collect()
+    assert freed() is None
+
+
+def test_a_schema_that_takes_long_keeps_no_other_request_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(schema: dict[str, Any], *names: str) -> str:
+        begun.set()
+        assert go_on.wait(20)
+        return json_rule(schema, *names)
+
+    monkeypatch.setattr("baco_integrations.pair.grammar.json_rule", slow)
+    renderer = Renderer(scripted())
+
+    def rows(**settings: Any) -> None:
+        assert renderer.rows("x", SamplingParams(**settings), 0.0)[0].guide is not None
+
+    waiting = threading.Thread(target=rows, kwargs={"json_schema": SCHEMA})
+    waiting.start()
+    assert begun.wait(20)
+    other = threading.Thread(target=rows, kwargs={"choices": ["yes"]})
+    other.start()
+    other.join(10)
+    assert not other.is_alive() and waiting.is_alive()
+    go_on.set()
+    waiting.join()
+
+
+def test_grammars_are_compiled_in_many_threads_at_once() -> None:
+    grammars = Grammars([bytes([n]) for n in range(256)], list, FORMATS["hermes"])
+    masks: list[dict[int, bytes]] = [{} for _ in range(8)]
+
+    def compile_all(masked: dict[int, bytes]) -> None:
+        for number in range(60):
+            bits = np.zeros(9, dtype=np.int32)
+            guide = grammars.guide(SamplingParams(choices=[f"{number}a", f"{number}b"]), {256})
+            assert guide is not None and guide.accept(ord(str(number)[0]))
+            guide.allow(bits)
+            masked[number] = bits.tobytes()
+
+    threads = [threading.Thread(target=compile_all, args=(masked,)) for masked in masks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(masks[0]) == 60 and all(masked == masks[0] for masked in masks)

@@ -14,7 +14,7 @@ from baco_integrations import Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.pair.grammar import Grammars
-from baco_integrations.pair.schemas import strict
+from baco_integrations.pair.schemas import complaint, fault_of, strict
 
 GRAMMARS = Grammars([bytes([n]) for n in range(256)], lambda text: [], FORMATS["hermes"])
 
@@ -98,7 +98,7 @@ RELAXED: list[tuple[dict[str, Any], object, object]] = [
         {"a": 1, "c": 1},
         {"a": 1},
     ),
-    (thing(allOf=[{"properties": AB}], unevaluatedProperties=False), {"a": 1}, {"c": 1}),
+    (thing(allOf=[{"properties": AB}, {}], unevaluatedProperties=False), {"a": 1}, {"c": 1}),
     (thing(properties=AB, minProperties=2), {"a": 1, "b": 1}, {"a": 1}),
     (thing(properties=AB, maxProperties=1), {"a": 1}, {"a": 1, "b": 1}),
     (
@@ -179,6 +179,7 @@ def test_what_is_left_out_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         (thing(properties={"a": text(), "q": {"type": "strng"}}), "'properties.q' in * strng"),
         (thing(properties={"a": {"items": {"pattern": "(a"}}}), "'properties.a.items' * unclosed"),
         (thing(patternProperties={"(": {}}), "says of * unclosed"),
+        (thing(properties={1: {"anyOf": ({}, {"type": "strng"})}}), "'properties.1.anyOf' * strng"),
         (thing(properties={"a": {"anyOf": [{"$ref": "#/$defs/no"}]}}), "'properties.a.anyOf' * no"),
         ({"properties": {"a": {"$ref": "https://b.org/s"}}}, "'properties.a' * https://b.org/s"),
         (thing(required=["q"], properties={"q": text(minLength=2, maxLength=1)}), "'q' is unsat"),
@@ -245,6 +246,137 @@ def test_objects_of_several_parts_stay_open() -> None:
     for key in ("anyOf", "allOf", "if", "dependentSchemas"):
         schema = {"properties": {"a": {}}, key: [{"properties": {"b": {}}}]}
         assert strict(schema) == schema
+
+
+A, B = thing(properties={"a": text()}, required=["a"]), thing(properties={"b": text()})
+REF = {"$ref": "#/$defs/A"}
+BOTH = [REF, {**B, "required": ["b"]}]
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        {"allOf": BOTH},
+        {**REF, **B},
+        {**REF, "anyOf": [B, thing(properties={"c": text()})]},
+        {"allOf": [{"allOf": [REF]}, B]},
+        {"allOf": [{"$ref": "#/$defs/to%20A~1"}, B]},
+        {"allOf": [{"$ref": "#/$defs/B/allOf/0"}, B]},
+        {"$ref": "#/$defs/B"},
+        {"allOf": [{"$ref": "#/$defs/B"}, {}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("needed", [True, False])
+def test_definitions_that_other_parts_add_to_stay_open(x: dict[str, Any], needed: bool) -> None:
+    definitions = {"A": A, "B": {"allOf": BOTH}, "to A/": REF, "C": A}
+    schema = thing(
+        **{"$defs": definitions},
+        properties={"x": x, "c": {"allOf": [{"$ref": "#/$defs/C"}]}},
+        required=["x"] if needed else [],
+    )
+    assert allows(schema, {"x": {"a": "", "b": ""}})
+    assert not allows(schema, {"x": {"b": ""}})
+    # What stands alone is closed as ever.
+    assert allows(schema, {"x": {"a": "", "b": ""}, "c": {"a": ""}})
+    assert not allows(schema, {"x": {"a": "", "b": ""}, "c": {"a": "", "b": ""}})
+
+
+@pytest.mark.parametrize("name", [{"$anchor": "here"}, {"$id": "https://b.org/here"}], ids=str)
+def test_definitions_with_names_of_their_own_stay_open_too(name: dict[str, str]) -> None:
+    reference = {"$ref": name.get("$id", "#here")}
+    schema = {"$defs": {"A": name | A}, "properties": {"x": {"allOf": [reference, B]}}}
+    assert allows(schema, {"x": {"a": "", "b": ""}}) and not allows(schema, {"x": {"b": ""}})
+
+
+def test_what_parts_share_by_name_stays_open() -> None:
+    parts = [thing(properties={"x": REF}), thing(properties={"x": B})]
+    schema = {"$defs": {"A": A}, "allOf": parts}
+    assert allows(schema, {"x": {"a": "", "b": ""}}) and not allows(schema, {"x": {"b": ""}})
+
+
+def test_an_object_that_requires_what_it_does_not_name_stays_open() -> None:
+    schema = thing(properties={"a": text()}, required=["z"])
+    assert allows(schema, {"a": "", "z": 1}) and not allows(schema, {"a": ""})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        thing(properties=AB, allOf=[{"minProperties": 1}]),
+        thing(allOf=[{"properties": AB}, {"minProperties": 1, "maxProperties": 2}]),
+        thing(properties=AB, anyOf=[{"minProperties": 1}, {"required": ["a"]}]),
+        {"$defs": {"d": thing(properties=AB)}, "$ref": "#/$defs/d", "minProperties": 1},
+        {"$defs": {"d": {"minProperties": 1}}, "properties": AB, "$ref": "#/$defs/d"},
+    ],
+    ids=str,
+)
+def test_counts_do_not_hold_for_other_parts(schema: dict[str, Any]) -> None:
+    for value in ({"a": 1}, {"b": 1}, {"a": 1, "b": 1}):
+        assert allows(schema, value)
+    assert not allows(schema, {"a": "x"})
+
+
+def test_patterns_of_several_parts_may_overlap() -> None:
+    def parts(*patterns: str) -> dict[str, Any]:
+        return {"allOf": [thing(patternProperties={each: AB["a"]}) for each in patterns]}
+
+    assert allows(parts("^a", "b$"), {"ab": 1})
+    assert allows(parts("^a", "^b"), {"a": 1, "b": 1})
+    assert not allows(parts("^a", "^b"), {"a": 1, "b": "x"})
+
+
+def test_what_nests_too_deep_is_refused() -> None:
+    def nested(depth: int) -> dict[str, Any]:
+        return {"type": "array", "items": nested(depth - 1)} if depth else text()
+
+    assert allows(nested(126), [[]]) and not allows(nested(126), [""])
+    for depth in (127, 400):
+        tool = {"function": {"name": "f", "parameters": thing(properties={"a": nested(depth)})}}
+        for way, value in (("json_schema", nested(depth)), ("tools", [tool])):
+            with pytest.raises(ParameterError, match=f"{way} must be .* at most 127 objects"):
+                GRAMMARS.guide(SamplingParams(**{way: value}), ())
+
+
+def many(count: int, **more: Any) -> dict[str, Any]:
+    definitions = {f"D{n}": thing(properties={"a": text(), "b": text()}) for n in range(count)}
+    references = {f"r{n}": {"$ref": f"#/$defs/D{n}"} for n in range(count)}
+    return {"$defs": {**definitions, **more}, **thing(properties=references)}
+
+
+def test_a_fault_among_many_definitions_is_found_with_little_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = 0
+
+    def counted(rule: str) -> str:
+        nonlocal read
+        read += len(rule)
+        return complaint(rule)
+
+    monkeypatch.setattr("baco_integrations.pair.schemas.complaint", counted)
+    schema = many(200, last=thing(properties={"a": {"type": "strng"}}))
+    schema["properties"]["q"] = {"$ref": "#/$defs/last"}
+    fault = fault_of(schema)
+    assert fault is not None and fault.place == "$defs.last.properties.a"
+    assert fault.part == {"type": "strng"} and read < 8 * len(json.dumps(schema))
+    # A second mistake hides none, and what would take long ends early.
+    schema["properties"]["p"] = {"type": "nmber"}
+    fault = fault_of(schema)
+    assert fault is not None and fault.place in ("properties.p", "$defs.last.properties.a")
+    read = 0
+    monkeypatch.setattr("baco_integrations.pair.schemas._EFFORT", 20_000)
+    unsatisfiable = many(200, bad=text(minLength=2, maxLength=1)) | {"required": ["r0", "x"]}
+    unsatisfiable["additionalProperties"] = False
+    fault = fault_of(unsatisfiable)
+    assert fault is not None and fault.place == "" and read < 8 * len(json.dumps(unsatisfiable))
+
+
+def test_a_schema_is_relaxed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns = {f"p{n}": text(pattern=f"^once{n}") for n in range(3)}
+    assert allows(thing(properties=patterns), {"p0": "once0"})
+    monkeypatch.setattr("baco_integrations.pair.schemas._engine_cannot", None)
+    assert allows(thing(properties=patterns), {"p1": "once1"})
 
 
 def test_a_tool_with_a_path_is_called() -> None:
