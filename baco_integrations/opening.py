@@ -12,6 +12,7 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -73,13 +74,24 @@ def open_decoder(
     """
     from .decoder import Decoder
 
-    checked = check_pair(pair, base, aligned, options)
     if pair is not None and not isinstance(pair, str):
+        check_pair(pair, base, aligned, options)
         return Decoder.shared(pair, user)
+    given = (pair, base, aligned, tuple(options.items()))
+    try:
+        key = _key(*given)
+    except TypeError:  # an option that cannot be hashed, such as a device map
+        key = _key.__wrapped__(*given)
+    return Decoder.shared(_PAIRS.get(key, lambda: _load(pair, base, aligned, options)), user)
+
+
+@lru_cache(maxsize=256)
+def _key(pair: object, base: object, aligned: object, options: tuple[tuple[str, Any], ...]) -> Any:
+    """Tell pairs that are loaded by name apart; it is asked for at every call of an adapter."""
+    checked = check_pair(pair, base, aligned, dict(options))
     revisions = (checked.revision, checked.base_revision, checked.aligned_revision)
     # `ModelPair` finds a loaded pair again too, but only after it has asked the hub.
-    key = (pair, base, aligned, revisions, checked.pair_key())
-    return Decoder.shared(_PAIRS.get(key, lambda: _load(pair, base, aligned, options)), user)
+    return pair, base, aligned, revisions, checked.pair_key()
 
 
 def check_pair(

@@ -168,17 +168,23 @@ class LangChainAdapter(Adapter):
         return {**self._identity(self._sampling({})), "logprobs": bool(self.logprobs)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        own = self._sampling({})
-        called = {name: value for name, value in kwargs.items() if value is not None}
+        def told(name: str) -> Any:  # core asks at every call, so not by way of `_sampling`
+            known = (
+                kwargs.get(name),
+                getattr(self, name),
+                SamplingParams.model_fields[name].default,
+            )
+            return next(value for value in known if value is not None)
+
         params = LangSmithParams(
             ls_provider="baco",
             ls_model_type=self._model_type,
-            ls_model_name=called.get("model", self.model_name),
-            ls_temperature=called.get("temperature", own.temperature),
-            ls_max_tokens=called.get("max_tokens", own.max_tokens),
+            ls_model_name=kwargs.get("model") or self.model_name,
+            ls_temperature=told("temperature"),
+            ls_max_tokens=told("max_tokens"),
         )
-        if stop or own.stop:
-            params["ls_stop"] = stop or list(own.stop)
+        if stops := stop or self.stop:
+            params["ls_stop"] = [stops] if isinstance(stops, str) else list(stops)
         return params
 
     @classmethod
