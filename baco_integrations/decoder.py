@@ -72,23 +72,7 @@ class Decoder:
         graphs: Mode = "off",
     ) -> None:
         sizes = {"max_rows": max_rows, "max_waiting": max_waiting, "prefix_bytes": prefix_bytes}
-        for name, value in sizes.items():
-            least = 0 if name == "prefix_bytes" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ParameterError(
-                    name, f"a whole number of at least {least}", value, "Leave it out if in doubt."
-                )
-        if not _is_depth(lookahead):
-            raise ParameterError(
-                "lookahead",
-                "'auto', 'off', or a whole number up to 64",
-                lookahead,
-                "'auto' guesses ahead where that saves time.",
-            )
-        if graphs not in MODES:
-            raise ParameterError(
-                "graphs", f"one of {', '.join(MODES)}", graphs, "'auto' is 'on' for CUDA devices."
-            )
+        _check_settings(sizes, lookahead, graphs)
         if not hasattr(pair, "open_sides"):
             raise ParameterError(
                 "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
@@ -340,9 +324,12 @@ class Decoder:
         submit = partial(self._submit, [stream], streaming)
         if late:
             self._unrendered.add(stream)
-            self._beside.submit(copy_context().run, self._render, stream, prepare, submit)
-        else:
-            stream.begin(prepare, submit)
+            try:
+                self._beside.submit(copy_context().run, self._render, stream, prepare, submit)
+                return stream
+            except RuntimeError:  # the decoder has been closed meanwhile, or the interpreter ends
+                self._unrendered.discard(stream)
+        stream.begin(prepare, submit)
         return stream
 
     def _render(
@@ -423,6 +410,26 @@ def tables_of(pair: Pair, device: Any) -> Tables:
         aligned_size=pair.aligned_size,
         device=device,
     )
+
+
+def _check_settings(sizes: Mapping[str, object], lookahead: object, graphs: object) -> None:
+    for name, value in sizes.items():
+        least = 0 if name == "prefix_bytes" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ParameterError(
+                name, f"a whole number of at least {least}", value, "Leave it out if in doubt."
+            )
+    if not _is_depth(lookahead):
+        raise ParameterError(
+            "lookahead",
+            "'auto', 'off', or a whole number up to 64",
+            lookahead,
+            "'auto' guesses ahead where that saves time.",
+        )
+    if graphs not in MODES:
+        raise ParameterError(
+            "graphs", f"one of {', '.join(MODES)}", graphs, "'auto' is 'on' for CUDA devices."
+        )
 
 
 def _is_depth(value: object) -> bool:

@@ -77,7 +77,8 @@ def open_decoder(
     if pair is not None and not isinstance(pair, str):
         check_pair(pair, base, aligned, options)
         return Decoder.shared(pair, user)
-    given = (pair, base, aligned, tuple(options.items()))
+    # With their types, as True is equal to 1 and only one of them may be allowed.
+    given = (pair, base, aligned, tuple((n, type(each), each) for n, each in options.items()))
     try:
         key = _key(*given)
     except TypeError:  # an option that cannot be hashed, such as a device map
@@ -86,9 +87,9 @@ def open_decoder(
 
 
 @lru_cache(maxsize=256)
-def _key(pair: object, base: object, aligned: object, options: tuple[tuple[str, Any], ...]) -> Any:
+def _key(pair: object, base: object, aligned: object, options: tuple[Any, ...]) -> Any:
     """Tell pairs that are loaded by name apart; it is asked for at every call of an adapter."""
-    checked = check_pair(pair, base, aligned, dict(options))
+    checked = check_pair(pair, base, aligned, {name: value for name, _, value in options})
     revisions = (checked.revision, checked.base_revision, checked.aligned_revision)
     # `ModelPair` finds a loaded pair again too, but only after it has asked the hub.
     return pair, base, aligned, revisions, checked.pair_key()
@@ -427,8 +428,9 @@ class Adapter(BaseModel):
 
     def _identity(self, params: SamplingParams) -> dict[str, Any]:
         """Return everything that changes the output, as plain data."""
-        named = self.pair is None or isinstance(self.pair, str)
-        models: dict[str, Any] = {"pair": self.pair if named else identified(self.pair)}
+        models: dict[str, Any] = {"pair": self.pair}
+        if self.pair is not None and not isinstance(self.pair, str):
+            models["pair"] = {**getattr(self.pair, "identity", {}), "key": identified(self.pair)}
         loading = [name for name in LoadOptions.model_fields if name not in _IMMATERIAL]
         for name in ("base", "aligned", *loading):
             value = getattr(self, name)

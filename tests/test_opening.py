@@ -307,6 +307,19 @@ def test_what_only_looks_alike_is_told_apart() -> None:
     assert identified(Mine(1)) != identified(Mine(1))  # there may be another class of that name
 
 
+def test_loaded_pairs_tell_their_models() -> None:
+    pair = ModelPair.tiny()
+    adapter = Adapter(pair=pair)
+    told = adapter._identity(adapter._sampling({}))["pair"]
+    assert told.items() >= pair.identity.items() and told["key"] == identified(pair)
+
+
+def test_options_that_are_equal_and_of_other_types_are_not_the_same() -> None:
+    open_decoder("tiny", check_memory=True)
+    with pytest.raises(ParameterError, match="check_memory"):
+        open_decoder("tiny", check_memory=1)
+
+
 def test_presets_tell_their_models() -> None:
     adapter = Adapter(pair="Qwen3-0.6B")
     told = adapter._identity(adapter._sampling({}))

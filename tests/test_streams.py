@@ -321,13 +321,32 @@ async def test_waiting_to_be_rendered_ends_with_the_time_or_the_decoder() -> Non
 
 
 async def test_a_conversation_is_rendered_as_it_was() -> None:
-    with Decoder(pair := Slow()) as decoder:
-        history = [{"role": "user", "content": LONG + "first"}]
+    class Seeing(Slow):
+        def render_aligned(self, messages: Any, **settings: Any) -> Any:
+            self.seen = messages[0]["content"], messages[1]["tool_calls"][0]["function"]
+            return super().render_aligned(messages, **settings)
+
+    with Decoder(pair := Seeing()) as decoder:
+        function = {"name": "f", "arguments": {"a": 1}}
+        called = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+        history = [{"role": "user", "content": LONG}, called]
         asked = decoder.astream(history, max_tokens=3)
-        history[0]["content"] = LONG + "other"
+        history[0]["content"] = "other"
+        function["arguments"]["a"] = 2
         pair.let.set()
         await read(asked)
-        assert pair.rendered == ["first"]
+        assert pair.seen == (LONG, {"name": "f", "arguments": {"a": 1}})
+
+
+async def test_a_decoder_that_closes_while_it_is_asked_says_so() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        pair.let.set()
+        decoder._beside.shutdown()  # what `close` does in another thread
+        assert len(await decoder.agenerate(LONG, max_tokens=3)) == 1
+        decoder._engine.close()
+        with pytest.raises(DecoderClosedError):
+            await decoder.agenerate(LONG)
+        assert not decoder._unrendered
 
 
 async def test_a_router_that_asks_its_own_decoder_is_refused() -> None:

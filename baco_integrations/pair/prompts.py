@@ -186,7 +186,9 @@ def call_format(template: str | None) -> CallFormat:
     """
     template = template or ""
     if "[TOOL_CALLS]" in template:
-        form = FORMATS["mistral-args" if "[ARGS]" in template else "mistral"]
+        if "[ARGS]" in template:
+            return FORMATS["mistral-args"]
+        form = FORMATS["mistral"]
         # Tokens that begin with the space are others.
         return replace(form, begin="[TOOL_CALLS] [") if "[TOOL_CALLS] [" in template else form
     if "<tool_call>" in template or "tools" not in template:

@@ -19,6 +19,7 @@ from baco_integrations import ModelPair, ScriptedPair
 from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DeadlineError, DecoderError, ParameterError
 from baco_integrations.langchain import ChatBACo
+from baco_integrations.pair.prompts import call_format
 from baco_integrations.pair.scripted import END, Context
 from tests.families import make_model, make_tokenizer
 from tests.scripted import endless, eventually
@@ -117,6 +118,11 @@ def test_marks_of_calls_that_are_control_tokens(form: str, kind: str) -> None:
     assert call["name"] == "add" and call["args"].keys() == {"a", "b"}
     written = {token["token_id"] for token in message.response_metadata["logprobs"]}
     assert set(aligned.convert_tokens_to_ids(marks)) <= written
+
+
+def test_the_newer_form_is_told_by_its_divider() -> None:
+    template = "{{ tools }}[TOOL_CALLS] [ or [TOOL_CALLS]name[ARGS]{}"
+    assert call_format(template) is FORMATS["mistral-args"]
 
 
 @pytest.mark.parametrize("space", ["", " "])
