@@ -179,6 +179,21 @@ def test_two_readers_share_a_stream_and_both_see_its_end(apart: bool) -> None:
         assert len(stream.completions) == 3
 
 
+async def test_what_comes_just_before_a_reader_waits_is_not_missed() -> None:
+    class Late(set):  # type: ignore[type-arg]
+        def add(self, waiter: Any) -> None:
+            stream._events.extend(held)
+            super().add(waiter)
+
+    with Decoder(endless()) as decoder:
+        stream = decoder.astream("Go on.", max_tokens=2)
+        assert await asyncio.to_thread(eventually, lambda: len(stream._events) == 3)
+        held = [*stream._events]
+        stream._events.clear()
+        stream._waiters = Late()
+        assert len(await asyncio.wait_for(read(stream), 5)) == 2
+
+
 async def test_closing_elsewhere_wakes_a_reader() -> None:
     with Decoder(endless(0.002), max_rows=1) as decoder:
         busy, stream = (decoder.stream("x", max_tokens=10_000) for _ in range(2))
