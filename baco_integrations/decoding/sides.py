@@ -6,6 +6,7 @@ the logits of what comes next.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -94,6 +95,7 @@ class ModelSide:
         self._window = getattr(config, "sliding_window", None)
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._additive = config._attn_implementation == "eager"
+        self._cache_argument = _cache_argument(model)
         # A token that only the other side has is fed as this side's last: it is a control token.
         self._last_token = model.get_input_embeddings().weight.shape[0] - 1
 
@@ -189,9 +191,9 @@ class ModelSide:
             input_ids=ids,
             attention_mask=self._mask(positions),
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=keep,
+            **{self._cache_argument: self.cache},
         )
         return output.logits  # type: ignore[no-any-return]
 
@@ -217,6 +219,11 @@ class ModelSide:
 def _positions(first: list[int], ids: Tensor) -> Tensor:
     """Return the positions ``(r, q)`` of tokens that follow each row's first one."""
     return torch.tensor(first)[:, None] + torch.arange(ids.shape[1])
+
+
+def _cache_argument(model: Any) -> str:
+    """Name the argument that takes the cache: transformers has renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _fixed(model: Any, graphs: Mode) -> bool:
