@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.smoke]
+pytestmark = pytest.mark.slow
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "cookbook").glob("*.py"))
 
