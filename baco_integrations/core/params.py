@@ -42,7 +42,11 @@ class SideSampling(Checked):
 
 
 def _side(value: object) -> object:
-    return SideSampling(**value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError
+    return SideSampling(**value)
 
 
 def _strings(value: object) -> object:

@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.errors import MissingExtraError, PairError
-from .loading import Source, reading
+from .loading import ADAPTER, Source, reading
 from .quantization import quiet_torchao
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..decoding.twin import LowRank, Own
 
-CONFIG = "adapter_config.json"
+CONFIG = ADAPTER
 WEIGHTS = "adapter_model.safetensors"
 CARD = "baco.json"
 """What `extract` says of an adapter that it made."""

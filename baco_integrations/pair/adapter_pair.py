@@ -111,7 +111,7 @@ class AdapterPair(ModelPair):
             TwinModel(twin, False),
             TwinModel(twin, True, load_generation_config(switched)),
         ]
-        names = [plain.name, f"{plain.name}+{switched.name}"]
+        names = [plain.label, f"{plain.label}+{switched.label}"]
         revisions = [plain.revision, f"{plain.revision}+{switched.revision}"]
         if exact == "aligned":
             for both in (models, tokenizers, names, revisions):

@@ -287,8 +287,8 @@ class ModelPair:
                 load = partial(load_model, *one, quantized, bar(f"Loading {one[0].name}"))
                 models.append(_MODELS.get(key, load))
         identity = {
-            "base": sources[0].name,
-            "aligned": sources[1].name,
+            "base": sources[0].label,
+            "aligned": sources[1].label,
             "base_revision": sources[0].revision,
             "aligned_revision": sources[1].revision,
             "dtype": options.dtype,

@@ -16,6 +16,7 @@ from .loading import (
     load_parameters,
     load_tokenizer,
     locate,
+    require_stored,
 )
 from .memory import Parameters
 from .options import LoadOptions
@@ -94,6 +95,8 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
         "aligned": locate(aligned, "aligned", options),
     }
     configs = {side: load_config(source, options) for side, source in located.items()}
+    for side, source in located.items():
+        require_stored(source, configs[side], options)
     tokenizers = {side: load_tokenizer(source, options) for side, source in located.items()}
     compatibility = compare(tokenizers["base"], tokenizers["aligned"])
     problems = [
@@ -127,10 +130,15 @@ def _side(source: Source, config: Any, tokenizer: Any, size: Parameters) -> Side
     return SideReport(
         model=source.name,
         revision=source.revision,
-        architecture=(config.architectures or [config.model_type])[0],
+        architecture=_architecture(config),
         parameters=size.linear + size.other,
         vocabulary=len(tokenizer),
         end_tokens=tuple(tokenizer.convert_ids_to_tokens(ends)),
         context=context_window(config, tokenizer),
         template=bool(tokenizer.chat_template),
     )
+
+
+def _architecture(config: Any) -> str:
+    told = config.architectures
+    return str(told[0] if isinstance(told, list) and told else config.model_type)

@@ -69,7 +69,7 @@ class TestParts:
 
     def test_identity_is_plain_data(self, pair, folders):
         assert json.loads(json.dumps(pair.identity)) == pair.identity
-        assert pair.identity["base"] == str(folders[0])
+        assert pair.identity["base"] == folders[0].name  # not where it lies
         assert pair.identity["base_prompt"] == "qa"
 
     def test_repr(self, pair):
