@@ -124,7 +124,10 @@ class WorkerError(DecoderError):
 
 def shorten(value: object, width: int = 80) -> str:
     """Represent a value in at most `width` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # nested too deeply, or of a class whose own fails
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
