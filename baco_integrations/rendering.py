@@ -21,6 +21,7 @@ from .decoding.row import Row
 from .decoding.step import ALIGNED, BASE
 from .pair.grammar import Grammars, Guide
 from .pair.prompts import with_schema
+from .pair.templates import rendering_until
 from .streams import SOURCES, Sample
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Renderer:
             began: When it came, by `time.monotonic`, in seconds; its timeout counts from then.
 
         Raises:
-            DeadlineError: The time is over before anything is rendered.
+            DeadlineError: The time is over before everything is rendered.
             ParameterError: A schema or a pattern cannot be compiled.
             PromptError: The conversation is malformed, or does not fit the models' windows.
         """
@@ -92,7 +93,13 @@ class Renderer:
         deadline = math.inf if params.timeout is None else began + params.timeout
         if time.monotonic() > deadline:
             raise too_late(params, 0, params.max_tokens)
-        prompts = self._prompts(checked, params)
+        try:
+            with rendering_until(deadline):
+                prompts = self._prompts(checked, params)
+        except PromptError as error:
+            if time.monotonic() > deadline:
+                raise too_late(params, 0, params.max_tokens) from error
+            raise
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
         spelling = self._spelling(bool(params.offered))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from baco_integrations.core.errors import VocabularyMismatchError
+from baco_integrations.core.errors import PairError, VocabularyMismatchError
+from baco_integrations.pair.templates import ChatTemplate, TemplateLimitError
 from baco_integrations.pair.vocabulary import BoolArray, TokenTable, read_token_table
 
 if TYPE_CHECKING:
@@ -146,6 +147,9 @@ def end_tokens(
         tokenizer: One side's tokenizer, with or without a chat template.
         generation_config: That side's generation config, if it has one.
         config: That side's model config, if it is at hand.
+
+    Raises:
+        PairError: The chat template takes too long, or writes too much.
     """
     found = {tokenizer.eos_token_id, _turn_end(tokenizer)}
     for source in (generation_config, config):
@@ -159,10 +163,17 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     mark = "ANSWER"
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
+    variables = {"add_generation_prompt": False}
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        template = ChatTemplate(tokenizer.get_chat_template(), {})
+        text = template.render(messages, tokenizer.special_tokens_map, variables)
+    except TemplateLimitError as error:
+        raise PairError(
+            f"The chat template of {tokenizer.name_or_path} {error}. Choose another model, or "
+            "mend the template."
+        ) from error
     except Exception:  # A template may raise anything; the configs then have the last word.
         return None
-    closing = str(text).rpartition(mark)[2].lstrip()
+    closing = text.rpartition(mark)[2].lstrip()
     ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
     return ids[0] if ids and ids[0] in read_token_table(tokenizer).control else None

@@ -7,7 +7,6 @@ load parameters give one object per process, whose memory is freed with its last
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,8 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core.calls import CallFormat
 from ..core.errors import ParameterError
 from ..core.messages import Messages, conversation
+from ..core.plain import plain as plain_json
+from ..core.plain import require_whole
 from .architecture import context_window, require_decodable
 from .compatibility import Compatibility, compare, end_tokens
+from .encoding import Encoder
 from .loading import (
     Source,
     fetch_weights,
@@ -40,7 +42,6 @@ from .prompts import (
     render_aligned,
     render_base,
     stop_strings,
-    text_ids,
 )
 from .quantization import quantizer
 from .report import PairReport, check_pair
@@ -133,7 +134,7 @@ class ModelPair:
             # does not add a warning of its own.
             tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.name = name or "|".join(names)
-        self._template_kwargs = dict(template_kwargs or {})
+        self._template_kwargs = plain_json(template_kwargs or {}, "template_kwargs", ParameterError)
 
         self.compatibility = compare(base_tokenizer, aligned_tokenizer)
         self.compatibility.require()
@@ -157,12 +158,10 @@ class ModelPair:
         self.identity = dict(identity or {"base": names[0], "aligned": names[1]})
         self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
         self.identity |= {"template_kwargs": self._template_kwargs}
-        self._spelled = {
-            side: _control_texts(tokenizer)
+        self._encoders = {
+            side: Encoder(tokenizer)
             for side, tokenizer in _sides(base_tokenizer, aligned_tokenizer)
         }
-        # The tokenizers' backend keeps settings of the running call.
-        self._encoding = threading.Lock()
 
     @classmethod
     def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
@@ -312,7 +311,7 @@ class ModelPair:
         """
         if self.base_prompt == "chat_template":
             template = {"chat_template": self._aligned_template()}
-            return self._by_template(self.base_tokenizer, messages, tokenize, template)
+            return self._by_template("base", messages, tokenize, template)
         return self._as_text("base", messages, tokenize)
 
     def render_aligned(
@@ -333,7 +332,7 @@ class ModelPair:
             PromptError: The conversation is malformed, or the chat template refuses it.
         """
         if self.aligned_tokenizer.chat_template:
-            return self._by_template(self.aligned_tokenizer, messages, tokenize, {}, tools)
+            return self._by_template("aligned", messages, tokenize, {}, tools)
         return self._as_text("aligned", messages, tokenize)
 
     def count_tokens(self, messages: Messages) -> int:
@@ -342,8 +341,7 @@ class ModelPair:
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text as the aligned model reads it, without special tokens."""
-        with self._encoding:
-            return list(self.aligned_tokenizer.encode(text, add_special_tokens=False))
+        return self._encoders["aligned"].meant_ids(require_whole(text, "text", ParameterError))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of decoded tokens, control tokens left out."""
@@ -382,21 +380,19 @@ class ModelPair:
 
     def _by_template(
         self,
-        tokenizer: Any,
+        side: str,
         messages: Messages,
         tokenize: bool,
         template: Mapping[str, Any],
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str | list[int]:
-        options = {**self._template_kwargs, **template}
-        with self._encoding:
-            rendered: str | list[int] = render_aligned(
-                tokenizer,
-                conversation(messages),
-                tokenize=tokenize,
-                tools=tools,
-                template_kwargs=options,
-            )
+        rendered: str | list[int] = render_aligned(
+            self._encoders[side],
+            conversation(messages),
+            tokenize=tokenize,
+            tools=tools,
+            template_kwargs={**self._template_kwargs, **template},
+        )
         return rendered
 
     def _aligned_template(self) -> str:
@@ -409,9 +405,7 @@ class ModelPair:
         text = render_base(self.base_prompt, conversation(messages))
         if not tokenize:
             return text
-        tokenizer = self.base_tokenizer if side == "base" else self.aligned_tokenizer
-        with self._encoding:
-            return text_ids(tokenizer, text, self._spelled[side])
+        return self._encoders[side].text_ids(text)
 
     def _template_note(self) -> list[str]:
         if self.aligned_tokenizer.chat_template:
@@ -446,12 +440,6 @@ def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> 
 
 def _rows(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
-
-
-def _control_texts(tokenizer: Any) -> frozenset[str]:
-    """Return the literal texts of a tokenizer's control tokens."""
-    table = read_token_table(tokenizer)
-    return frozenset(piece for i in table.control & table.added if (piece := table.pieces[i]))
 
 
 def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
