@@ -175,7 +175,8 @@ class Guide:
     @property
     def error(self) -> str:
         """Why the engine has given up on the text, empty if it has not."""
-        return reason(self._matcher.get_error())
+        stuck = self._matcher.stop_reason() in ("NoExtension", "NoExtensionBias")
+        return "" if stuck else reason(self._matcher.get_error())
 
     def allow(self, bits: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next."""
