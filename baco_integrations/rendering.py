@@ -22,6 +22,7 @@ from .decoding.step import ALIGNED, BASE
 from .pair.grammar import Grammars, Guide
 from .pair.prompts import with_schema
 from .pair.templates import rendering_until
+from .pair.trial import OutOfTimeError
 from .streams import SOURCES, Sample
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Renderer:
             began: When it came, by `time.monotonic`, in seconds; its timeout counts from then.
 
         Raises:
-            DeadlineError: The time is over before everything is rendered.
+            DeadlineError: The time is over before everything is rendered and compiled.
             ParameterError: A schema or a pattern cannot be compiled.
             PromptError: The conversation is malformed, or does not fit the models' windows.
         """
@@ -106,6 +107,7 @@ class Renderer:
         usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
         guard = None if isinstance(params.router, str) else _guard(params.router)
         end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
+        guide = self._guide(params, end, deadline)
         return [
             Row(
                 prompts=prompts,
@@ -125,7 +127,7 @@ class Renderer:
                     self._reader(params, (prompts, seed, index)),
                 ),
                 guard=guard,
-                guide=self._guide(params, end),
+                guide=guide.fresh() if guide and index else guide,
                 deadline=deadline,
             )
             for index in range(params.n)
@@ -162,7 +164,7 @@ class Renderer:
             self._pair.call_format, names, lambda index: f"{digest[:6]}{index % 1000:03d}"
         )
 
-    def _guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
+    def _guide(self, params: SamplingParams, end: Collection[int], deadline: float) -> Guide | None:
         if not (params.offered or params.json_schema is not None or params.regex or params.choices):
             return None
         calls = bool(params.offered and self._pair.call_markers)
@@ -175,7 +177,10 @@ class Renderer:
                     text[marker] = data
                 self._grammars[calls] = Grammars(text, self._pair.encode, self._pair.call_format)
         # Outside of the lock: a schema that takes long keeps no other request waiting.
-        return self._grammars[calls].guide(params, end)
+        try:
+            return self._grammars[calls].guide(params, end, deadline)
+        except OutOfTimeError:
+            raise too_late(params, 0, params.max_tokens) from None
 
     def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
         """Return how many tokens fit behind the prompts of both sides."""

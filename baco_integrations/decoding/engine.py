@@ -370,7 +370,10 @@ class Engine:
             if token in row.end:
                 alive[place] = 0.0
             elif row.guide and alive[place]:
-                row.guide.guess(token)
+                try:
+                    row.guide.guess(token)
+                except BaseException as error:
+                    row.fault, alive[place] = error, 0.0
         return alive
 
     def _decide(self, draft: Draft, aligned: torch.Tensor, limits: Limits | None) -> None:
@@ -447,15 +450,18 @@ class Engine:
     def _limits(self, places: Sequence[int]) -> Limits | None:
         """Return what the grammars of some rows allow; rows are numbered as they come."""
         rows = [self._rows[place] for place in places]
-        guided = [(number, row.guide) for number, row in enumerate(rows) if row.guide]
+        guided = [(number, row, row.guide) for number, row in enumerate(rows) if row.guide]
         if not guided:
             return None
         size = len(self._tables.content)
         # One bit more than there are tokens: the grammar's own end.
         bits = np.zeros((len(guided), size // 32 + 1), dtype=np.int32)
-        for (_, guide), own in zip(guided, bits, strict=True):
-            guide.allow(own)
-        numbers, guides = zip(*guided, strict=True)
+        for (_, row, guide), own in zip(guided, bits, strict=True):
+            try:
+                guide.allow(own)
+            except BaseException as error:  # a panic of the engine's is no Exception
+                row.fault = error
+        numbers, _, guides = zip(*guided, strict=True)
         return Limits.build(numbers, guides, bits, size, self._tables.content.device)
 
     def _deliver(self, places: list[int], output: Output) -> list[Row]:
@@ -479,10 +485,15 @@ class Engine:
         """Return what keeps a row from going on; tell its guide what came."""
         if row.guard is not None and row.guard.error is not None:
             return row.guard.error
+        if row.fault is not None:
+            return _failure(row.fault)
         if record is None:
             return _failure(ArithmeticError("a model's logits are not finite"))
-        if row.guide and not (record.token >= 0 and row.guide.accept(record.token)):
-            return _off_grammar(row)
+        try:
+            if row.guide and not (record.token >= 0 and row.guide.accept(record.token)):
+                return _off_grammar(row, row.guide.error)
+        except BaseException as error:
+            return _failure(error)
         return None
 
     def _accept(self, row: Row, record: Record) -> bool:
@@ -569,7 +580,12 @@ def too_late(params: SamplingParams, decoded: int, limit: int) -> DeadlineError:
     )
 
 
-def _off_grammar(row: Row) -> DecoderError:
+def _off_grammar(row: Row, said: str) -> DecoderError:
+    if said:
+        return DecoderError(
+            f"the grammar engine gave up after {row.decoded} tokens: {said.rstrip('.')}. Ask for "
+            "less at once, or simplify the schema or the pattern."
+        )
     return DecoderError(
         f"no token that the grammar allows can follow after {row.decoded} tokens: the models give "
         "none of them any probability, or the vocabulary cannot spell what must come. Loosen the "

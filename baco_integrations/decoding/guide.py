@@ -31,6 +31,10 @@ class Guide(Protocol):
     def reserved(self) -> str:
         """A character of `RESERVED` that only aligned may write here, or an empty string."""
 
+    @property
+    def error(self) -> str:
+        """Why no token may come next although the text has not ended, where that is known."""
+
     def allow(self, bits: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next."""
 

@@ -66,6 +66,7 @@ class Row:
         cancelled: Whether it is to stop.
         finished: Whether nothing more is to come of it.
         failed: Whether that is because of an error.
+        fault: What its guide has raised, if it has.
         stuck_at: How many tokens had been decided when memory ran out for it alone.
         owner: The source of its last token.
         tokens: What has been decided.
@@ -89,6 +90,7 @@ class Row:
     cancelled: bool = False
     finished: bool = False
     failed: bool = False
+    fault: BaseException | None = None
     stuck_at: int | None = None
     owner: int = NOBODY
     tokens: list[int] = field(default_factory=list)

@@ -10,18 +10,23 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
 from numpy.typing import NDArray
 
 from ..core.calls import CallFormat
 from ..core.errors import ParameterError
 from ..core.params import SamplingParams
-from .schemas import fault_of, json_rule, reason
+from .json_rules import LONGEST, json_rules, quoted
+from .schemas import fault_of, reason
+from .trial import LIMITS, PATIENCE, OutOfTimeError, ask, remaining, until
 
+_LESS = "Leave out what the answer does not need."
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,29 +52,58 @@ class Grammars:
         # Its own: a cache of the class would keep the pair alive.
         self._matcher = lru_cache(maxsize=64)(self._compile)
 
-    def guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
+    def guide(
+        self, params: SamplingParams, end: Collection[int], deadline: float = math.inf
+    ) -> Guide | None:
         """Return a guide for a row with these settings, None if its text is free.
 
         Args:
             params: The request's settings.
             end: Ids that end the turn.
+            deadline: Until when compiling may take, by `time.monotonic`.
 
         Raises:
-            ParameterError: A schema or a pattern cannot be compiled.
+            OutOfTimeError: The deadline has passed.
+            ParameterError: A schema or a pattern cannot be compiled, or not in time.
         """
+        try:
+            with until(deadline):
+                return self._guide(params, end)
+        except OutOfTimeError:
+            if time.monotonic() >= deadline:
+                raise
+            raise _too_slow(params) from None
+
+    def _guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
         grammar = grammar_of(params, self._form)
         if grammar is None:
             return None
-        matcher = self._matcher(grammar)
-        if matcher.is_error():
-            raise _refusal(params, matcher.get_error())
+        if len(grammar) > LONGEST:
+            form, kind = _form_of(params)
+            said = f"{len(grammar)} characters"
+            raise ParameterError(form, f"{kind} of at most {LONGEST} characters", said, _LESS)
+        try:
+            matcher = self._matcher(LLMatcher.grammar_from_lark(grammar))
+        except _RefusedError as error:
+            raise _refusal(params, str(error)) from None
         return Guide(matcher.deep_copy(), self._bytes, end, Place.of(params, self._form))
 
     def _compile(self, grammar: str) -> LLMatcher:
-        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        answer = ask(grammar)
+        if answer.said:
+            raise _RefusedError(answer.said)
+        if answer.seconds > remaining():  # it cannot be stopped, and takes as long as on trial
+            raise OutOfTimeError
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
+        if matcher.is_error():
+            raise _RefusedError(matcher.get_error())
         for warning in matcher.get_grammar_warnings():
             _LOG.info("A part of a schema is not enforced while decoding: %s", warning)
         return matcher
+
+
+class _RefusedError(Exception):
+    """The engine refuses a grammar, and says why."""
 
 
 class _Tokens:
@@ -119,6 +153,10 @@ class Guide:
         self._end = end
         self._settled: tuple[LLMatcher, Place] | None = None
 
+    def fresh(self) -> Guide:
+        """Return another guide for the same text; this one must not have begun."""
+        return Guide(self._matcher.deep_copy(), self._bytes, self._end, self._place.copy())
+
     @property
     def structure(self) -> bool:
         """Whether the next token is structure."""
@@ -133,6 +171,12 @@ class Guide:
     def reserved(self) -> str:
         """A character that only aligned may write here."""
         return self._place.reserved
+
+    @property
+    def error(self) -> str:
+        """Why the engine has given up on the text, empty if it has not."""
+        stuck = self._matcher.stop_reason() in ("NoExtension", "NoExtensionBias")
+        return "" if stuck else reason(self._matcher.get_error())
 
     def allow(self, bits: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next."""
@@ -274,12 +318,13 @@ def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
     """
     rules: dict[str, str] = {}
     if params.json_schema is not None:
-        rules["value"] = json_rule(params.json_schema)
+        rules = json_rules("value", params.json_schema)
     elif params.regex is not None:
         rules["value"] = "PATTERN"
         rules["PATTERN"] = rf"/{regex_to_lark(params.regex)}/ & /(\S(.|\n)*)?/"
     elif params.choices:
-        rules["value"] = " | ".join(map(_quoted, params.choices))
+        # One terminal: alternatives of a rule count one by one.
+        rules = {"value": "CHOICE", "CHOICE": " | ".join(map(quoted, params.choices))}
     if not params.offered:
         return _lark({"start": "/ ?/ value", **rules}) if rules else None
     return _lark({**_calls(params, form, "value" in rules), **rules})
@@ -292,18 +337,20 @@ def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str
         for tool in params.offered
         if params.tool_choice in ("auto", "any", tool["function"]["name"])
     ]
-    rules = {}
+    rules: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     for number, function in enumerate(chosen):
-        head, tail = _quoted(form.head(function["name"])), _quoted(form.tail)
-        rules[f"call_{number}"] = f"{head} {json_rule(function['parameters'], 'tools')} {tail}"
-    call = f"{_quoted(form.before)} body {_quoted(form.after)}"
+        head, tail = quoted(form.head(function["name"])), quoted(form.tail)
+        rules[f"call_{number}"] = f"{head} arguments_{number} {tail}"
+        arguments |= json_rules(f"arguments_{number}", function["parameters"], "tools")
+    call = f"{quoted(form.before)} body {quoted(form.after)}"
     several = params.parallel_tool_calls and form.separator is not None
-    more = f" ({_quoted(form.separator or '')} {call})*" if several else ""
-    rules["body"] = " | ".join(rules)
-    end = _quoted(form.end)
+    more = f" ({quoted(form.separator or '')} {call})*" if several else ""
+    rules = {"body": " | ".join(rules), **rules, **arguments}
+    end = quoted(form.end)
     # Nothing stands before a tag: what can begin in one way only begins with the tag's own token.
     space = "" if form.opener else "/ ?/"
-    forced = f"{space} {_quoted(form.begin)} {call}{more} {end}"
+    forced = f"{space} {quoted(form.begin)} {call}{more} {end}"
     if params.forced_calls:
         return {"start": forced, **rules}
     if or_value:
@@ -312,17 +359,13 @@ def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str
         # An answer that begins like a call is one.
         return {"start": f"({forced}) | TEXT", "TEXT": r"/(\s*[^{\[\s](.|\n)*)?/", **rules}
     rest = (form.begin + form.before).removeprefix(form.opener)
-    first = f"head {_quoted(rest)} body {_quoted(form.after)}{more} {end}"
+    first = f"head {quoted(rest)} body {quoted(form.after)}{more} {end}"
     head = f"/(.|\\n)*/ {json.dumps(form.opener)}"
     return {"start": f"TEXT | {first}", "TEXT": r"/(.|\n)*/", "head[lazy]": head, **rules}
 
 
 def _lark(rules: Mapping[str, str]) -> str:
     return "\n".join(["%llguidance {}", *(f"{name}: {rule}" for name, rule in rules.items())])
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if text else ""
 
 
 def _refusal(params: SamplingParams, message: str) -> ParameterError:
@@ -334,9 +377,24 @@ def _refusal(params: SamplingParams, message: str) -> ParameterError:
         if fault := fault_of(schema):
             place = f"{fault.place!r} in {whose}" if fault.place else whose
             return _undecodable(name, "a JSON schema", fault.part, f" of {place}", fault.said)
-    form = next((n for n in ("json_schema", "regex", "choices") if getattr(params, n)), "tools")
-    kind = {"regex": "a pattern", "choices": "choices"}.get(form, "a JSON schema")
+    form, kind = _form_of(params)
     return _undecodable(form, kind, getattr(params, form), "", reason(message))
+
+
+def _too_slow(params: SamplingParams) -> ParameterError:
+    form, kind = _form_of(params)
+    return ParameterError(
+        form,
+        f"{kind} that the grammar engine compiles within {PATIENCE:g} s",
+        getattr(params, form),
+        "Leave out large numbers of 'multipleOf', and what has to be met together.",
+    )
+
+
+def _form_of(params: SamplingParams) -> tuple[str, str]:
+    """Return which setting says what the text is like, and what that is called."""
+    form = next((n for n in ("json_schema", "regex", "choices") if getattr(params, n)), "tools")
+    return form, {"regex": "a pattern", "choices": "choices"}.get(form, "a JSON schema")
 
 
 def _undecodable(name: str, kind: str, part: object, place: str, said: str) -> ParameterError:

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from llguidance import LLMatcher
 
-from ..core.errors import ParameterError
+from .trial import CRASHED, ask
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,56 +29,28 @@ _OPTIONS = {
     # one another become plain ones. Mistakes are refused as ever.
     "lenient": True,
 }
-# What it says of a part that may well be right.
-_INEXPRESSIBLE = ("not supported", "not disjoint", "Unable to determine", "only supported when")
 
 # What lays several schemas on one value, and with it what else says which properties there are.
 _PARTS = {"allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "dependentSchemas"}
 _SAYS = _PARTS | {"properties", "patternProperties", "additionalProperties"}
-_DEFINITIONS = ("$defs", "definitions")
-_MAPS = ("properties", *_DEFINITIONS, "patternProperties", "dependentSchemas")
+DEFINITIONS = ("$defs", "definitions")
+_MAPS = ("properties", *DEFINITIONS, "patternProperties", "dependentSchemas")
 _TEXT = ("pattern", "format", "minLength", "maxLength")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = ("minProperties", "maxProperties")
 _LITERALS = ("enum", "const", "default", "examples")
-_DEEPEST = 127  # what the engine reads
 # What it reads in search of a fault, in characters, about a second; a part counts as this at least.
 _EFFORT, _LEAST = 8_000_000, 8000
 
 
-def json_rule(schema: Mapping[str, Any], parameter: str = "json_schema") -> str:
-    """Write the rule of JSON that follows a schema, in Lark's syntax.
-
-    Args:
-        schema: The schema.
-        parameter: What the caller gave it as.
-
-    Raises:
-        ParameterError: It nests too deep.
-    """
-    level: list[Any] = [schema]
-    for _ in range(_DEEPEST):
-        inner = [part for each in level for part in _values(each)]
-        level = [part for part in inner if isinstance(part, dict | list | tuple)]
-        if not level:
-            return _json_rule(_closed(json.dumps(schema)))
-    raise ParameterError(
-        parameter,
-        f"a JSON schema of at most {_DEEPEST} objects and lists inside one another",
-        "a deeper one",
-        "Give what nests a name in $defs, and refer to it.",
-    )
-
-
-def _values(each: Any) -> Iterable[Any]:
-    return each.values() if isinstance(each, dict) else each
-
-
 @lru_cache(maxsize=256)
-def _closed(schema: str) -> dict[str, Any]:
+def closed(schema: str) -> dict[str, Any]:
+    """Return a schema, given as JSON, as the engine is to take it; see `strict`."""
     return strict(json.loads(schema))
 
 
-def _json_rule(closed: dict[str, Any]) -> str:
+def json_rule(closed: dict[str, Any]) -> str:
+    """Write the rule of JSON that follows a closed schema, in Lark's syntax."""
     return f"%json {json.dumps({'x-guidance': _OPTIONS, **closed})}"
 
 
@@ -96,15 +68,15 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
 
 class _Strict:
     def __init__(self, root: dict[str, Any]) -> None:
-        everything = _walk([root], lambda schema: [part for _, part in _parts(schema)])
+        everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
         several = [schema for schema in everything.values() if _combines(schema)]
         # Those that share a value with others, and all that may: what lies inside them, too.
-        self._met = _walk(several, lambda schema: _inside(schema, root, _PARTS))
-        self._open = _walk([*self._met.values()], lambda schema: _inside(schema, root))
+        self._met = walk(several, lambda schema: inside(schema, root, _PARTS))
+        self._open = walk([*self._met.values()], lambda schema: inside(schema, root))
         names: dict[str, Any] = {}
         for each in self._met.values():
             names |= _names(each).get("patternProperties", {})
-        self._overlap = bool(names) and _is_inexpressible({"patternProperties": names})
+        self._overlap = _cannot({"patternProperties": names}, {}) and all(map(_is_pattern, names))
 
     def of(self, schema: Any) -> Any:
         if isinstance(schema, list):
@@ -139,7 +111,7 @@ def _names_all(schema: dict[str, Any]) -> bool:
     )
 
 
-def _walk(
+def walk(
     left: list[dict[str, Any]], inner: Callable[[dict[str, Any]], Iterable[Any]]
 ) -> dict[int, dict[str, Any]]:
     """Return the schemas that can be reached, by their identity."""
@@ -152,19 +124,24 @@ def _walk(
     return reached
 
 
-def _inside(
+def inside(
     schema: dict[str, Any], root: dict[str, Any], keys: Collection[str] | None = None
 ) -> Iterator[Any]:
     """Yield what a schema consists of, what it refers to as well."""
-    for place, part in _parts(schema):
-        if place[0] not in _DEFINITIONS and (keys is None or place[0] in keys):
+    for place, part in parts_of(schema):
+        if place[0] not in DEFINITIONS and (keys is None or place[0] in keys):
             yield part
-    if isinstance(reference := schema.get("$ref"), str):
-        pointer = unquote(reference.partition("#")[2])
-        if pointer.startswith("/") or reference == "#":
-            yield _target(pointer, root)
-        else:  # by an identifier or an anchor, which any definition may have
-            yield from (part for place, part in _parts(root) if place[0] in _DEFINITIONS)
+    if part := pointed(schema, root):
+        yield part
+    elif "$ref" in schema:  # by an identifier or an anchor, which any definition may have
+        yield from (part for place, part in parts_of(root) if place[0] in DEFINITIONS)
+
+
+def pointed(schema: dict[str, Any], root: dict[str, Any]) -> Any:
+    """Return what the pointer in a schema's reference points to, None where there is none."""
+    reference = schema.get("$ref")
+    pointer = unquote(reference.partition("#")[2]) if isinstance(reference, str) else ""
+    return _target(pointer, root) if pointer.startswith("/") or reference == "#" else None
 
 
 def _target(pointer: str, root: dict[str, Any]) -> Any:
@@ -186,21 +163,60 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
         shared: Whether there may be properties that other parts name.
         overlap: Whether the patterns of those parts overlap.
     """
-    if "pattern" in schema and _is_inexpressible(_only(_TEXT, schema)):
+    if (
+        "pattern" in schema
+        and _cannot(_only(_TEXT, schema), _only(_TEXT[1:], schema))
+        and _is_pattern(schema["pattern"])
+    ):
         schema = _without(("pattern",), schema)
-    if "patternProperties" in schema and (overlap or _is_inexpressible(_names(schema))):
+    schema = _bounded(schema)
+    patterns = schema.get("patternProperties")
+    if patterns and (overlap or _cannot(_names(schema), {}) and all(map(_is_pattern, patterns))):
         # Which names are additional cannot be told without the patterns.
         schema = {**schema, "patternProperties": {}, "additionalProperties": True}
     counts = _only(_COUNTS, schema)
     # Where it is lenient, it counts optional properties wrongly, and those of other parts.
     if counts and (
         shared
-        or _is_inexpressible(
-            {**counts, **_only(("required",), schema), **_names(schema)}, lenient=False
+        or _cannot(
+            {**counts, **_only(("required",), schema), **_names(schema)},
+            _names(schema),
+            lenient=False,
         )
     ):
         schema = _without(_COUNTS, schema)
     return schema
+
+
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out bounds of numbers that are too wide for the engine, the widest first."""
+    bounds = _only(_BOUNDS, schema)
+    if not all(isinstance(value, int | float) for value in bounds.values()):
+        return schema
+    kind = _only(("type",), schema)
+    for key in sorted(bounds, key=lambda key: abs(bounds[key]), reverse=True):
+        if not _is_exact(bounds[key]) or _cannot(kind | bounds, kind):
+            _LOG.info("A bound of a schema is not enforced: %s %s", key, bounds[key])
+            bounds, schema = _without((key,), bounds), _without((key,), schema)
+    return schema
+
+
+def _is_exact(value: float) -> bool:
+    """Tell whether the engine, which reads floats, reads this number."""
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
+
+
+def _is_pattern(pattern: object) -> bool:
+    """Tell whether somebody takes a pattern for one, be it not the engine."""
+    try:
+        return isinstance(pattern, str) and bool(re.compile(pattern))
+    except Warning:  # where warnings are errors
+        return True
+    except (re.error, OverflowError, RecursionError):
+        return False
 
 
 def _only(keys: Iterable[str], schema: dict[str, Any]) -> dict[str, Any]:
@@ -216,17 +232,20 @@ def _names(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: dict.fromkeys(each, True) for key, each in maps.items() if isinstance(each, dict)}
 
 
-def _is_inexpressible(schema: dict[str, Any], lenient: bool = True) -> bool:
-    return _engine_cannot(json.dumps({"x-guidance": {"lenient": lenient}, **schema}))
+def _cannot(schema: dict[str, Any], rest: dict[str, Any], lenient: bool = True) -> bool:
+    """Tell whether the engine cannot express what a schema says, and could express the rest of it.
 
+    What contradicts itself can be expressed: the engine takes it as one of several alternatives.
+    """
 
-@lru_cache(maxsize=1024)
-def _engine_cannot(schema: str) -> bool:
-    said = complaint(f"%json {schema}")
-    cannot = any(words in said for words in _INEXPRESSIBLE)
-    if cannot:
-        _LOG.info("A part of a schema is not enforced while decoding: %s", said)
-    return cannot
+    def said(schema: dict[str, Any]) -> str:
+        return complaint(f"%json {json.dumps({'x-guidance': {'lenient': lenient}, **schema})}")
+
+    why = said(schema)
+    if not why or said(rest) or not said({"anyOf": [schema, {"type": "null"}]}):
+        return False
+    _LOG.info("A part of a schema is not enforced while decoding: %s", why)
+    return True
 
 
 class Fault(NamedTuple):
@@ -249,8 +268,8 @@ def fault_of(schema: Mapping[str, Any]) -> Fault | None:
     Where the search would take seconds, the part found is one around the innermost.
     """
     text = json.dumps(schema)
-    root = part = _closed(text)
-    said, left = complaint(_json_rule(root)), _EFFORT
+    root = part = closed(text)
+    said, left = complaint(json_rule(root)), _EFFORT
     if not said:
         return None
 
@@ -258,12 +277,13 @@ def fault_of(schema: Mapping[str, Any]) -> Fault | None:
         nonlocal left
         if left <= 0:
             return False
-        rule = _rule_of(part, root)
+        rule = rule_of(part, root)
         left -= max(len(rule), _LEAST)
         return complaint(rule) == said
 
     place: tuple[Any, ...] = ()
-    while inner := _faulty(part, says_so):
+    # Each crash costs a process.
+    while said != CRASHED and (inner := _faulty(part, says_so)):
         place, part = place + inner[0], inner[1]
     faulty: Any = json.loads(text)
     for key in place:
@@ -273,7 +293,7 @@ def fault_of(schema: Mapping[str, Any]) -> Fault | None:
 
 def _faulty(part: Any, says_so: Callable[[Any], bool]) -> tuple[tuple[Any, ...], Any] | None:
     """Find the part of a part that is refused, None if none is by itself."""
-    parts = some = list(_parts(part))
+    parts = some = list(parts_of(part))
     while len(some) > 1:
         half = some[: len(some) // 2]
         together = {"properties": {str(index): each for index, (_, each) in enumerate(half)}}
@@ -282,23 +302,23 @@ def _faulty(part: Any, says_so: Callable[[Any], bool]) -> tuple[tuple[Any, ...],
     return next((inner for inner in [*some, *parts] if says_so(inner[1])), None)
 
 
-def _rule_of(part: Any, root: dict[str, Any]) -> str:
+def rule_of(part: Any, root: dict[str, Any]) -> str:
     """Write the rule of a part of a schema, with the definitions that it needs."""
     if not isinstance(part, dict):
         return f"%json {json.dumps(part)}"
-    reached = _walk([part], lambda schema: _inside(schema, root))
+    reached = walk([part], lambda schema: inside(schema, root))
     named = {name for each in reached.values() for name in str(each.get("$ref")).split("/")}
     definitions = {
         key: {
             name: each for name, each in root[key].items() if name in named or id(each) in reached
         }
-        for key in _DEFINITIONS
+        for key in DEFINITIONS
         if isinstance(root.get(key), dict)
     }
-    return _json_rule({**definitions, **part})
+    return json_rule({**definitions, **part})
 
 
-def _parts(schema: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def parts_of(schema: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield the parts of a schema and where they lie."""
     for key, value in schema.items() if isinstance(schema, dict) else ():
         if key in _MAPS and isinstance(value, dict):
@@ -310,9 +330,25 @@ def _parts(schema: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def complaint(rule: str) -> str:
-    """Return why the engine refuses a rule in Lark's syntax, empty if it takes it."""
-    grammar = LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {rule}")
-    return reason(LLMatcher.validate_grammar(grammar))
+    """Return why the engine refuses a rule in Lark's syntax, empty if it takes it.
+
+    Raises:
+        OutOfTimeError: It takes too long.
+    """
+    return reason(ask(_lark(rule)).said)
+
+
+def admits(rule: str, text: str) -> bool:
+    """Tell whether a text follows a rule.
+
+    Raises:
+        OutOfTimeError: It takes too long.
+    """
+    return ask(_lark(rule), text).admits
+
+
+def _lark(rule: str) -> str:
+    return LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {rule}")
 
 
 def reason(message: str) -> str:

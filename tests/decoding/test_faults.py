@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from baco_integrations import Completion, Decoder, SamplingParams, streams
+from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair, streams
 from baco_integrations.core.errors import (
     DecoderClosedError,
+    DecoderError,
     OutOfMemoryError,
     StreamOverrunError,
     WorkerError,
 )
 from baco_integrations.decoding.sides import ModelSide
+from baco_integrations.pair.grammar import Guide
 from tests.pairs import random_pair
 from tests.test_decoder import endless, eventually
 
@@ -303,3 +305,47 @@ def test_results_of_a_whole_life_are_plain_data() -> None:
     with Decoder(endless()) as decoder:
         decoder.generate("x", max_tokens=5)
         assert json.dumps(vars(decoder.metrics))
+
+
+class Panic(BaseException):
+    """What the engine raises where it gives up on itself."""
+
+
+@pytest.mark.parametrize(
+    ("method", "lookahead"), [("allow", "off"), ("allow", 2), ("accept", "off"), ("guess", 2)]
+)
+def test_a_guide_that_raises_fails_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], method: str, lookahead: Any
+) -> None:
+    sound = getattr(Guide, method)
+    marked: list[Guide] = []
+
+    def faulty(guide: Guide, given: Any) -> Any:
+        if not marked:
+            marked.append(guide)
+        if guide is marked[0]:
+            raise Panic("no more")
+        return sound(guide, given)
+
+    monkeypatch.setattr(Guide, method, faulty)
+    with Decoder(random_pair(), lookahead=lookahead) as decoder:
+        batch = decoder.generate_batch(*requests(5), return_exceptions=True)
+    failed = [each for each in batch if isinstance(each, WorkerError)]
+    assert len(failed) == 1 and isinstance(failed[0].__cause__, Panic)
+    for each, alone in zip(batch, expected[:5], strict=True):
+        assert each is failed[0] or said(each[0]) == alone
+
+
+def test_what_the_grammar_engine_gives_up_on_is_told_in_its_words() -> None:
+    # The first token leads further than any trial goes.
+    tokens = ["x" * 300, *"abc "]
+    likely = dict.fromkeys(tokens, 1.0)
+    pair = ScriptedPair(lambda _: likely, lambda _: likely, vocabulary=tokens)
+    tiring = SamplingParams(regex="x{300}([a-z ]{1,1000}){1,1000}", max_tokens=400, seed=1)
+    with Decoder(pair) as decoder:
+        error, free = decoder.generate_batch(
+            ["x"] * 2, [tiring, tiring.replace(regex=None, max_tokens=9)], return_exceptions=True
+        )
+    assert type(error) is DecoderError and len(free[0].steps) == 9
+    assert "engine gave up after" in str(error) and "too many expressions" in str(error)
+    assert "probability" not in str(error)

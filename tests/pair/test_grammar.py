@@ -16,7 +16,7 @@ from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DecoderError, ParameterError
 from baco_integrations.pair.grammar import Grammars, Guide, Place
-from baco_integrations.pair.schemas import json_rule
+from baco_integrations.pair.json_rules import json_rules
 from baco_integrations.rendering import Renderer
 from tests.pairs import random_pair
 
@@ -285,12 +285,12 @@ def test_a_schema_that_takes_long_keeps_no_other_request_waiting(
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow(schema: dict[str, Any], *names: str) -> str:
+    def slow(name: str, schema: dict[str, Any]) -> dict[str, str]:
         begun.set()
         assert go_on.wait(20)
-        return json_rule(schema, *names)
+        return json_rules(name, schema)
 
-    monkeypatch.setattr("baco_integrations.pair.grammar.json_rule", slow)
+    monkeypatch.setattr("baco_integrations.pair.grammar.json_rules", slow)
     renderer = Renderer(scripted())
 
     def rows(**settings: Any) -> None:
