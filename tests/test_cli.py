@@ -196,7 +196,7 @@ def test_words_are_not_broken_on_a_terminal() -> None:
     [
         ((*ASK, "--gamma", "3"), "gamma must be"),
         ((*ASK, "--router", "p-pun"), "Did you mean 'p-punc'?"),
-        ((*ASK, "--pair", "qwen2.5-7"), "preset must be one of"),
+        ((*ASK, "--pair", "qwen2.5-7"), "Did you mean 'qwen2.5-7b'?"),
         ((*ASK, "--quantization", "8bits"), "Did you mean '8bit'?"),
         ((*ASK, "--base", "somewhere"), "--base and --aligned together"),
         (("generate", ""), "some text"),
@@ -222,7 +222,7 @@ def test_ctrl_c_ends_a_command_quietly(tmp_path: Path) -> None:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=30)
-    assert (running.returncode, said) == (130, "")
+    assert (running.returncode, said) == (130, "Stopped; the same command goes on where it was.\n")
 
 
 def test_a_closed_pipe_ends_a_command_quietly() -> None:

@@ -15,7 +15,9 @@ def findings(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: A result of `compare`, without its findings.
     """
+    unfinished = result["about"].get("unfinished")
     return [
+        *([unfinished] if unfinished else []),
         *_winner(result),
         *_control(result),
         *_valid_distinct(result),
