@@ -155,8 +155,8 @@ def evaluate(
         scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
     except ParameterError as error:
         if unfinished and error.parameter in ("run", "records"):
-            allowed = "far enough for a report"
-            raise ParameterError("run", allowed, str(folder), unfinished) from error
+            allowed, (far, how) = "far enough for a report", unfinished
+            raise ParameterError("run", allowed, far, how) from error
         raise
     about = {
         "title": title or f"Breadth and quality of {_one(records, 'model')}",
@@ -164,9 +164,12 @@ def evaluate(
         "machine": manifest.get("machine") or machine(),
         "versions": manifest.get("made_with") or versions(),
         "measured_with": dict(yardstick.told),
-        **({"unfinished": unfinished} if unfinished else {}),
         "pair": {k: _called(v) for k, v in _model(manifest).items() if v not in (None, {}, "")},
     }
+    if unfinished:
+        far, how = unfinished
+        told = f"The run is not finished: {far}, and all that follows is about these. {how}"
+        about = {"unfinished": told, **about}
     result = compare(scores, settings, **about)
     answering = sum(record["seconds"] or 0 for record in records)
     result["about"]["time_used"] = {
@@ -176,7 +179,9 @@ def evaluate(
     return result
 
 
-def _unfinished(folder: Path, records: Sequence[Record], manifest: Mapping[str, Any]) -> str | None:
+def _unfinished(
+    folder: Path, records: Sequence[Record], manifest: Mapping[str, Any]
+) -> tuple[str, str] | None:
     """Say how far a run is that has not come to its end, and how to go on; None of one that has."""
     if not manifest:
         return None
@@ -188,10 +193,7 @@ def _unfinished(folder: Path, records: Sequence[Record], manifest: Mapping[str, 
     if len(done) + len(failed) >= whole:
         return None
     n, command = settings["n"], manifest["command"] or "collect(...) with the same settings"
-    return (
-        f"The run is not finished: {n * len(done):,} of {n * whole:,} answers are there, and what "
-        f"follows is about no more than these. Go on with: {command}"
-    )
+    return f"{n * len(done):,} of {n * whole:,} answers are there", f"Go on with: {command}"
 
 
 def _called(value: Any) -> Any:

@@ -35,8 +35,8 @@ def test_the_tiny_pair_runs_and_goes_on(tmp_path: Path) -> None:
     file.write_bytes(whole[:-30])
     assert "1 of them new" in run(*command).stdout
     assert file.read_bytes() == whole
-    more = [3 if before == "-n" else arg for before, arg in zip(("", *command), command)]
-    assert "the same n" in run(*more, code=2).stderr
+    *start, _, _, _, _ = command  # -n 2 --max-tokens 20
+    assert "the same n" in run(*start, "-n", 3, "--max-tokens", 20, code=2).stderr
 
 
 def test_a_foreign_model_and_a_file_of_prompts(
