@@ -158,6 +158,11 @@ def test_an_adapter_has_every_setting() -> None:
     ("given", "says"),
     [
         ({"gama": 0.5}, "Did you mean 'gamma'?"),
+        (
+            {"model": "org/model"},
+            "make the object with pair='qwen2.5-7b', say, or with base=... and aligned=",
+        ),
+        ({"model_name": "org/model"}, "pair='qwen2.5-7b'"),
         ({"gamma": 1.5}, "gamma must be a number from 0"),
         ({"gamma": "high"}, "gamma must be a number from 0"),
         ({"router": "p-pnc"}, "Did you mean 'p-punc'?"),

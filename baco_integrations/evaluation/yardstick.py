@@ -13,14 +13,15 @@ from ..core.errors import ParameterError
 from .prompts import Prompt
 from .quality import ChatJudge, ConstraintQuality, OracleQuality, Quality, RewardQuality
 from .quality import SequenceClassifier as Classifier
-from .records import Record, read_records
+from .records import Record, key_of, read_errors, read_records
 from .result import Settings, compare
 from .run import machine, read_manifest, versions
-from .scores import Scores, measure
+from .scores import Scores, judged, measure, measured
 from .similarity import (
     EmbeddingSimilarity,
     OracleSimilarity,
     PairwiseSimilarity,
+    Question,
     Similarity,
     TfidfSimilarity,
 )
@@ -45,6 +46,17 @@ class Yardstick:
     similarity: Similarity
     qualities: Mapping[str, Quality]
     told: Mapping[str, str] = field(default_factory=dict)
+
+    def try_out(self, prompt: Prompt) -> None:
+        """See whether invented answers to a prompt can be measured.
+
+        Raises:
+            ParameterError: The similarity or a quality fails, or returns something else.
+        """
+        question, answers = Question(prompt.id, prompt.text), ["One answer.", "Another answer."]
+        measured("similarity", self.similarity, question, answers)
+        for name, quality in self.qualities.items():
+            judged(name, quality, question, answers)
 
     def measure(self, records: Iterable[Record], **settings: Any) -> Scores:
         """Score records; settings are those of `measure`."""
@@ -137,8 +149,15 @@ def evaluate(
             "run", "a run with records", str(folder), "Its errors.jsonl tells why there are none."
         )
     yardstick = find_yardstick(asked(records, manifest), similarity, quality)
-    settings = replace(settings, **_anchors(records, settings))
-    scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
+    unfinished = _unfinished(Path(folder), records, manifest)
+    try:
+        settings = replace(settings, **_anchors(records, settings))
+        scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
+    except ParameterError as error:
+        if unfinished and error.parameter in ("run", "records"):
+            allowed, (far, how) = "far enough for a report", unfinished
+            raise ParameterError("run", allowed, far, how) from error
+        raise
     about = {
         "title": title or f"Breadth and quality of {_one(records, 'model')}",
         "command": " && ".join(filter(None, (manifest.get("command"), command))),
@@ -147,6 +166,10 @@ def evaluate(
         "measured_with": dict(yardstick.told),
         "pair": {k: _called(v) for k, v in _model(manifest).items() if v not in (None, {}, "")},
     }
+    if unfinished:
+        far, how = unfinished
+        told = f"The run is not finished: {far}, and all that follows is about these. {how}"
+        about = {"unfinished": told, **about}
     result = compare(scores, settings, **about)
     answering = sum(record["seconds"] or 0 for record in records)
     result["about"]["time_used"] = {
@@ -154,6 +177,23 @@ def evaluate(
         "measuring": duration(time.perf_counter() - started),
     }
     return result
+
+
+def _unfinished(
+    folder: Path, records: Sequence[Record], manifest: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Say how far a run is that has not come to its end, and how to go on; None of one that has."""
+    if not manifest:
+        return None
+    settings = manifest["settings"]
+    points = sum(map(len, settings["methods"].values()))
+    whole = points * len(settings["seeds"]) * len(manifest["prompts"])
+    done = {key_of(record) for record in records}
+    failed = {key_of(row) for row in read_errors(folder)} - done
+    if len(done) + len(failed) >= whole:
+        return None
+    n, command = settings["n"], manifest["command"] or "collect(...) with the same settings"
+    return f"{n * len(done):,} of {n * whole:,} answers are there", f"Go on with: {command}"
 
 
 def _called(value: Any) -> Any:

@@ -27,6 +27,11 @@ _NUMBERS: dict[str, tuple[str, str | None]] = {
     "int8": ("bfloat16", "8bit"),
     "int4": ("bfloat16", "4bit"),
 }
+_ONE_MODEL = (
+    "both sides are the same model, which is loaded once. They differ only in what they are shown, "
+    "base a plain prompt and aligned the chat template, so there is less variety to gain; BACo is "
+    "meant for the model before its alignment as base"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ class PairReport:
         """Whether the two can be decoded together."""
         return not self.problems
 
+    @property
+    def one_model(self) -> bool:
+        """Whether both sides are the same model."""
+        return self.base == self.aligned
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
         return {"compatible": self.compatible, **asdict(self)}
@@ -112,12 +122,15 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     sides = {
         side: _side(located[side], configs[side], tokenizers[side], sizes[side]) for side in located
     }
+    notes = compatibility.notes
+    if sides["base"] == sides["aligned"]:
+        notes = (*notes, _ONE_MODEL)
     return PairReport(
         base=sides["base"],
         aligned=sides["aligned"],
         shared_vocabulary=int(compatibility.shared.sum()),
         problems=tuple(problems),
-        notes=compatibility.notes,
+        notes=notes,
         bytes={
             name: sum(size.bytes(*number) for size in sizes.values())
             for name, number in _NUMBERS.items()

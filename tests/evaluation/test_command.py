@@ -35,7 +35,8 @@ def test_the_tiny_pair_runs_and_goes_on(tmp_path: Path) -> None:
     file.write_bytes(whole[:-30])
     assert "1 of them new" in run(*command).stdout
     assert file.read_bytes() == whole
-    assert "the same n" in run(*command, "-n", 3, code=2).stderr
+    *start, _, _, _, _ = command  # -n 2 --max-tokens 20
+    assert "the same n" in run(*start, "-n", 3, "--max-tokens", 20, code=2).stderr
 
 
 def test_a_foreign_model_and_a_file_of_prompts(
@@ -47,7 +48,8 @@ def test_a_foreign_model_and_a_file_of_prompts(
     )
     (tmp_path / "asked.txt").write_text("Name a city.\nName a river.\n")
     monkeypatch.chdir(tmp_path)
-    run("--out", "run", "--prompts", "asked.txt", "--model", "my_models:make", *QUICK)
+    asked = run("--out", "run", "--prompts", "asked.txt", "--model", "my_models:make", *QUICK)
+    assert "--max-tokens has no effect with --model" in asked.stderr
     records = read_records(tmp_path / "run")
     assert {(r["id"], r["model"]) for r in records} == {
         ("asked-1", "my_models:make"),
@@ -79,7 +81,7 @@ def test_failures_are_told(tmp_path: Path) -> None:
     [
         (("--prompts", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--method", "p-punk"), "Did you mean 'p-punc'"),
-        (("--method", "judge"), "judge must be given"),
+        (("--method", "judge"), "--judge must be given"),
         (("--model", "no_such_module:make"), "the name of something to import"),
         (("--model", "json:loads", "--pair", "tiny"), "left out where a pair is given"),
         (("--form", "novelty", "--prompts", "x"), "Did you mean 'noveltybench'"),
