@@ -146,8 +146,10 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
         config = json.loads(Path(file).read_text()) if isinstance(file, str | Path) else {}
     except (OSError, RecursionError, ValueError):
         return {}
-    text = config.get("text_config") if isinstance(config, dict) else None
-    return {**config, **text} if isinstance(text, dict) else config if text is None else {}
+    if not isinstance(config, dict):
+        return {}
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, dict) else config
 
 
 def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = None) -> None:

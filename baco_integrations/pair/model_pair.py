@@ -19,7 +19,7 @@ from ..core.calls import CallFormat
 from ..core.errors import ParameterError
 from ..core.messages import Messages, conversation
 from .architecture import context_window, require_decodable
-from .compatibility import Compatibility, compare, end_tokens
+from .compatibility import Compatibility, compare, end_notes, end_tokens
 from .loading import (
     Source,
     fetch_weights,
@@ -153,14 +153,16 @@ class ModelPair:
         )
         self.call_format = call_format(template)
         self.call_markers = _call_markers(aligned_tokenizer, self.call_format)
-        self.notes = (*self.compatibility.notes, *self._template_note())
+        self.notes = (
+            *self.compatibility.notes,
+            *end_notes("base", base_tokenizer, base.generation_config, base.config),
+            *end_notes("aligned", aligned_tokenizer, aligned.generation_config, aligned.config),
+            *self._template_note(),
+        )
         self.identity = dict(identity or {"base": names[0], "aligned": names[1]})
         self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
         self.identity |= {"template_kwargs": self._template_kwargs}
-        self._spelled = {
-            side: _control_texts(tokenizer)
-            for side, tokenizer in _sides(base_tokenizer, aligned_tokenizer)
-        }
+        self._spelled = _control_texts(base_tokenizer, aligned_tokenizer)
         # The tokenizers' backend keeps settings of the running call.
         self._encoding = threading.Lock()
 
@@ -448,10 +450,14 @@ def _rows(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _control_texts(tokenizer: Any) -> frozenset[str]:
-    """Return the literal texts of a tokenizer's control tokens."""
-    table = read_token_table(tokenizer)
-    return frozenset(piece for i in table.control & table.added if (piece := table.pieces[i]))
+def _control_texts(base: Any, aligned: Any) -> dict[str, frozenset[str]]:
+    """Return each side's added tokens whose texts are control tokens to either."""
+    tables = {side: read_token_table(tokenizer) for side, tokenizer in _sides(base, aligned)}
+    control = {t.pieces[i] for t in tables.values() for i in t.control & t.added}
+    return {
+        side: frozenset(p for i in table.added if (p := table.pieces[i]) and p in control)
+        for side, table in tables.items()
+    }
 
 
 def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:

@@ -67,6 +67,17 @@ class TestParts:
         assert names(sorted(pair.aligned_eos)) == ["<|endoftext|>", "<|im_end|>"]
         assert pair.base_stop == ("\nQ:",)
 
+    def test_ends_beyond_the_vocabulary_are_left_out(self, folders):
+        file = folders[1] / "generation_config.json"
+        file.write_text(json.dumps({"eos_token_id": [504, 10**6]}))
+        loaded = ModelPair.from_pretrained(*folders)
+        assert loaded.aligned_eos and max(loaded.aligned_eos) < loaded.size
+        told = (
+            "The aligned model's generation config calls 1000000 an end, which is no id of its "
+            "tokenizer."
+        )
+        assert told in loaded.notes and told in ModelPair.check(*folders).notes
+
     def test_identity_is_plain_data(self, pair, folders):
         assert json.loads(json.dumps(pair.identity)) == pair.identity
         assert pair.identity["base"] == folders[0].name  # not where it lies
@@ -116,6 +127,22 @@ class TestPrompts:
         assert any("no chat template" in note for note in loaded.notes)
         with pytest.raises(ParameterError, match="no chat template"):
             ModelPair(model, model, tokenizer, tokenizer, base_prompt="chat_template")
+
+    def test_markup_is_text_unless_it_is_control_to_either_side(self):
+        base, aligned = (
+            make_tokenizer("byte-level"),
+            make_tokenizer("byte-level", chat_template=True),
+        )
+        for tokenizer in (base, aligned):
+            tokenizer.add_tokens(["<think>", "<table>"])
+        aligned.chat_template += "{% if think %}<think>{% endif %}"
+        model = make_model("llama", 600)
+        loaded = ModelPair(model, model, base, aligned)
+        think, table = base.convert_tokens_to_ids(["<think>", "<table>"])
+        assert (loaded.shared[think], loaded.shared[table]) == (False, True)
+        for render in (loaded.render_base, loaded.render_aligned):
+            ids = render("A <table> and a <think>.", tokenize=True)
+            assert table in ids and think not in ids
 
     def test_template_variables(self, folders):
         (folders[1] / "chat_template.jinja").write_text("{{ enable_thinking }}")

@@ -196,6 +196,29 @@ def test_additions():
     ]
 
 
+@pytest.mark.parametrize("tag", ["<table>", "</h1>", "<br/>", "<strong>", "<think>"])
+def test_tags_of_prose_are_text_unless_the_chat_template_has_them(tag):
+    tokenizer = tokenizer_of(decoders.ByteLevel(), ["a"], [(tag, False), ("<unused9>", False)])
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    assert vocabulary.control.tolist() == [False, False, True]
+    assert vocabulary.punctuation[1]  # markup is the aligned side's all the same
+    assert vocabulary.token_bytes[1] == tag.encode()
+    tokenizer.chat_template = f"{{{{ '{tag}' }}}}"
+    assert Vocabulary.from_tokenizer(tokenizer).control.tolist() == [False, True, True]
+
+
+def test_a_tag_that_is_declared_special_is_control():
+    tokenizer = tokenizer_of(decoders.ByteLevel(), ["a"], [("<s>", True), ("<mask>", False)])
+    assert Vocabulary.from_tokenizer(tokenizer).control.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("last", [2**24, 2**31])
+def test_ids_beyond_all_vocabularies(last):
+    tokenizer = tokenizer_of(decoders.ByteLevel(), {"a": 0, "b": last})
+    with pytest.raises(PairError, match=f"numbers its tokens up to {last:,}"):
+        Vocabulary.from_tokenizer(tokenizer)
+
+
 def test_text_like_a_marker_is_control_only_if_added():
     assert classes(decoders.ByteLevel(), ["<b>"]) == [(b"<b>", "s")]
 
