@@ -18,7 +18,8 @@ from enum import Enum
 from functools import cache, lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +171,8 @@ class TokenTable(NamedTuple):
 def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
     """Read a tokenizer's pieces by id, and which of them are control tokens.
 
+    A tokenizer is read once, and again when it has changed.
+
     Raises:
         PairError: The tokenizer has no `tokenizers` backend, or ids beyond all vocabularies.
     """
@@ -179,6 +182,19 @@ def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
             f"{type(tokenizer).__name__} has no decoder of the tokenizers library, so the bytes of "
             "its tokens are unknown. Load it with AutoTokenizer from a folder with tokenizer.json."
         )
+    decoder: bytes = backend.decoder.__getstate__()
+    template = str(tokenizer.chat_template or "")
+    state = (len(tokenizer), frozenset(tokenizer.all_special_ids), template, decoder)
+    if (known := _TABLES.get(tokenizer)) is None or known[0] != state:
+        known = _TABLES[tokenizer] = state, _read_token_table(tokenizer, template, decoder)
+    return known[1]
+
+
+_TABLES: WeakKeyDictionary[Any, tuple[Any, TokenTable]] = WeakKeyDictionary()
+
+
+def _read_token_table(tokenizer: Any, template: str, decoder: bytes) -> TokenTable:
+    backend = tokenizer.backend_tokenizer
     vocabulary = backend.get_vocab(with_added_tokens=True)
     last = max(vocabulary.values(), default=-1)
     if not 0 <= last < _MOST_IDS:
@@ -194,7 +210,6 @@ def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
         pieces[token_id] = token.content
     skipped = {token_id for token_id, token in added.items() if token.special}
     marked = {token_id for token_id, token in added.items() if _MARKER.fullmatch(token.content)}
-    template = str(tokenizer.chat_template or "")
     text = {i for i in marked if _TAG.fullmatch(tag := added[i].content) and tag not in template}
     holes = {token_id for token_id, piece in enumerate(pieces) if piece is None}
     return TokenTable(
@@ -203,7 +218,7 @@ def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
         skipped=frozenset(skipped),
         marked=frozenset(marked),
         control=frozenset(skipped | marked - text | holes | set(tokenizer.all_special_ids)),
-        decoder=backend.decoder.__getstate__(),
+        decoder=decoder,
     )
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from baco_integrations.core.errors import PairError, ParameterError
-from baco_integrations.pair.vocabulary import Vocabulary, load_function_words
+from baco_integrations.pair.vocabulary import Vocabulary, load_function_words, read_token_table
 from tests.families import KINDS, TEXT, make_tokenizer
 
 FLAGS = {
@@ -235,6 +235,17 @@ def test_same_content_gives_the_same_read_only_object():
     assert first is second
     with pytest.raises(ValueError, match="read-only"):
         first.control[0] = True
+
+
+def test_a_tokenizer_is_read_once_and_again_when_it_has_changed():
+    tokenizer = make_tokenizer("byte-level")
+    table = read_token_table(tokenizer)
+    assert read_token_table(tokenizer) is table
+    tokenizer.add_tokens(["<table>"])
+    grown = read_token_table(tokenizer)
+    assert grown.pieces == (*table.pieces, "<table>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<table>"]})
+    assert read_token_table(tokenizer).control == grown.control | {len(table.pieces)}
 
 
 def test_own_function_words():
