@@ -28,6 +28,7 @@ from .architecture import require_plausible, require_sizes
 from .memory import Parameters, build_empty, count_parameters
 from .options import LoadOptions, Side, plain
 from .weights import (
+    INDEX,
     WHOLE,
     count_layers,
     fingerprint,
@@ -180,10 +181,8 @@ def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = No
             "they are read. Choose a revision with model.safetensors, or convert weights that you "
             "trust: load them with use_safetensors=False, then call save_pretrained(folder)."
         )
-    raise ModelNotFoundError(
-        f"{source.name} has no weights. Put {adapter or WHOLE}, or its shards and their "
-        f"index, into {source.folder}."
-    )
+    files = adapter or f"{WHOLE}, or its shards and {INDEX},"
+    raise ModelNotFoundError(f"{source.name} has no weights. Put {files} into {source.folder}.")
 
 
 def _snapshot(model: str, revision: str | None, options: LoadOptions, files: list[str]) -> Path:

@@ -36,7 +36,6 @@ from .presets import PRESETS, preset
 from .prompts import (
     BasePrompt,
     call_format,
-    check_base_prompt,
     render_aligned,
     render_base,
     stop_strings,
@@ -120,7 +119,14 @@ class ModelPair:
         template_kwargs: Mapping[str, Any] | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
-        self.base_prompt = check_base_prompt(base_prompt)
+        variables: Any = {} if template_kwargs is None else template_kwargs
+        if isinstance(variables, Mapping):
+            variables = dict(variables)
+        own = LoadOptions(base_prompt=base_prompt, template_kwargs=variables)
+        self.base_prompt = own.base_prompt
+        _require_parts(_sides(base, aligned), _sides(base_tokenizer, aligned_tokenizer))
+        if not isinstance(name, str | None):
+            raise ParameterError("name", "a string", name, "Leave it out for the models' names.")
         models: list[tuple[str, Any]] = _sides(base, aligned)
         names = [str(model.config.name_or_path or side) for side, model in models]
         for called, (_, model) in zip(names, models, strict=True):
@@ -133,7 +139,7 @@ class ModelPair:
             # does not add a warning of its own.
             tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.name = name or "|".join(names)
-        self._template_kwargs = dict(template_kwargs or {})
+        self._template_kwargs = own.template_kwargs
 
         self.compatibility = compare(base_tokenizer, aligned_tokenizer)
         self.compatibility.require()
@@ -159,7 +165,8 @@ class ModelPair:
             *end_notes("aligned", aligned_tokenizer, aligned.generation_config, aligned.config),
             *self._template_note(),
         )
-        self.identity = dict(identity or {"base": names[0], "aligned": names[1]})
+        by_name = {"base": names[0], "aligned": names[1]}
+        self.identity = _plain_identity(by_name if identity is None else identity)
         self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
         self.identity |= {"template_kwargs": self._template_kwargs}
         self._spelled = _control_texts(base_tokenizer, aligned_tokenizer)
@@ -432,6 +439,21 @@ def _sides(base: Any, aligned: Any) -> list[tuple[str, Any]]:
     return [("base", base), ("aligned", aligned)]
 
 
+def _require_parts(models: list[tuple[str, Any]], tokenizers: list[tuple[str, Any]]) -> None:
+    """Refuse what is no model or no tokenizer of transformers, such as a path."""
+    from transformers import PreTrainedTokenizerBase
+
+    remedy = "For a folder or an id there is ModelPair.from_pretrained(base, aligned)."
+    for side, model in models:
+        if not hasattr(getattr(model, "config", None), "get_text_config"):
+            allowed = "a model that transformers has loaded"
+            raise ParameterError(side, allowed, type(model), remedy)
+    for side, tokenizer in tokenizers:
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            allowed = "a tokenizer that transformers has loaded"
+            raise ParameterError(f"{side}_tokenizer", allowed, type(tokenizer), remedy)
+
+
 def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> Vocabulary:
     """Classify the longer of the two vocabularies; what is not text on both sides is control."""
     longer = aligned if compatibility.aligned_size >= compatibility.base_size else base
@@ -466,6 +488,16 @@ def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
     table = read_token_table(tokenizer)
     pieces = {token_id: table.pieces[token_id] for token_id in table.control & table.added}
     return {i: piece.encode() for i, piece in pieces.items() if piece and piece in frame}
+
+
+def _plain_identity(identity: Any) -> dict[str, Any]:
+    try:
+        told = dict(identity)
+        json.dumps(told)
+    except Exception as error:  # of what is no mapping, no JSON, or holds itself
+        remedy = "For example {'base': 'org/model', 'aligned': 'org/model-instruct'}."
+        raise ParameterError("identity", "a dict of plain data", identity, remedy) from error
+    return told
 
 
 def _pair_name(sources: tuple[Source, Source]) -> str:

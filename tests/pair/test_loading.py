@@ -115,6 +115,9 @@ class TestOptions:
             with pytest.raises(ParameterError, match="token must be visible ASCII text") as raised:
                 LoadOptions(token=token)
             assert SECRET not in f"{raised.value}{vars(raised.value)}"
+        with pytest.raises(ParameterError, match="template_kwargs must be a dict") as raised:
+            LoadOptions(template_kwargs=[{"api_key": SECRET}])
+        assert SECRET not in f"{raised.value}{vars(raised.value)}"
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
     def test_device_that_is_missing(self, pair):

@@ -203,6 +203,25 @@ class TestSharing:
 
 
 class TestPlainConstructor:
+    @pytest.mark.parametrize("value", [None, 3, "org/model", torch.zeros(2), ModelPair])
+    @pytest.mark.parametrize("part", ["base", "aligned", "base_tokenizer", "aligned_tokenizer"])
+    def test_parts_of_another_type(self, part, value):
+        tiny = ModelPair.tiny()
+        parts = [*("base", "aligned", "base_tokenizer", "aligned_tokenizer")]
+        given = {name: getattr(tiny, name) for name in parts} | {part: value}
+        with pytest.raises(ParameterError, match=f"^{part} must be a .*from_pretrained"):
+            ModelPair(**given)
+
+    @pytest.mark.parametrize("value", [3, [1], torch.zeros(2), {1: 2}])
+    @pytest.mark.parametrize("setting", ["name", "base_prompt", "template_kwargs"])
+    def test_settings_of_another_type(self, setting, value):
+        parts = ModelPair.tiny()
+        given = parts.base, parts.aligned, parts.base_tokenizer, parts.aligned_tokenizer
+        with pytest.raises(ParameterError, match=f"^{setting} must be"):
+            ModelPair(*given, **{setting: value})
+        with pytest.raises(ParameterError, match="^identity must be a dict of plain data"):
+            ModelPair(*given, identity=[value])
+
     def test_attention_without_masks(self):
         tokenizer, model = make_tokenizer("byte-level"), make_model("llama", 600)
         model.config._attn_implementation_internal = "flash_attention_2"
