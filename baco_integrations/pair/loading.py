@@ -302,7 +302,9 @@ def load_tokenizer(source: Source, options: LoadOptions, config: Any = None) -> 
     from transformers import AutoTokenizer
 
     with reading(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.folder, config=config, **_local(options))
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, config=config, **_local(options))
+        float(tokenizer.model_max_length)  # what it is compared with at every prompt
+        return tokenizer
 
 
 def load_generation_config(source: Source) -> Any:
@@ -353,6 +355,7 @@ def load_model(
         "quantization_config": quantizer,
     }
     require_stored(source, config, options)
+    load_generation_config(source)  # transformers would pass over one that is damaged
     with reading(source, "weights", bar):
         model, info = read(
             source.folder,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.calls import CallFormat
-from ..core.errors import ParameterError
+from ..core.errors import PairError, ParameterError
 from ..core.messages import Messages, conversation
 from .architecture import context_window, require_decodable
 from .compatibility import Compatibility, compare, end_notes, end_tokens
@@ -154,9 +154,7 @@ class ModelPair:
             context_window(base.config, base_tokenizer),
             context_window(aligned.config, aligned_tokenizer),
         )
-        template = aligned_tokenizer.chat_template and aligned_tokenizer.get_chat_template(
-            tools=[{}]
-        )
+        template = _chat_template(aligned_tokenizer)
         self.call_format = call_format(template)
         self.call_markers = _call_markers(aligned_tokenizer, self.call_format)
         self.notes = (
@@ -466,6 +464,21 @@ def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> 
         function_word=vocabulary.function_word & ~control,
         starts_word=vocabulary.starts_word | control,
     )
+
+
+def _chat_template(tokenizer: Any) -> str | None:
+    """Return the text of a chat template, where there are several that for tools."""
+    if not tokenizer.chat_template:
+        return None
+    try:
+        template: str = tokenizer.get_chat_template(tools=[{}])
+        template.encode()
+    except Exception as error:  # It may be anything that JSON can hold.
+        raise PairError(
+            f"The aligned tokenizer's chat_template is no text ({error}). Set it in "
+            "tokenizer_config.json, or put chat_template.jinja beside that."
+        ) from error
+    return template
 
 
 def _rows(model: Any) -> int:

@@ -222,6 +222,13 @@ class TestPlainConstructor:
         with pytest.raises(ParameterError, match="^identity must be a dict of plain data"):
             ModelPair(*given, identity=[value])
 
+    @pytest.mark.parametrize("template", [3, {"rag": "{{ messages }}"}, {"default": 3}])
+    def test_a_chat_template_that_is_no_text(self, template):
+        tokenizer, model = make_tokenizer("byte-level"), make_model("llama", 600)
+        tokenizer.chat_template = template
+        with pytest.raises(PairError, match="chat_template is no text"):
+            ModelPair(model, model, tokenizer, tokenizer)
+
     def test_attention_without_masks(self):
         tokenizer, model = make_tokenizer("byte-level"), make_model("llama", 600)
         model.config._attn_implementation_internal = "flash_attention_2"
