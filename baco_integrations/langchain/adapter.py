@@ -54,9 +54,12 @@ class LangChainAdapter(NumberedBatches, Adapter):
             """Return a piece of output; the last piece comes with the completion."""
 
     def __init__(self, **values: Any) -> None:
+        key = values.get("api_key")
+        if not isinstance(key, str | SecretStr | None):  # pydantic would show it
+            raise ParameterError("api_key", "a string", type(key), "It stands in for token.")
         named = values.get("pair") is None or isinstance(values.get("pair"), str)
-        if named and values.get("api_key") is not None and values.get("token") is None:
-            values["token"] = values["api_key"]
+        if named and key is not None and values.get("token") is None:
+            values["token"] = key
         _check_switch(values.get("logprobs"))
         super().__init__(**values)
 

@@ -33,7 +33,7 @@ from .loading import (
 )
 from .memory import WIDTHS, measure_bytes, require_memory, target_devices
 from .model_pair import ModelPair
-from .options import LoadOptions
+from .options import LoadOptions, check_exact
 from .options import plain as plain_data
 from .quantization import quantizer
 from .sharing import Shared
@@ -67,9 +67,8 @@ class AdapterPair(ModelPair):
         cls, model: str | Path, adapter: str | Path, exact: Exact | None, options: LoadOptions
     ) -> AdapterPair:
         """Load a pair; ask twice, get the same object."""
-        if exact not in (None, "base", "aligned"):
-            remedy = "It says which of the two the model is."
-            raise ParameterError("exact", "'base' or 'aligned'", exact, remedy)
+        if exact is not None:
+            check_exact(exact)
         target_devices(options.placement)
         switched = locate(adapter, _other(exact), options, CONFIG)
         card = read_card(switched)

@@ -140,6 +140,16 @@ def _model_class(config: Any) -> Any:
 
 
 def context_window(config: Any, tokenizer: Any) -> int:
-    """Return how many tokens a model was made to read."""
+    """Return how many tokens a model was made to read.
+
+    Raises:
+        PairError: Neither the configuration nor the tokenizer tells a length.
+    """
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(window or tokenizer.model_max_length)
+    window = min(window or tokenizer.model_max_length, _WINDOW_MOST)
+    if not window >= 1:
+        raise PairError(
+            f"A tokenizer has model_max_length={window}, and its model tells no other. Set "
+            "max_position_embeddings in config.json to the model's context window."
+        )
+    return int(window)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +27,7 @@ class Encoder:
 
     Args:
         tokenizer: A Hugging Face tokenizer.
+        control: Texts of added tokens that are spelled out; left out, of its control tokens.
 
     Attributes:
         tokenizer: The tokenizer.
@@ -36,11 +37,16 @@ class Encoder:
         PairError: The tokenizer has no `tokenizers` backend.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, control: Collection[str] | None = None) -> None:
         table = read_token_table(tokenizer)
+        added = {i: table.pieces[i] or "" for i in table.added}
         self.tokenizer = tokenizer
         self.special_tokens: dict[str, str] = dict(tokenizer.special_tokens_map)
-        self._control = {i: table.pieces[i] or "" for i in table.control & table.added}
+        self._control = {
+            i: piece
+            for i, piece in added.items()
+            if (i in table.control if control is None else piece in control)
+        }
         names = self._control.values()
         letters = sorted({char for name in names for char in name if not char.isspace()})
         self._alphabet = {ord(char): 0xD800 + place for place, char in enumerate(letters)}

@@ -28,6 +28,7 @@ from .architecture import require_plausible, require_sizes
 from .memory import Parameters, build_empty, count_parameters
 from .options import LoadOptions, Side, plain
 from .weights import (
+    INDEX,
     WHOLE,
     count_layers,
     fingerprint,
@@ -146,8 +147,10 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
         config = json.loads(Path(file).read_text()) if isinstance(file, str | Path) else {}
     except (OSError, RecursionError, ValueError):
         return {}
-    text = config.get("text_config") if isinstance(config, dict) else None
-    return {**config, **text} if isinstance(text, dict) else config if text is None else {}
+    if not isinstance(config, dict):
+        return {}
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, dict) else config
 
 
 def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = None) -> None:
@@ -178,10 +181,8 @@ def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = No
             "they are read. Choose a revision with model.safetensors, or convert weights that you "
             "trust: load them with use_safetensors=False, then call save_pretrained(folder)."
         )
-    raise ModelNotFoundError(
-        f"{source.name} has no weights. Put {adapter or WHOLE}, or its shards and their "
-        f"index, into {source.folder}."
-    )
+    files = adapter or f"{WHOLE}, or its shards and {INDEX},"
+    raise ModelNotFoundError(f"{source.name} has no weights. Put {files} into {source.folder}.")
 
 
 def _snapshot(model: str, revision: str | None, options: LoadOptions, files: list[str]) -> Path:
@@ -301,7 +302,9 @@ def load_tokenizer(source: Source, options: LoadOptions, config: Any = None) -> 
     from transformers import AutoTokenizer
 
     with reading(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.folder, config=config, **_local(options))
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, config=config, **_local(options))
+        float(tokenizer.model_max_length)  # what it is compared with at every prompt
+        return tokenizer
 
 
 def load_generation_config(source: Source) -> Any:
@@ -352,6 +355,7 @@ def load_model(
         "quantization_config": quantizer,
     }
     require_stored(source, config, options)
+    load_generation_config(source)  # transformers would pass over one that is damaged
     with reading(source, "weights", bar):
         model, info = read(
             source.folder,

@@ -36,6 +36,17 @@ def _dtype(value: object) -> object:
     return name
 
 
+def check_exact(exact: object) -> None:
+    """Refuse what is no side of a pair.
+
+    Raises:
+        ParameterError: It is neither ``base`` nor ``aligned``.
+    """
+    if not (isinstance(exact, str) and exact in SIDES):
+        remedy = "It is the side that stays as it is; the other is approximated."
+        raise ParameterError("exact", "'base' or 'aligned'", exact, remedy)
+
+
 def device_name(device: Any) -> str:
     """Name one device in one way, whether it came as a number, a string or torch's own object."""
     import torch
@@ -126,10 +137,19 @@ def _token(value: object) -> object:
 
 def _template_kwargs(value: object) -> object:
     try:
+        named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
         repr(value)  # it is part of the pair's key
-    except Exception as error:
-        raise ValueError from error
-    return value
+    except Exception:  # It is nested too deeply, or cannot be shown.
+        named = False
+    if named:
+        return value
+    # What a template is given may be a secret, so only its type is told.
+    raise ParameterError(
+        "template_kwargs",
+        "a dict of template variables by their names",
+        type(value),
+        "For example {'enable_thinking': False}.",
+    )
 
 
 _Quantization = Annotated[Any, BeforeValidator(_quantization)]
@@ -186,9 +206,7 @@ class LoadOptions(Checked):
     local_files_only: bool = param(False, _FLAG, "True stays off the network.")
     trust_remote_code: bool = param(False, _FLAG, "True runs code that comes with the model.")
     base_prompt: Any = "qa"
-    template_kwargs: Annotated[dict[str, Any], BeforeValidator(_template_kwargs)] = param(
-        {}, "a dict of template variables", "For example {'enable_thinking': False}."
-    )
+    template_kwargs: Annotated[dict[str, Any], BeforeValidator(_template_kwargs)] = {}
     progress: bool | None = param(None, "True, False or None", "None shows it on a terminal.")
     check_memory: bool = param(True, _FLAG, "False loads whatever the size.")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import VocabularyMismatchError
 from .architecture import architecture_problems, context_window
-from .compatibility import compare, end_tokens
+from .compatibility import compare, end_notes, end_tokens
 from .loading import (
     Source,
     load_config,
@@ -119,18 +119,21 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     except VocabularyMismatchError as error:
         problems.append(str(error))
     sizes = {side: load_parameters(located[side], configs[side], options) for side in located}
-    sides = {
-        side: _side(located[side], configs[side], tokenizers[side], sizes[side]) for side in located
-    }
-    notes = compatibility.notes
+    generation = {side: load_generation_config(source) for side, source in located.items()}
+    ends = {side: (tokenizers[side], generation[side], configs[side]) for side in located}
+    sides = {side: _side(located[side], sizes[side], *ends[side]) for side in located}
+    notes = [
+        *compatibility.notes,
+        *(note for side in located for note in end_notes(side, *ends[side])),
+    ]
     if sides["base"] == sides["aligned"]:
-        notes = (*notes, _ONE_MODEL)
+        notes.append(_ONE_MODEL)
     return PairReport(
         base=sides["base"],
         aligned=sides["aligned"],
         shared_vocabulary=int(compatibility.shared.sum()),
         problems=tuple(problems),
-        notes=notes,
+        notes=tuple(notes),
         bytes={
             name: sum(size.bytes(*number) for size in sizes.values())
             for name, number in _NUMBERS.items()
@@ -138,8 +141,10 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     )
 
 
-def _side(source: Source, config: Any, tokenizer: Any, size: Parameters) -> SideReport:
-    ends = sorted(end_tokens(tokenizer, load_generation_config(source), config))
+def _side(
+    source: Source, size: Parameters, tokenizer: Any, generation: Any, config: Any
+) -> SideReport:
+    ends = sorted(end_tokens(tokenizer, generation, config))
     return SideReport(
         model=source.name,
         revision=source.revision,

@@ -69,6 +69,14 @@ def test_bad_settings_are_refused_per_object_and_per_call(chat: ChatBACo) -> Non
 # -- what comes back -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("pair", ["tiny", cities()], ids=["tiny", "scripted"])
+@pytest.mark.parametrize("name", ["api_key", "token"])
+def test_a_secret_of_another_type_is_not_told(name: str, pair: Any) -> None:
+    with pytest.raises(BacoError) as caught:
+        ChatBACo(pair=pair, **{name: ["sk-secret"]})
+    assert "sk-secret" not in f"{caught.value}{vars(caught.value)}"
+
+
 def test_a_message_tells_how_it_came_about(chat: ChatBACo) -> None:
     answer = chat.invoke("City?", gamma=0.9, seed=3, logprobs=True)
     told = answer.response_metadata

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config
+from transformers import BloomConfig, GPT2Config
 
 from baco_integrations import ModelPair
 from baco_integrations.core.errors import PairError
-from baco_integrations.pair.architecture import require_plausible, require_sizes
+from baco_integrations.pair.architecture import (
+    context_window,
+    require_plausible,
+    require_sizes,
+)
 from baco_integrations.pair.extract import extract
-from tests.families import FAMILIES, make_config, make_pair_folder
+from tests.families import FAMILIES, make_config, make_pair_folder, make_tokenizer
 
 NAN = float("nan")
 
@@ -81,3 +85,16 @@ def test_fields_of_parts_are_looked_at_and_others_are_not(tmp_path: Path) -> Non
 def test_fields_that_a_kind_calls_otherwise(tmp_path: Path) -> None:
     with pytest.raises(PairError, match="num_hidden_layers is 0"):
         require_sizes(tmp_path, GPT2Config(n_layer=0))
+
+
+@pytest.mark.parametrize(("length", "window"), [(77, 77), (1e30, 2**30), (5.0, 5)])
+def test_windows_that_only_a_tokenizer_tells(length: float, window: int) -> None:
+    tokenizer = make_tokenizer("byte-level")
+    tokenizer.model_max_length = length
+    assert context_window(make_config("llama", 500), tokenizer) == 512
+    config = BloomConfig()  # has no such field
+    assert context_window(config, tokenizer) == window
+    for nonsense in (0, -1, NAN):
+        tokenizer.model_max_length = nonsense
+        with pytest.raises(PairError, match=f"model_max_length={nonsense}"):
+            context_window(config, tokenizer)

@@ -115,6 +115,9 @@ class TestOptions:
             with pytest.raises(ParameterError, match="token must be visible ASCII text") as raised:
                 LoadOptions(token=token)
             assert SECRET not in f"{raised.value}{vars(raised.value)}"
+        with pytest.raises(ParameterError, match="template_kwargs must be a dict") as raised:
+            LoadOptions(template_kwargs=[{"api_key": SECRET}])
+        assert SECRET not in f"{raised.value}{vars(raised.value)}"
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
     def test_device_that_is_missing(self, pair):
@@ -238,6 +241,20 @@ class TestFolders:
         (pair[0] / "config.json").write_text("{")
         with pytest.raises(PairError, match="configuration of .*base could not be read"):
             ModelPair.from_pretrained(*pair)
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"cache_implementation": "x"}'])
+    def test_damaged_generation_settings(self, pair, content):
+        (pair[0] / "generation_config.json").write_text(content)
+        for load in (ModelPair.check, ModelPair.from_pretrained):
+            with pytest.raises(PairError, match="generation settings of .*base could not be read"):
+                load(*pair)
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"model_max_length": "many"}'])
+    def test_damaged_tokenizer_settings(self, pair, content):
+        (pair[1] / "tokenizer_config.json").write_text(content)
+        for load in (ModelPair.check, ModelPair.from_pretrained):
+            with pytest.raises(PairError, match="tokenizer of .*aligned could not be read"):
+                load(*pair)
 
     def test_code_of_its_own(self, pair):
         edit_config(pair[0], model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
