@@ -62,8 +62,8 @@ class Sample:
         text = self._text.push(data, last=reason is not None)
         calls: tuple[CallPiece, ...] = ()
         if self._reader is not None:
-            last = reason is not None or self._text.stopped
-            text, calls = self._reader.push(text, last=last)
+            cut = self._text.stopped or reason == "length"
+            text, calls = self._reader.push(text, last=cut or reason is not None, cut=cut)
         values = record._asdict() | {"source": SOURCES[record.source]}
         values["token_id"] = values.pop("token")
         values["alternatives"] = self._alternatives(record)

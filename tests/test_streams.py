@@ -7,7 +7,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -431,3 +431,53 @@ def test_a_forked_child_is_told_so(what: str) -> None:
         while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert done[1] == 0 and done[0] == child
+
+
+TOOL = {"function": {"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}}
+CALL = ["<tool_call>\n", '{"na', 'me": "f", "arguments": {', '"a": 1', "}}", "\n", "</tool_"]
+
+
+def calling(before: Callable[[int], object] = int) -> ScriptedPair:
+    def script(seen: Any) -> dict[str, float]:
+        before(len(seen.tokens))
+        return {CALL[min(len(seen.tokens), len(CALL) - 1)]: 1.0}
+
+    return ScriptedPair(script, script, vocabulary=CALL)
+
+
+@pytest.mark.parametrize("length", range(1, len(CALL) + 1))
+def test_what_is_cut_off_within_a_call_is_no_text(length: int) -> None:
+    settings: dict[str, Any] = {"tools": [TOOL], "max_tokens": length, "seed": 1}
+    with Decoder(calling()) as decoder:
+        (whole,) = decoder.generate("x", **settings)
+        stream = decoder.stream("x", **settings)
+        steps = list(stream)
+    assert whole.text == "".join(step.text for step in steps) == ""
+    for (call,) in (whole.tool_calls, stream.completions[0].tool_calls):
+        assert (call.error is None) == (length >= CALL.index("}}") + 1)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_call_that_a_cancelled_stream_has_begun_is_not_valid(length: int) -> None:
+    go_on = threading.Event()
+    with Decoder(calling(lambda decided: decided < length or go_on.wait(20))) as decoder:
+        stream = decoder.stream("x", tools=[TOOL], seed=1)
+        for _ in range(length):
+            next(stream)
+        stream._cancel()  # as closing does, while one more token is on its way
+        go_on.set()
+        stream.close()
+    (completion,) = stream.completions
+    assert completion.finish_reason == "cancelled" and completion.text == ""
+    (call,) = completion.tool_calls
+    assert call.error == "The text ends within the call."
+
+
+def test_text_that_spells_an_end_token_ends_nothing() -> None:
+    said = ["a", "<|im_end|>", "b", "<end", ">", "</s>"]
+    script = {"".join(said[:length]): {said[length]: 1.0} for length in range(len(said))}
+    with Decoder(ScriptedPair(script, script)) as decoder:
+        (completion,) = decoder.generate("x", seed=1)
+        steps = list(decoder.stream("x", seed=1))
+    assert completion.text == "".join(said) == "".join(step.text for step in steps)
+    assert completion.finish_reason == "stop" and len(completion.steps) == len(said) + 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 ARGUMENT_KEYS = ("arguments", "parameters")
+_PYTHON_TAG = "<|python_tag|>"
 
 
 class CallPiece(NamedTuple):
@@ -137,7 +140,7 @@ class CallReader:
         self._new_id = new_id
         self._opener = form.opener
         self._close, self._divider = form.after.strip(), form.divider
-        self._leads = (self._opener,) if self._opener else ("<|python_tag|>", "```", "json", "[")
+        self._leads = (self._opener,) if self._opener else (_PYTHON_TAG, "```", "json", "[")
         self._closers_of = {"[": "]", "```": "```", self._opener: self._close}
         self._done: list[ToolCall] = []
         self._call: _Call | None = None
@@ -161,18 +164,21 @@ class CallReader:
             return list(self._done)
         return [*self._done, ToolCall(self._ids[-1], *self._call.result(self._names))]
 
-    def push(self, text: str, *, last: bool = False) -> tuple[str, tuple[CallPiece, ...]]:
+    def push(
+        self, text: str, *, last: bool = False, cut: bool = False
+    ) -> tuple[str, tuple[CallPiece, ...]]:
         """Take the next text and return what it releases: what is said, and pieces of calls.
 
         Args:
             text: The text.
             last: Whether no more will come: then everything held back is released.
+            cut: Whether more would have come: then half a tag or a comma is no text.
         """
         self._said, self._pieces = [], []
         for char in text:
             self._read(char)
         if last:
-            self._stop()
+            self._stop(cut)
         elif self._call and self._call.name is not None and self._call.arguments is not None:
             self._send(self._call.name, "".join(self._call.arguments[self._sent :]))
         return "".join(self._said), tuple(self._pieces)
@@ -230,11 +236,11 @@ class CallReader:
         self._opened = False
         self._call = _Call(self._close, self._divider)
 
-    def _finish(self, call: _Call) -> None:
+    def _finish(self, call: _Call, cut: bool = False) -> None:
         """End a call, or give its text back if it is none."""
         self._call = None
         named = call.name in self._names or None not in (call.name, call.arguments)
-        if not (self._opener or named):
+        if not (self._opener or named or cut and self._behind):
             self._release("".join(call.raw))
             return
         name, arguments, error = call.result(self._names)
@@ -265,12 +271,17 @@ class CallReader:
         self._behind = False
         self._plain = not self._opener
 
-    def _stop(self) -> None:
+    def _stop(self, cut: bool) -> None:
         if self._opened:
             self._begin()
         if self._call is not None:
             self._call.settle()
-            self._finish(self._call)
+            self._finish(self._call, cut)
+        held = "".join([*self._held, self._mark]).strip()
+        tag = held and (self._opener.startswith(held) or _PYTHON_TAG.startswith(held))
+        if cut and (tag or self._behind or self._closers):
+            self._held.clear()
+            self._mark = ""
         self._release(self._mark)
 
 
@@ -351,6 +362,8 @@ class _Call:
             error = f"There is no tool {self.name!r}. Offered: {', '.join(sorted(names))}."
         elif not isinstance(_loads(arguments), dict):
             error = "The arguments are not a JSON object."
+        elif (key := repeated_key(arguments)) is not None:
+            error = f"The arguments hold {key!r} twice."
         return ("", raw, error) if self.name is None else (self.name, arguments, error)
 
     def _head(self, char: str) -> None:
@@ -401,6 +414,22 @@ def _loads(text: str) -> Any:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
+
+
+def repeated_key(text: str) -> str | None:
+    """Return a key that an object in a JSON text has twice, None if there is none.
+
+    Whoever reads such a text would lose a value.
+    """
+    repeated: list[str] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(key for key, _ in pairs)
+        repeated.extend(key for key, count in counts.items() if count > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(text, strict=False, object_pairs_hook=keep)
+    return repeated[0] if repeated else None
 
 
 def _encodable(text: str) -> str:

@@ -38,6 +38,8 @@ _MAPS = ("properties", *DEFINITIONS, "patternProperties", "dependentSchemas")
 _TEXT = ("pattern", "format", "minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = ("minProperties", "maxProperties")
+_IDENTIFIERS = ("$id", "id")
+_NAMES = (*_IDENTIFIERS, "$schema")
 _LITERALS = ("enum", "const", "default", "examples")
 # What it reads in search of a fault, in characters, about a second; a part counts as this at least.
 _EFFORT, _LEAST = 8_000_000, 8000
@@ -46,7 +48,21 @@ _EFFORT, _LEAST = 8_000_000, 8000
 @lru_cache(maxsize=256)
 def closed(schema: str) -> dict[str, Any]:
     """Return a schema, given as JSON, as the engine is to take it; see `strict`."""
-    return strict(json.loads(schema))
+    given = json.loads(schema)
+    # Where nothing is referred to by them, identifiers are annotations; so is a dialect that the
+    # engine does not know.
+    kept = _refers_by_name(given)
+    first = () if kept else _IDENTIFIERS
+    if '"$schema"' not in schema and not (kept and '"$id"' in schema):
+        return strict(given, first)
+    ways = [strict(given, names) for names in (first, (*first, "$schema"), _NAMES)]
+    return next((way for way in ways if not complaint(json_rule(way))), ways[1])
+
+
+def _refers_by_name(root: dict[str, Any]) -> bool:
+    everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
+    references = [schema["$ref"] for schema in everything.values() if "$ref" in schema]
+    return not all(isinstance(each, str) and each.startswith("#") for each in references)
 
 
 def json_rule(closed: dict[str, Any]) -> str:
@@ -54,25 +70,39 @@ def json_rule(closed: dict[str, Any]) -> str:
     return f"%json {json.dumps({'x-guidance': _OPTIONS, **closed})}"
 
 
-def strict(schema: dict[str, Any]) -> dict[str, Any]:
+def strict(schema: dict[str, Any], dropped: Collection[str] = ()) -> dict[str, Any]:
     """Return a schema whose objects have no properties but those they name.
 
     Models left free to invent properties do so without end. An object that says something about
     ``additionalProperties``, or names no property at all, or requires one that it does not name,
-    stays as it is, and so does one whose properties may come from several parts: each part alone
-    would refuse the others'. What the engine knows but cannot express is left out.
+    stays as it is, and so does one to whose properties other parts may add: each part alone would
+    refuse the others'. What the engine knows but cannot express is left out.
+
+    Args:
+        schema: The schema.
+        dropped: Keywords to leave out.
     """
-    closed: dict[str, Any] = _Strict(schema).of(schema)
+    closed: dict[str, Any] = _Strict(schema, dropped).of(schema)
     return closed
 
 
 class _Strict:
-    def __init__(self, root: dict[str, Any]) -> None:
+    def __init__(self, root: dict[str, Any], dropped: Collection[str]) -> None:
+        self._dropped = dropped
         everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
         several = [schema for schema in everything.values() if _combines(schema)]
+
+        def beneath(schema: dict[str, Any]) -> Iterator[Any]:
+            return inside(schema, root, _PARTS)
+
         # Those that share a value with others, and all that may: what lies inside them, too.
-        self._met = walk(several, lambda schema: inside(schema, root, _PARTS))
-        self._open = walk([*self._met.values()], lambda schema: inside(schema, root))
+        self._met = walk([*several], beneath)
+        parts = walk([part for each in several for part in beneath(each)], beneath)
+        shared = [*parts.values()]
+        for schema in several:
+            if id(schema) not in parts:
+                shared += _shared(schema, [*walk([*beneath(schema)], beneath).values()])
+        self._open = walk(shared, lambda schema: inside(schema, root))
         names: dict[str, Any] = {}
         for each in self._met.values():
             names |= _names(each).get("patternProperties", {})
@@ -83,7 +113,11 @@ class _Strict:
             return [self.of(each) for each in schema]
         if not isinstance(schema, dict):
             return schema
-        closed = {key: self._inner(key, value) for key, value in schema.items()}
+        closed = {
+            key: self._inner(key, value)
+            for key, value in schema.items()
+            if key not in self._dropped
+        }
         if id(schema) not in self._open and _names_all(schema):
             closed.setdefault("additionalProperties", False)
         met = id(schema) in self._met
@@ -100,6 +134,26 @@ def _combines(schema: dict[str, Any]) -> bool:
     said = _SAYS & schema.keys()
     several = isinstance(schema.get("allOf"), list) and len(schema["allOf"]) > 1
     return bool(_PARTS & said) and (len(said) > 1 or several)
+
+
+def _shared(schema: dict[str, Any], parts: list[dict[str, Any]]) -> list[Any]:
+    """Return what may have properties from elsewhere: a schema, or what parts of it name too."""
+    said = {name for part in parts for name in _said_names(part)}
+    if not _names_all(schema) or any(map(_adds, parts)) or said - schema["properties"].keys():
+        return [schema]
+    inner = list(parts_of(schema))
+    return [part for place, part in inner if place[0] != "properties" or place[1] in said]
+
+
+def _said_names(schema: dict[str, Any]) -> Iterator[str]:
+    for names in (schema.get("properties"), schema.get("required")):
+        if isinstance(names, dict | list):
+            yield from (name for name in names if isinstance(name, str))
+
+
+def _adds(schema: dict[str, Any]) -> bool:
+    """Tell whether a part may add properties that it does not name."""
+    return bool(schema.get("patternProperties") or schema.get("additionalProperties"))
 
 
 def _names_all(schema: dict[str, Any]) -> bool:

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_integrations.core import calls
-from baco_integrations.core.calls import FORMATS, CallFormat, CallPiece, CallReader, ToolCall
+from baco_integrations.core.calls import (
+    FORMATS,
+    CallFormat,
+    CallPiece,
+    CallReader,
+    ToolCall,
+    repeated_key,
+)
 
 NAMES = ["g", "f"]
 Read = tuple[str, list[tuple[str, str]], list[ToolCall]]
@@ -228,6 +235,49 @@ def test_text_that_is_no_call_is_not_held_back() -> None:
     assert source.push('{"city": "Oslo"') == ("", ())
     assert source.push("} and") == ('{"city": "Oslo"} and', ())
     assert source.push(" {") == (" {", ())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_cut_leaves_no_part_of_a_call_as_text(form: str) -> None:
+    written = FORMATS[form].write([("f", {"a": [1, "b"]}), ("g", {})])
+    if FORMATS[form].opener:
+        written = f"Sure. {written}"
+    for length in range(len(written) + 1):
+        for pieces in ([written[:length]], list(written[:length])):
+            source = reader(form)
+            said = "".join(source.push(piece)[0] for piece in pieces)
+            said += source.push("", last=True, cut=True)[0]
+            if FORMATS[form].opener:
+                assert said.strip() == "Sure. "[:length].strip()
+            else:
+                assert said == ("" if source.calls else written[:length])
+    # What only looks like it, and what the model itself ended, is text.
+    assert read(form, ["a [<to", "ast> x ", "<tool_"])[0] == "a [<toast> x <tool_"
+    assert reader(form).push("a <b ", last=True, cut=True)[0] == "a <b "
+
+
+def test_a_half_python_tag_is_no_text() -> None:
+    for text in ("<|py", "<|python_tag|>"):
+        assert reader("llama3").push(text, last=True, cut=True) == ("", ())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_arguments_that_repeat_a_key_are_not_valid(form: str) -> None:
+    for arguments in ('{"a": 1, "b": {}, "a": 1}', '{"b": [{"a": {}, "a": 2}]}'):
+        text = FORMATS[form].write([("f", {})]).replace("{}", arguments)
+        _, streamed, (call,) = read(form, [text])
+        assert call.error == "The arguments hold 'a' twice." and streamed == [("f", arguments)]
+    assert repeated_key('{"a": {"a": 1}, "b": [{"c": 1}, {"c": 2}]}') is None
+    assert repeated_key("[" * 10**5) is None
+
+
+@given(forms, garbage | st.text())
+def test_no_text_raises(form: CallFormat, text: str) -> None:
+    for cut in (False, True):
+        source = reader(form.name)
+        source.push(text, last=True, cut=cut)
+        for call in source.calls:
+            assert call.error or isinstance(call.parsed, dict)
 
 
 @given(forms, written_calls)

@@ -81,6 +81,24 @@ def test_only_values_of_json_begin_behind_a_quote(settings: dict[str, Any], begi
     assert place.begins == begins
 
 
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ('{"a": "', True),
+        ('{"a": "b\\"', False),  # an escaped quote begins nothing
+        ('{"a": "\\\\\\"', False),
+        ('{"a": "b\\\\"', False),
+        ('{"a": ["b\\"", "', True),
+        ('{"a": "b\\"c', False),
+        ('{"', False),
+    ],
+)
+def test_a_value_begins_behind_its_opening_quote_alone(text: str, begins: bool) -> None:
+    place = Place.of(SamplingParams(json_schema={}), FORMATS["hermes"])
+    place.push(text.encode())
+    assert place.begins == begins
+
+
 CALL = '{"name": "f", "arguments": {"'
 AUTO, FORCED = {"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "any"}
 

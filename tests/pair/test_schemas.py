@@ -112,6 +112,12 @@ RELAXED: list[tuple[dict[str, Any], object, object]] = [
         {"a": 1, "c": 1},
     ),
     (thing(properties={"pattern": text(pattern="^(?=a)")}), {"pattern": "a"}, {"pattern": "b"}),
+    ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, 1, 2**70),
+    ({"type": "integer", "exclusiveMaximum": 2**63, "minimum": -(2**63)}, -(2**62), -(2**64)),
+    ({"type": "number", "minimum": -3.4028234663852886e38}, 0.5, -1e39),
+    ({"type": "number", "maximum": 1.7976931348623157e308, "exclusiveMinimum": 0}, 0.5, 10**400),
+    ({"type": "integer", "maximum": 2**53 + 1}, 1, 2**53 + 2),
+    ({"type": "integer", "maximum": 10**400}, 1, 10**400 + 1),
     (text(pattern=r"(a)\1"), "aa", "ab"),
     (text(pattern=r"\ba\b"), "a", "ba"),
     (
@@ -171,6 +177,13 @@ def test_what_is_left_out_is_logged(caplog: pytest.LogCaptureFixture) -> None:
             assert allows(schema, {"b": "color"})
     told = " ".join(caplog.messages)
     assert len(caplog.messages) == 2 and "Unknown format: color" in told and "look-ahead" in told
+
+
+def test_bounds_beside_those_that_are_too_wide_hold() -> None:
+    schema = {"type": "number", "minimum": 0, "maximum": 1e20, "multipleOf": 0.5}
+    assert allows(schema, 0.5) and not allows(schema, -1) and not allows(schema, 0.7)
+    schema = {"type": "integer", "minimum": -(2**63), "maximum": 5}
+    assert allows(schema, 5) and not allows(schema, 6)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +259,61 @@ def test_objects_of_several_parts_stay_open() -> None:
     for key in ("anyOf", "allOf", "if", "dependentSchemas"):
         schema = {"properties": {"a": {}}, key: [{"properties": {"b": {}}}]}
         assert strict(schema) == schema
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    [
+        {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {"oneOf": [{"properties": {"a": {"const": 1}}}, {"required": ["b"]}]},
+        {"allOf": [{"properties": {"b": {"minimum": 0}}}, {"$ref": "#/$defs/d"}]},
+        {"$ref": "#/$defs/d"},
+        {"if": {"required": ["a"]}, "then": {"required": ["b"]}},
+    ],
+    ids=str,
+)
+def test_parts_that_name_nothing_new_leave_an_object_closed(alternatives: dict[str, Any]) -> None:
+    inner = thing(properties=AB)
+    schema = thing(properties=AB | {"x": inner}, **alternatives) | {
+        "$defs": {"d": {"required": ["a"]}}
+    }
+    whole = {"a": 1, "b": 1, "x": {"a": 1}}
+    for each in (schema, thing(properties={"deep": schema}, **{"$defs": schema["$defs"]})):
+        value, outer = (whole, {}) if each is schema else ({"deep": whole}, {"c": 1})
+        assert allows(each, value) and not allows(each, value | outer | {"z": 1})
+        for more in ({"c": 1}, {"x": {"c": 1}}):
+            assert not allows(each, whole | more if each is schema else {"deep": whole | more})
+
+
+def test_what_parts_name_too_stays_open_inside() -> None:
+    schema = thing(
+        properties={"x": thing(properties={"a": {}}), "y": thing(properties={"a": {}})},
+        anyOf=[{"properties": {"x": {"properties": {"b": {}}}}}],
+    )
+    assert allows(schema, {"x": {"a": 1, "b": 1}}) and allows(schema, {"y": {"a": 1}})
+    assert not allows(schema, {"y": {"a": 1, "b": 1}}) and not allows(schema, {"z": 1})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"$schema": name} for name in ("foo", "https://b.org/dialect", 3)),
+        *({"$id": name} for name in ("person.json", "foo#bar", "a b", "http://[b", "", "::", 3)),
+        {"$schema": "foo", "$id": "::", "id": "a b"},
+        {"$comment": 3, "title": [], "description": {}, "examples": 3, "deprecated": "x"},
+        {"default": {"type": "strng"}, "readOnly": 4, "$vocabulary": 3, "x-own": {"type": "strng"}},
+    ],
+    ids=str,
+)
+def test_annotations_constrain_and_resolve_nothing(said: dict[str, Any]) -> None:
+    definitions = {"$defs": {"d": {"type": "integer", **said}}}
+    inner = {"a": {"$ref": "#/$defs/d"}, "$id": {"type": "integer", **said}}
+    schema = thing(properties=inner, **definitions, **said)
+    assert allows(schema, {"a": 1, "$id": 1}) and not allows(schema, {"a": "x"})
+    tool = {"function": {"name": "f", "parameters": schema}}
+    assert GRAMMARS.guide(SamplingParams(tools=[tool]), ()) is not None
+    with pytest.raises(ParameterError, match=r"'properties\.b' .* strng"):
+        allows(thing(properties=inner | {"b": {"type": "strng"}}, **definitions, **said), {})
 
 
 A, B = thing(properties={"a": text()}, required=["a"]), thing(properties={"b": text()})
