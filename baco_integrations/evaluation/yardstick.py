@@ -144,20 +144,11 @@ def evaluate(
     """
     started = time.perf_counter()
     records, manifest = read_records(folder), read_manifest(folder)
-    if not records:
-        raise ParameterError(
-            "run", "a run with records", str(folder), "Its errors.jsonl tells why there are none."
-        )
-    yardstick = find_yardstick(asked(records, manifest), similarity, quality)
     unfinished = _unfinished(Path(folder), records, manifest)
-    try:
-        settings = replace(settings, **_anchors(records, settings))
-        scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
-    except ParameterError as error:
-        if unfinished and error.parameter in ("run", "records"):
-            allowed, (far, how) = "far enough for a report", unfinished
-            raise ParameterError("run", allowed, far, how) from error
-        raise
+    if not records:
+        remedy = unfinished[1] if unfinished else "Its errors.jsonl tells why there are none."
+        raise ParameterError("run", "a run with records", str(folder), remedy)
+    yardstick = find_yardstick(asked(records, manifest), similarity, quality)
     about = {
         "title": title or f"Breadth and quality of {_one(records, 'model')}",
         "command": " && ".join(filter(None, (manifest.get("command"), command))),
@@ -170,7 +161,14 @@ def evaluate(
         far, how = unfinished
         told = f"The run is not finished: {far}, and all that follows is about these. {how}"
         about = {"unfinished": told, **about}
-    result = compare(scores, settings, **about)
+    try:
+        settings = replace(settings, **_anchors(records, settings))
+        scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
+        result = compare(scores, settings, **about)
+    except ParameterError as error:
+        if unfinished and error.parameter in ("run", "records", "scores"):
+            raise ParameterError("run", "far enough for a report", *unfinished) from error
+        raise
     answering = sum(record["seconds"] or 0 for record in records)
     result["about"]["time_used"] = {
         "answering": duration(answering),
