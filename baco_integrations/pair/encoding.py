@@ -30,7 +30,6 @@ class Encoder:
 
     Attributes:
         tokenizer: The tokenizer.
-        special_tokens: Its special tokens by the names that templates have for them.
 
     Raises:
         PairError: The tokenizer has no `tokenizers` backend.
@@ -39,7 +38,6 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         table = read_token_table(tokenizer)
         self.tokenizer = tokenizer
-        self.special_tokens: dict[str, str] = dict(tokenizer.special_tokens_map)
         self._control = {i: table.pieces[i] or "" for i in table.control & table.added}
         names = self._control.values()
         letters = sorted({char for name in names for char in name if not char.isspace()})
@@ -60,7 +58,8 @@ class Encoder:
             TemplateError: It cannot be parsed.
         """
         if source not in self._templates:
-            self._templates[source] = ChatTemplate(source, self._alphabet)
+            special = self.tokenizer.special_tokens_map
+            self._templates[source] = ChatTemplate(source, special, self._alphabet)
         return self._templates[source]
 
     def text(self, marked: str) -> str:

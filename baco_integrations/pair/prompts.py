@@ -295,7 +295,7 @@ def render_aligned(
     refusal: Exception | None = None
     for form in (list(messages), merge_turns(messages), _two_roles(messages)):
         try:
-            marked = encoder.template(source).render(form, encoder.special_tokens, options)
+            marked = encoder.template(source).render(form, options)
         except Exception as error:  # a template may raise anything
             refusal = error
             if isinstance(error, TemplateLimitError):
