@@ -118,11 +118,11 @@ class _Arguments(dict[str, Any]):
     def __str__(self) -> str:
         return json.dumps(self, ensure_ascii=False)
 
-    def __add__(self, other: str) -> str:
-        return str(self) + other
+    def __add__(self, other: object) -> str:
+        return str(self) + other if isinstance(other, str) else NotImplemented
 
-    def __radd__(self, other: str) -> str:
-        return other + str(self)
+    def __radd__(self, other: object) -> str:
+        return other + str(self) if isinstance(other, str) else NotImplemented
 
 
 class _Own(str):
@@ -145,11 +145,11 @@ class _Own(str):
     def __str__(self) -> str:
         return self.written
 
-    def __add__(self, other: str) -> str:
+    def __add__(self, other: object) -> str:
         return self.written + str(other) if isinstance(other, str) else NotImplemented
 
-    def __radd__(self, other: str) -> str:
-        return other + self.written
+    def __radd__(self, other: object) -> str:
+        return other + self.written if isinstance(other, str) else NotImplemented
 
 
 # -- what is compiled -----------------------------------------------------------------------------
@@ -330,8 +330,8 @@ def _size(value: Any) -> int:
             total += len(part)
         elif isinstance(part, list | tuple | dict):
             total += _ITEM * len(part)
-            left += part
-            left += part.values() if isinstance(part, dict) else ()
+            left.extend(part)
+            left.extend(part.values() if isinstance(part, dict) else ())
         _require_room(total)
     return total
 
@@ -369,8 +369,8 @@ def _weigh(name: str, subject: Any, args: Sequence[Any]) -> None:
     elif name in _PADDING:
         size = _ITEM * sum(numbers)
     else:
-        factor = sum(numbers) + _size(args)
-        size = factor * _size(subject) if factor > _ITEM else 0
+        factor = sum(numbers) + sum(map(_size, args))
+        size = factor * _size(subject)
     _require_room(size)
 
 
