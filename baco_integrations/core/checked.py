@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import ParameterError, nearest
+from .plain import require_whole
 
 Self = TypeVar("Self", bound="Checked")
 
@@ -67,6 +68,8 @@ def _parameter_error(model: type[Checked], error: ValidationError) -> ParameterE
             type(first["input"]),  # The value stays untold: it may be somebody's secret.
             f"{nearest(name, model.model_fields)}Known settings: {known}.",
         )
+    if first["type"] == "string_unicode":
+        require_whole(first["input"], name, ParameterError)
     field = model.model_fields[name]
     extra = field.json_schema_extra
     remedy = str(extra["remedy"]) if isinstance(extra, dict) else ""

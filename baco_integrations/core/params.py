@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from .checked import Checked, Integer, param
 from .errors import ParameterError, nearest
+from .plain import require_whole
 from .router import Router, RouterSpec, resolve_router
 
 # On the embedded pair these two give most distinct valid answers at a valid share well above .9;
@@ -72,6 +73,7 @@ def _is_json(schema: object) -> bool:
 def _schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
     if not _is_json(schema):
         raise ValueError
+    require_whole(json.dumps(schema, ensure_ascii=False), "json_schema", ParameterError)
     return schema
 
 
@@ -125,6 +127,9 @@ def _tool(tool: Any, place: str) -> Tool:
             schema,
             f"The arguments of {name!r} are its properties; leave it out where there are none.",
         )
+    if not _is_json(function):
+        raise ParameterError(f"{place}.function", "JSON data", function, "It is told as JSON.")
+    require_whole(json.dumps(function, ensure_ascii=False), f"{place}.function", ParameterError)
     filled = {"description": "", **function, "parameters": {**_NO_ARGUMENTS, **schema}}
     return {"type": "function", "function": filled}
 

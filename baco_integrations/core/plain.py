@@ -9,6 +9,7 @@ from .errors import ParameterError, PromptError
 
 DEEPEST = 100
 """How many lists and dicts may stand within one another."""
+_BITS = 2**13
 
 
 def plain(value: object, place: str, error: type[ParameterError] = PromptError) -> Any:
@@ -25,7 +26,7 @@ def plain(value: object, place: str, error: type[ParameterError] = PromptError) 
     try:
         return _copy(value, DEEPEST)
     except _NotPlainError as refused:
-        where = place + "".join(reversed(refused.path[-4:]))
+        where = place + "".join(reversed(refused.path[-8:]))
         raise error(where, refused.allowed, refused.received, refused.remedy) from None
 
 
@@ -53,9 +54,12 @@ class _NotPlainError(Exception):
 def _copy(value: object, levels: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    for kind in (int, float):
-        if isinstance(value, kind):
-            return kind(value)
+    if isinstance(value, int):
+        if value.bit_length() > _BITS:
+            raise _NotPlainError("numbers that JSON can hold", type(value), "Leave it out.")
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
     if isinstance(value, str):
         _require_whole(value)
         return str.__str__(value)

@@ -189,8 +189,8 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
     variables = {"add_generation_prompt": False}
     try:
-        template = ChatTemplate(tokenizer.get_chat_template(), {})
-        text = template.render(messages, tokenizer.special_tokens_map, variables)
+        template = ChatTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map, {})
+        text = template.render(messages, variables)
     except TemplateLimitError as error:
         raise PairError(
             f"The chat template of {tokenizer.name_or_path} {error}. Choose another model, or "

@@ -31,7 +31,6 @@ class Encoder:
 
     Attributes:
         tokenizer: The tokenizer.
-        special_tokens: Its special tokens by the names that templates have for them.
 
     Raises:
         PairError: The tokenizer has no `tokenizers` backend.
@@ -41,7 +40,6 @@ class Encoder:
         table = read_token_table(tokenizer)
         added = {i: table.pieces[i] or "" for i in table.added}
         self.tokenizer = tokenizer
-        self.special_tokens: dict[str, str] = dict(tokenizer.special_tokens_map)
         self._control = {
             i: piece
             for i, piece in added.items()
@@ -66,7 +64,8 @@ class Encoder:
             TemplateError: It cannot be parsed.
         """
         if source not in self._templates:
-            self._templates[source] = ChatTemplate(source, self._alphabet)
+            special = self.tokenizer.special_tokens_map
+            self._templates[source] = ChatTemplate(source, special, self._alphabet)
         return self._templates[source]
 
     def text(self, marked: str) -> str:

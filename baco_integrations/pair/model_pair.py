@@ -319,7 +319,9 @@ class ModelPair:
 
         Raises:
             PromptError: The conversation is malformed.
+            ParameterError: `tokenize` is not a bool.
         """
+        _require_flag(tokenize)
         if self.base_prompt == "chat_template":
             template = {"chat_template": self._aligned_template()}
             return self._by_template("base", messages, tokenize, template)
@@ -341,17 +343,29 @@ class ModelPair:
 
         Raises:
             PromptError: The conversation is malformed, or the chat template refuses it.
+            ParameterError: `tokenize` is not a bool, or `tools` not a list of dicts.
         """
+        _require_flag(tokenize)
         if self.aligned_tokenizer.chat_template:
-            return self._by_template("aligned", messages, tokenize, {}, tools)
+            return self._by_template("aligned", messages, tokenize, {}, _plain_tools(tools))
         return self._as_text("aligned", messages, tokenize)
 
     def count_tokens(self, messages: Messages) -> int:
-        """Return how many tokens the aligned model is fed for a conversation."""
+        """Return how many tokens the aligned model is fed for a conversation.
+
+        Raises:
+            PromptError: As for `render_aligned`.
+        """
         return len(self.render_aligned(messages, tokenize=True))
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text as the aligned model reads it, without special tokens."""
+        """Return the tokens of a text as the aligned model reads it, without special tokens.
+
+        Raises:
+            ParameterError: It is no text, or holds half a character.
+        """
+        if not isinstance(text, str):
+            raise ParameterError("text", "a string", text, "Render conversations instead.")
         return self._encoders["aligned"].meant_ids(require_whole(text, "text", ParameterError))
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -448,6 +462,19 @@ def _require_parts(models: list[tuple[str, Any]], tokenizers: list[tuple[str, An
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             allowed = "a tokenizer that transformers has loaded"
             raise ParameterError(f"{side}_tokenizer", allowed, type(tokenizer), remedy)
+
+
+def _require_flag(tokenize: object) -> None:
+    if not isinstance(tokenize, bool):
+        raise ParameterError("tokenize", "True or False", tokenize, "True asks for token ids.")
+
+
+def _plain_tools(tools: object) -> list[dict[str, Any]]:
+    listed = isinstance(tools, list | tuple) and all(isinstance(tool, Mapping) for tool in tools)
+    if not (listed or tools is None):
+        raise ParameterError("tools", "a list of OpenAI-style dicts", tools, "None offers none.")
+    found: list[dict[str, Any]] = plain_json(tools or [], "tools", ParameterError)
+    return found
 
 
 def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> Vocabulary:

@@ -85,10 +85,15 @@ def render_base(kind: BasePrompt, messages: Sequence[Message]) -> str:
         messages: A checked conversation, ending with any role.
 
     Raises:
-        PromptError: A function of the caller's returned something else than text.
+        PromptError: A function of the caller's failed, or returned something else than text.
     """
     if callable(kind):
-        text = kind([dict(message) for message in messages])
+        try:
+            text = kind([dict(message) for message in messages])
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            allowed = "a function that takes these messages"
+            raise PromptError("base_prompt", allowed, told, "Mend the function.") from error
         if not isinstance(text, str):
             raise PromptError("base_prompt", "a function that returns text", text, "Return a str.")
         return require_whole(text, "base_prompt")
@@ -216,7 +221,7 @@ def _tools_in_words(
     spoken = [_spoken(message) for message in messages]
     if not tools:
         return spoken
-    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    listed = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
     return _instructed(spoken, _TOOLS.format(tools=listed))
 
 
@@ -295,7 +300,7 @@ def render_aligned(
     refusal: Exception | None = None
     for form in (list(messages), merge_turns(messages), _two_roles(messages)):
         try:
-            marked = encoder.template(source).render(form, encoder.special_tokens, options)
+            marked = encoder.template(source).render(form, options)
         except Exception as error:  # a template may raise anything
             refusal = error
             if isinstance(error, TemplateLimitError):

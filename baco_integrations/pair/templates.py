@@ -10,9 +10,10 @@ The alphabet is lone surrogates, which no caller's text holds.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
@@ -28,13 +29,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from ..core.messages import Message
+from ..core.messages import ROLES, Message
 
 SECONDS = 5.0
 """Longest time of one rendering."""
-CHARACTERS = 2**24
+CHARACTERS = 2**25
 """Most characters of a text that a template makes, each item of a list counted as some."""
-_ITEM = 8
+_ITEM = 64
 
 _until: ContextVar[float] = ContextVar("_until")
 
@@ -53,50 +54,52 @@ def rendering_until(deadline: float) -> Iterator[None]:
         _until.reset(token)
 
 
+def _limited() -> AbstractContextManager[None]:
+    return rendering_until(min(monotonic() + SECONDS, _until.get(math.inf)))
+
+
 class ChatTemplate:
     """A compiled chat template.
 
     Args:
         source: The template.
+        special_tokens: What it calls the tokenizer's special tokens.
         alphabet: How the characters of control tokens are written where they are the template's.
 
     Raises:
         TemplateError: It cannot be parsed.
     """
 
-    def __init__(self, source: str, alphabet: Mapping[int, int]) -> None:
-        self._alphabet = alphabet
+    def __init__(
+        self, source: str, special_tokens: Mapping[str, str], alphabet: Mapping[int, int]
+    ) -> None:
+        self._roles = {role: _Own.of(role, alphabet) for role in ROLES}
+        self._special = {name: _Own.of(text, alphabet) for name, text in special_tokens.items()}
         environment = _Environment()
         tree = _Marking(alphabet, environment.own).visit(environment.parse(source))
-        self._template = environment.from_string(tree)
+        with _limited():  # what is constant is calculated here
+            self._template = environment.from_string(tree)
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        special_tokens: Mapping[str, str],
-        variables: Mapping[str, Any],
-    ) -> str:
+    def render(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
         """Write a conversation; the template's own characters come out in its alphabet.
 
         Args:
             messages: A checked conversation.
-            special_tokens: What the template calls the tokenizer's special tokens.
             variables: Further variables, as plain data.
 
         Raises:
             TemplateLimitError: It takes too long, or makes too much.
             Exception: Whatever the template raises.
         """
-        own = {name: _Own.of(text, self._alphabet) for name, text in special_tokens.items()}
         told = [self._told(message) for message in messages]
-        given = {"tools": None, "documents": None, **own, **variables, "messages": told}
+        given = {"tools": None, "documents": None, **self._special, **variables, "messages": told}
         context = self._template.new_context(given)
-        with rendering_until(min(monotonic() + SECONDS, _until.get(float("inf")))):
+        with _limited():
             return _join(self._template.root_render_func(context))
 
     def _told(self, message: Message) -> Message:
         """Return a message as templates expect it."""
-        told = {**message, "role": _Own.of(message["role"], self._alphabet)}
+        told = {**message, "role": self._roles[message["role"]]}
         if "tool_calls" in message:
             told["tool_calls"] = [_with_arguments(call) for call in message["tool_calls"]]
         names = ("reasoning_content", "thinking", "reasoning")
@@ -115,11 +118,11 @@ class _Arguments(dict[str, Any]):
     def __str__(self) -> str:
         return json.dumps(self, ensure_ascii=False)
 
-    def __add__(self, other: str) -> str:
-        return str(self) + other
+    def __add__(self, other: object) -> str:
+        return str(self) + other if isinstance(other, str) else NotImplemented
 
-    def __radd__(self, other: str) -> str:
-        return other + str(self)
+    def __radd__(self, other: object) -> str:
+        return other + str(self) if isinstance(other, str) else NotImplemented
 
 
 class _Own(str):
@@ -142,11 +145,11 @@ class _Own(str):
     def __str__(self) -> str:
         return self.written
 
-    def __add__(self, other: str) -> str:
+    def __add__(self, other: object) -> str:
         return self.written + str(other) if isinstance(other, str) else NotImplemented
 
-    def __radd__(self, other: str) -> str:
-        return other + self.written
+    def __radd__(self, other: object) -> str:
+        return other + self.written if isinstance(other, str) else NotImplemented
 
 
 # -- what is compiled -----------------------------------------------------------------------------
@@ -210,6 +213,15 @@ class _Marking(NodeTransformer):
 
     visit_For = visit_Macro = _ticking
 
+    def visit_Add(self, node: nodes.Add) -> Node:
+        self.generic_visit(node)
+        left = node.left
+        if isinstance(left, nodes.Filter) and left.name == "_add":
+            assert isinstance(left.node, nodes.Tuple)
+            left.node.items.append(node.right)
+            return left
+        return _filter(nodes.Tuple([left, node.right], "load"), "_add")
+
     def visit_Concat(self, node: nodes.Concat) -> Node:
         self.generic_visit(node)
         return _filter(nodes.Tuple(node.nodes, "load"), "_concat")
@@ -249,18 +261,23 @@ class _Generation(Extension):
 
 # -- what is counted ------------------------------------------------------------------------------
 
-_PADDING = {"batch", "center", "ljust", "rjust", "round", "slice", "zfill"}
+_PADDING = {"batch", "center", "ljust", "rjust", "round", "slice", "to_bytes", "zfill"}
 _FORMATTING = {"%", "format", "format_map"}
 _SCALING = {"expandtabs", "indent", "tojson", "translate", "wordwrap"}
+_SMALL = {"count", "d", "default", "first", "last", "length", "string"}
 _GROWING = _PADDING | _FORMATTING | _SCALING | {"join", "replace"}
 _WIDTH = re.compile(r"\d{5}|\*|\{[^{}]*\{")
 """What in a format takes long: wide fields, and widths that come with what is formatted."""
 
 
-@pass_context
-def _tick(context: Any, nothing: None) -> None:
+def _require_time() -> None:
     if monotonic() > _until.get():
         raise TemplateLimitError("takes too long")
+
+
+@pass_context
+def _tick(context: Any, nothing: None) -> None:
+    _require_time()
 
 
 def _join(pieces: Any) -> str:
@@ -274,6 +291,19 @@ def _join(pieces: Any) -> str:
 
 def _join_all(parts: tuple[Any, ...]) -> str:
     return _join(map(str, parts))
+
+
+def _add_all(parts: tuple[Any, ...]) -> Any:
+    """Add up what a template adds in one expression."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+        if type(total) is str:
+            if len(total) > CHARACTERS:
+                _require_room(len(total))
+        else:
+            _sized(total)
+    return total
 
 
 def _require_room(size: int) -> None:
@@ -300,8 +330,8 @@ def _size(value: Any) -> int:
             total += len(part)
         elif isinstance(part, list | tuple | dict):
             total += _ITEM * len(part)
-            left += part
-            left += part.values() if isinstance(part, dict) else ()
+            left.extend(part)
+            left.extend(part.values() if isinstance(part, dict) else ())
         _require_room(total)
     return total
 
@@ -339,21 +369,25 @@ def _weigh(name: str, subject: Any, args: Sequence[Any]) -> None:
     elif name in _PADDING:
         size = _ITEM * sum(numbers)
     else:
-        factor = sum(numbers) + _size(args)
-        size = factor * _size(subject) if factor > _ITEM else 0
+        factor = sum(numbers) + sum(map(_size, args))
+        size = factor * _size(subject)
     _require_room(size)
 
 
 def _weighed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter whose result is weighed before and after; arguments follow the context."""
+    """Return a filter that is weighed before and after."""
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
+    weighty = name in _GROWING
 
     @wraps(function)
     def weighed(*args: Any, **kwargs: Any) -> Any:
-        args = tuple(map(_kept, args))
-        subject, *others = args[skipped:]
-        _weigh(name, subject, (*others, *kwargs.values()))
-        return _sized(function(*args, **kwargs))
+        _require_time()
+        if weighty and (len(args) + len(kwargs) > skipped + 1 or name in ("format", "join")):
+            args = tuple(map(_kept, args))
+            subject, *others = args[skipped:]
+            _weigh(name, subject, (*others, *kwargs.values()))
+        result = function(*args, **kwargs)
+        return _sized(result) if isinstance(result, str) else result
 
     return weighed
 
@@ -362,17 +396,17 @@ class _Environment(ImmutableSandboxedEnvironment):
     """What chat templates find, as in transformers; what can grow without end is weighed."""
 
     code_generator_class = _Compiler
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def __init__(self) -> None:
         self.own: dict[str, _Own] = {}
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
-        for name in _GROWING & self.filters.keys():
+        self.filters["tojson"] = _tojson
+        for name in self.filters.keys() - _SMALL:
             self.filters[name] = _weighed(name, self.filters[name])
-        self.filters |= {"tojson": _weighed("tojson", _tojson)}
-        self.filters |= {"_tick": _tick, "_concat": _join_all, "_sized": _sized}
+        self.filters |= {"_tick": _tick, "_add": _add_all, "_concat": _join_all, "_sized": _sized}
         self.globals |= {
             "raise_exception": _raise,
             "strftime_now": lambda form: datetime.now().strftime(form),
@@ -384,18 +418,24 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Calculate, unless the result would be too large."""
-        if operator != "+":
-            _weigh(operator, left, (right,))
+        _require_time()
+        _weigh(operator, left, (right,))
         return _sized(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a function or method, unless the result would be too large."""
+        _require_time()
         method = getattr(__obj, "__wrapped__", __obj)
         text, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
-        if name in _GROWING and isinstance(text, str | bytes):
+        if name in _GROWING and isinstance(text, str | bytes | int):
             args = tuple(map(_kept, args))
             _weigh(name, text, (*args, *kwargs.values()))
         return _sized(super().call(__context, __obj, *args, **kwargs))
+
+    def call_test(self, *args: Any, **kwargs: Any) -> Any:
+        """Test one of many items, as `select` does."""
+        _require_time()
+        return super().call_test(*args, **kwargs)
 
 
 class _Namespace(Namespace):
