@@ -89,7 +89,7 @@ class Renderer:
         """
         checked = conversation(messages)
         require_text(checked)
-        deadline = math.inf if params.timeout is None else began + params.timeout
+        deadline = deadline_of(params, began)
         if time.monotonic() > deadline:
             raise too_late(params, 0, params.max_tokens)
         prompts = self._prompts(checked, params)
@@ -188,6 +188,11 @@ class Renderer:
                     "Shorten the conversation, or use a pair with a longer window.",
                 )
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
+
+
+def deadline_of(params: SamplingParams, began: float) -> float:
+    """Return when a request fails that came at `began`, both by `time.monotonic`."""
+    return math.inf if params.timeout is None else began + params.timeout
 
 
 def _guard(router: Any) -> GuardedRouter | None:

@@ -23,6 +23,7 @@ from ..core.errors import (
     ParameterError,
     UnsafeWeightsError,
 )
+from ..core.threads import fork_safe
 from .memory import Parameters, count_parameters
 from .options import LoadOptions, Side, plain
 
@@ -32,7 +33,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 Bar = Callable[[int, int], None]
 # transformers builds models under a process-wide default dtype, and its bars and log level are
 # process-wide too; so one load at a time. Downloads stay outside.
-_LOADING = threading.RLock()
+_LOADING = fork_safe(threading.RLock())
 
 
 class Source(NamedTuple):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core.calls import CallFormat
 from ..core.errors import ParameterError
 from ..core.messages import Messages, conversation
+from ..core.threads import fork_safe
 from .architecture import context_window, require_decodable
 from .compatibility import Compatibility, compare, end_tokens
 from .loading import (
@@ -162,7 +163,7 @@ class ModelPair:
             for side, tokenizer in _sides(base_tokenizer, aligned_tokenizer)
         }
         # The tokenizers' backend keeps settings of the running call.
-        self._encoding = threading.Lock()
+        self._encoding = fork_safe(threading.Lock())
 
     @classmethod
     def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
