@@ -433,6 +433,34 @@ def test_the_interpreter_exits_with_rows_running(end: str) -> None:
     assert time.monotonic() - started < 100
 
 
+RENDERING = """
+import asyncio, threading
+from baco_integrations import Decoder, ScriptedPair
+
+class Stuck(ScriptedPair):
+    def render_base(self, messages, *, tokenize=False):
+        print("rendering", flush=True)
+        threading.Event().wait()
+
+async def main():
+    decoder = Decoder(Stuck({"": {" a": 1}}, {}))
+    kept = [decoder.astream("x") for _ in range(6)]
+    await asyncio.sleep(0.2)
+
+asyncio.run(main())
+"""
+
+
+def test_the_interpreter_exits_although_rendering_never_ends() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RENDERING],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "rendering\n" * 4, "")
+
+
 def test_results_of_a_whole_life_are_plain_data() -> None:
     with Decoder(endless()) as decoder:
         decoder.generate("x", max_tokens=5)
