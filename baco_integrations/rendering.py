@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .core.calls import CallFormat, CallReader
-from .core.errors import PromptError
+from .core.errors import BacoError, PromptError
 from .core.messages import Message, Messages, conversation, require_text
 from .core.params import SamplingParams
 from .core.trace import Usage
@@ -28,6 +28,9 @@ from .streams import SOURCES, Sample
 if TYPE_CHECKING:
     from .decoding.graphs import Mode
     from .decoding.sides import Side
+
+ROOMY = 8
+"""Texts with more characters for each token of the window hardly ever fit into it."""
 
 
 class Pair(Protocol):
@@ -91,7 +94,7 @@ class Renderer:
         """
         checked = conversation(messages)
         require_text(checked)
-        deadline = math.inf if params.timeout is None else began + params.timeout
+        deadline = deadline_of(params, began)
         if time.monotonic() > deadline:
             raise too_late(params, 0, params.max_tokens)
         try:
@@ -106,6 +109,8 @@ class Renderer:
         spelling = self._spelling(bool(params.offered))
         usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
         guard = None if isinstance(params.router, str) else _guard(params.router)
+        # Of what the ids of calls are made: prompts may be long, and samples many.
+        origin = blake2b(repr((prompts, seed)).encode()).digest() if params.offered else b""
         end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
         guide = self._guide(params, end, deadline)
         return [
@@ -124,7 +129,7 @@ class Renderer:
                     usage,
                     spelling,
                     self._pair.base_stop,
-                    self._reader(params, (prompts, seed, index)),
+                    self._reader(params, (origin, index)),
                 ),
                 guard=guard,
                 guide=guide.fresh() if guide and index else guide,
@@ -141,17 +146,45 @@ class Renderer:
         if params.json_schema is not None and params.show_schema:
             told = with_schema(messages, params.json_schema)
         tools = {"tools": list(params.offered)} if params.offered else {}
-        return (
-            tuple(self._pair.render_base(messages, tokenize=True)),
-            tuple(self._pair.render_aligned(told, tokenize=True, **tools)),
-        )
+        try:
+            self._refuse_far_too_long(told, tools)
+            return (
+                tuple(self._pair.render_base(messages, tokenize=True)),
+                tuple(self._pair.render_aligned(told, tokenize=True, **tools)),
+            )
+        except BacoError:
+            raise
+        except Exception as error:  # of a base prompt or a pair of the user's own
+            raise PromptError(
+                "messages",
+                "a conversation that the pair can render",
+                messages,
+                f"Rendering it fails with {type(error).__name__}: {error}.",
+            ) from error
+
+    def _refuse_far_too_long(self, messages: list[Message], tools: Mapping[str, Any]) -> None:
+        """Refuse what is far beyond the window before all of it is tokenised: that takes long.
+
+        Tokenising keeps other requests of the pair waiting, so it is done piece by piece.
+        """
+        window = self._pair.context[ALIGNED]
+        if sum(len(message["content"]) for message in messages) <= ROOMY * window:
+            return
+        text, count = str(self._pair.render_aligned(messages, **tools)), 0
+        for start in range(0, len(text), window):
+            count += len(self._pair.encode(text[start : start + window]))
+            if count > 2 * window:  # where pieces are cut, some tokens are others
+                raise _too_long("aligned", window, f"more than {count} tokens")
 
     def _spelling(self, calls: bool) -> Sequence[bytes]:
         """Return what each token adds to the text; what frames a call counts only with tools."""
         spelled: Sequence[bytes] = self._pair.vocabulary.token_bytes
         if not (calls and self._pair.call_markers):
             return spelled
-        return [self._pair.call_markers.get(i, data) for i, data in enumerate(spelled)]
+        spelled = list(spelled)
+        for token, data in self._pair.call_markers.items():
+            spelled[token] = data
+        return spelled
 
     def _reader(self, params: SamplingParams, origin: object) -> CallReader | None:
         if not params.offered:
@@ -193,13 +226,22 @@ class Renderer:
                     "Add some text, or choose another base prompt.",
                 )
             if len(prompt) >= window:
-                raise PromptError(
-                    "messages",
-                    f"shorter than the {source} model's context window of {window} tokens",
-                    f"{len(prompt)} tokens",
-                    "Shorten the conversation, or use a pair with a longer window.",
-                )
+                raise _too_long(source, window, f"{len(prompt)} tokens")
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
+
+
+def _too_long(source: str, window: int, told: str) -> PromptError:
+    return PromptError(
+        "messages",
+        f"shorter than the {source} model's context window of {window} tokens",
+        told,
+        "Shorten the conversation, or use a pair with a longer window.",
+    )
+
+
+def deadline_of(params: SamplingParams, began: float) -> float:
+    """Return when a request fails that came at `began`, both by `time.monotonic`."""
+    return math.inf if params.timeout is None else began + params.timeout
 
 
 def _guard(router: Any) -> GuardedRouter | None:

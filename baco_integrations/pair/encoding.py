@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..core.errors import PromptError
+from ..core.threads import fork_safe
 from .templates import ChatTemplate
 from .vocabulary import read_token_table
 
@@ -51,7 +52,7 @@ class Encoder:
         self._letters = {own: char for char, own in self._alphabet.items()}
         self._backend = tokenizer.backend_tokenizer
         # The backend keeps settings of the running call.
-        self._running = threading.Lock()
+        self._running = fork_safe(threading.Lock())
         self._before = self._encoded([_BEFORE])[0].ids
         start = tokenizer("")["input_ids"][:1]
         self._start: list[int] = start if start == [tokenizer.bos_token_id] else []

@@ -24,6 +24,7 @@ from ..core.errors import (
     UnsafeWeightsError,
     shorten,
 )
+from ..core.threads import fork_safe
 from .architecture import require_plausible, require_sizes
 from .memory import Parameters, build_empty, count_parameters
 from .options import LoadOptions, Side, plain
@@ -46,7 +47,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 Bar = Callable[[int, int], None]
 # transformers builds models under a process-wide default dtype, and its bars and log level are
 # process-wide too; so one load at a time. Downloads stay outside.
-_LOADING = threading.RLock()
+_LOADING = fork_safe(threading.RLock())
 
 
 class Source(NamedTuple):

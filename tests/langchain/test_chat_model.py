@@ -186,6 +186,23 @@ def test_streamed_and_whole_are_the_same(pair: Any) -> None:
         assert len(joined.response_metadata["logprobs"]) == whole.usage_metadata["output_tokens"]
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_stream_shows_the_first_of_several_samples(n: int) -> None:
+    llm = ChatBACo(pair=cities(), gamma=0.9, seed=2, logprobs=True)
+    first = llm.invoke("Name a city.", n=n)
+    for chunks in (
+        list(llm.stream("Name a city.", n=n)),
+        asyncio.run(_astreamed(llm, n=n)),
+        asyncio.run(_astreamed(ChatBACo(pair=llm.pair, gamma=0.9, seed=2, n=n, logprobs=True))),
+    ):
+        assert "".join(chunk.text for chunk in chunks) == first.text
+        told = [
+            step["token_id"] for c in chunks for step in c.response_metadata.get("logprobs", [])
+        ]
+        assert told == [step["token_id"] for step in first.response_metadata["logprobs"]]
+        assert [chunk.chunk_position for chunk in chunks].count("last") == 1
+
+
 class Listener(BaseCallbackHandler):
     def __init__(self) -> None:
         self.events: list[str] = []
