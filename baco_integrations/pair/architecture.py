@@ -33,12 +33,13 @@ _SIZES = {
 }
 
 
-def require_plausible(folder: Path, told: Mapping[str, Any]) -> None:
+def require_plausible(folder: Path, told: Mapping[str, Any], text: bool = True) -> None:
     """Refuse a configuration that asks for more than any model has, before it is believed.
 
     Args:
         folder: Where it is, for the message.
         told: What its file says.
+        text: Whether this part is that of the text, whose main sizes are none of them 0.
 
     Raises:
         PairError: The field, its value and what is allowed.
@@ -51,10 +52,10 @@ def require_plausible(folder: Path, told: Mapping[str, Any]) -> None:
         )
     for field, value in told.items():
         if isinstance(value, Mapping):
-            require_plausible(folder, value)
+            require_plausible(folder, value, field == "text_config")
         elif isinstance(value, int | float):
             most = next((most for names, most in _LIMITS if names.fullmatch(field)), None)
-            least = 1 if field in _SIZES else -math.inf
+            least = 1 if text and field in _SIZES else -math.inf
             if most is not None and not least <= value <= most:
                 _refuse(folder, field, f"a whole number from 1 to {most:,}", value)
 

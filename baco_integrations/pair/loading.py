@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -172,9 +172,10 @@ def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = No
     if source.remote:
         _snapshot(source.name, source.revision, options, [adapter or "model*.safetensors"])
     if adapter and (source.folder / adapter).is_file():
-        return require_own_file(source, adapter)
+        require_own_file(source, adapter)
+        return
     if not adapter and weight_files(source):
-        return None
+        return
     pickled = any(file.suffix in _PICKLES for file in source.folder.iterdir())
     if pickled or (source.remote and not options.local_files_only and not is_offline_mode()):
         raise UnsafeWeightsError(
@@ -270,8 +271,8 @@ def load_modules(source: Source, config: Any, options: LoadOptions) -> Any:
 def require_stored(source: Source, config: Any, options: LoadOptions) -> None:
     """Refuse a configuration that the weights beside it belie, before anything is made of it.
 
-    Weights that are not at hand, quantised or called otherwise than the model's are left to the
-    loader.
+    Weights that are not at hand, quantised, called otherwise than the model's or of remote code are
+    left to the loader.
 
     Raises:
         PairError: With the fields that are wrong.
@@ -287,7 +288,8 @@ def require_stored(source: Source, config: Any, options: LoadOptions) -> None:
             f"{source.folder / CONFIG} says num_hidden_layers is {asked}, but the weights beside "
             f"it have {layers}. Fetch the files again, or check that they belong together."
         )
-    if shapes and not getattr(config, "quantization_config", None):
+    quantised = getattr(config, "quantization_config", None)
+    if shapes and not quantised and not options.trust_remote_code:
         modules = load_modules(source, config, options).named_parameters()
         made = {name: tuple(parameter.shape) for name, parameter in modules}
         others = [
@@ -387,8 +389,8 @@ def _require_fit(
     source: Source,
     config: Any,
     others: Iterable[tuple[str, Any, Any]],
-    missing: Iterable[str] = (),
-    unused: Iterable[str] = (),
+    missing: Collection[str] = (),
+    unused: Collection[str] = (),
 ) -> None:
     """Refuse weights that do not fit their configuration, with the names of some."""
     sizes = {field: value for field, value in config.to_dict().items() if type(value) is int}
@@ -399,8 +401,8 @@ def _require_fit(
         wrong.append(f"{name}: {tuple(stored)} instead of {tuple(made)}{of}")
     kinds = {
         f"has {len(wrong)} of other shapes": wrong,
-        f"lacks {len([*missing])}": sorted(missing),
-        f"has {len([*unused])} that would be left unused": sorted(unused),
+        f"lacks {len(missing)}": sorted(missing),
+        f"has {len(unused)} that would be left unused": sorted(unused),
     }
     told = [f"{kind} ({_some(names)})" for kind, names in kinds.items() if names]
     if told:
