@@ -39,6 +39,7 @@ class Encoder:
         table = read_token_table(tokenizer)
         self.tokenizer = tokenizer
         self._control = {i: table.pieces[i] or "" for i in table.control & table.added}
+        self._unknown = tokenizer.unk_token_id
         names = self._control.values()
         letters = sorted({char for name in names for char in name if not char.isspace()})
         self._alphabet = {ord(char): 0xD800 + place for place, char in enumerate(letters)}
@@ -122,7 +123,7 @@ class Encoder:
                 continue
             start, end = encoding.token_to_chars(index)
             token = self.text(piece[start:end])
-            unknown = token_id == self.tokenizer.unk_token_id and token != self._control[token_id]
+            unknown = token_id == self._unknown and token != self._control[token_id]
             if unknown or not _SAID.search(piece, start, end):
                 continue
             cut = end - len(token.lstrip()) + 1
@@ -133,9 +134,11 @@ class Encoder:
 
     def _encoded(self, texts: list[str]) -> Any:
         with self._running:
-            # Whoever else uses the tokenizer may have left it cutting texts off, or padding them.
+            # Whoever else uses the tokenizer may have left it otherwise.
             if self._backend.truncation is not None:
                 self._backend.no_truncation()
             if self._backend.padding is not None:
                 self._backend.no_padding()
+            if self._backend.encode_special_tokens:
+                self._backend.encode_special_tokens = False
             return self._backend.encode_batch(texts, add_special_tokens=False)
