@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from baco_integrations.core.errors import PairError, VocabularyMismatchError
-from baco_integrations.pair import templates
+from baco_integrations.pair import compatibility
 from baco_integrations.pair.compatibility import compare, end_tokens
 from tests.families import KINDS, make_config, make_tokenizer
 
@@ -123,7 +123,7 @@ def test_a_template_without_a_turn_end_adds_nothing(end):
 
 
 def test_a_template_without_end_is_named(monkeypatch):
-    monkeypatch.setattr(templates, "SECONDS", 0.05)
+    monkeypatch.setattr(compatibility, "_PATIENCE", 0.05)
     tokenizer = make_tokenizer("byte-level", chat_template=True)
     tokenizer.name_or_path = "some/model"
     loop = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
