@@ -27,6 +27,7 @@ from baco_integrations.core.errors import (
 from tests.families import make_pair_folder, make_tokenizer
 
 NAN, INF = float("nan"), float("inf")
+HALF = "\ud835"
 
 # What is set, and the parameter that the message must name.
 SETTINGS: list[tuple[dict[str, Any], str]] = [
@@ -130,6 +131,28 @@ TOLD: list[tuple[dict[str, Any], str]] = [
         "tools[0].function.parameters ",
     ),
     ({"json_schema": {"enum": {1}}}, "json_schema"),
+    (
+        {"tools": [{"function": {"name": "g", "description": object()}}]},
+        "tools[0].function must be JSON data",
+    ),
+    (
+        {"stop": ["a", HALF]},
+        "stop must be whole characters (no lone surrogates, which are halves of one), got "
+        "'\\ud835'. At 0 it holds one: cut texts between characters, or replace it: "
+        "text.encode('utf-8', 'replace').decode().",
+    ),
+    ({"choices": ["a", HALF]}, "choices must be whole characters"),
+    ({"regex": HALF}, "regex must be whole characters"),
+    ({"json_schema": {"description": HALF}}, "json_schema must be whole characters"),
+    ({"json_schema": {"properties": {HALF: {}}}}, "json_schema must be whole characters"),
+    (
+        {"tools": [{"function": {"name": "g", "description": HALF}}]},
+        "tools[0].function must be whole characters",
+    ),
+    (
+        {"tools": [{"function": {"name": "g", "parameters": {"properties": {HALF: {}}}}}]},
+        "tools[0].function must be whole characters",
+    ),
 ]
 
 MESSAGES: list[tuple[Any, str]] = [
@@ -147,6 +170,8 @@ MESSAGES: list[tuple[Any, str]] = [
     ([{"role": "user", "content": None}], "content"),
     ([{"role": "user", "content": [{"type": "text"}]}], "content"),
     ([{"role": "user", "content": "x"}, {"role": "user", "content": 5}], "messages[1]"),
+    (HALF, "messages[0]['content']"),
+    ([{"role": "user", "content": "x", "tool_calls": [1]}], "messages[0]['tool_calls'][0]"),
     ("too long " * 600, "messages"),
 ]
 

@@ -82,7 +82,7 @@ def _call(where: str, call: Any) -> Message | str:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise PromptError(where, "a dict with 'function', which is a dict", call, _CALL)
-    if not isinstance(function.get("name"), str):
+    if not (function.get("name") and isinstance(function["name"], str)):
         place = f"{where}['function']['name']"
         raise PromptError(place, "the name of a tool", function.get("name"), _CALL)
     _require_string(call, "id", where)

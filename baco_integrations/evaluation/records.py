@@ -141,7 +141,9 @@ class Journal:
 
     def append(self, row: Record) -> None:
         """Write a row, and wait until the disk has it."""
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        line = json.dumps(row, ensure_ascii=False)
+        # Half a character, which a model may be asked about, is an escape to JSON.
+        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -34,7 +34,7 @@ from ..opening import Adapter
 from .messages import conversation_of
 from .responses import Build, R, chat_response, completion_response, info_of, is_last, tokens_of
 from .structured import end, object_of, reader, refuse_other_forms, start
-from .tools import calls_of, grow, offer
+from .tools import calls_of, grow, offer, read_arguments
 
 
 class BACoLLM(Adapter, FunctionCallingLLM):
@@ -219,7 +219,7 @@ class BACoLLM(Adapter, FunctionCallingLLM):
             ToolSelection(
                 tool_id=call["id"],
                 tool_name=call["function"]["name"],
-                tool_kwargs=call["function"]["arguments"],
+                tool_kwargs=read_arguments(call["function"]["arguments"]),
             )
             for call in calls
         ]

@@ -78,31 +78,35 @@ def told(calls: Sequence[ToolCall]) -> dict[str, Any]:
     return {"tool_calls": written} if written else {}
 
 
-def calls_of(message: ChatMessage) -> list[Message]:
+def calls_of(message: ChatMessage) -> list[Any]:
     """Return a message's calls as dicts of ``type``, ``id`` and ``function``.
 
     They come from the message's blocks or else from its ``additional_kwargs``, where some
-    integrations leave dicts and others the objects of their client. The arguments are dicts; of a
-    call that is cut off they hold what has come.
+    integrations leave dicts and others the objects of their client. The arguments are as they were
+    told, dicts or text, and what is no call at all is as it is.
     """
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
         return [_call(each.tool_call_id, each.tool_name, each.tool_kwargs) for each in blocks]
-    found = []
-    for call in message.additional_kwargs.get("tool_calls") or ():
-        plain = call.model_dump() if hasattr(call, "model_dump") else call
-        function = plain.get("function", plain)
-        arguments = function.get("arguments", function.get("input"))
-        found.append(_call(plain.get("id"), function.get("name"), arguments))
-    return found
+    told = message.additional_kwargs.get("tool_calls") or ()
+    return [_told(call) for call in (told if isinstance(told, list | tuple) else [told])]
+
+
+def _told(call: Any) -> Any:
+    plain = call.model_dump() if hasattr(call, "model_dump") else call
+    function = plain.get("function", plain) if isinstance(plain, Mapping) else None
+    if not isinstance(function, Mapping):
+        return plain
+    arguments = function.get("arguments", function.get("input"))
+    return _call(plain.get("id"), function.get("name"), arguments)
 
 
 def _call(call_id: str | None, name: str | None, arguments: Any) -> Message:
-    function = {"name": name or "", "arguments": _read(arguments)}
+    function = {"name": name or "", "arguments": arguments}
     return {"type": "function", "id": call_id or "", "function": function}
 
 
-def _read(arguments: Any) -> dict[str, Any]:
+def read_arguments(arguments: Any) -> dict[str, Any]:
     """Return arguments, or as much of their text as can be read."""
     if isinstance(arguments, str):
         try:

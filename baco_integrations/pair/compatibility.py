@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice, zip_longest
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from baco_integrations.core.errors import PairError, VocabularyMismatchError, shorten
-from baco_integrations.pair.templates import ChatTemplate, TemplateLimitError
+from baco_integrations.pair.templates import (
+    ChatTemplate,
+    TemplateLimitError,
+    rendering_until,
+)
 from baco_integrations.pair.vocabulary import BoolArray, TokenTable, read_token_table
 
 if TYPE_CHECKING:
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 _SHOWN = 5
+_PATIENCE = 1.0
+"""Longest time in seconds that a template may take for a conversation of two words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +197,8 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     variables = {"add_generation_prompt": False}
     try:
         template = ChatTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map, {})
-        text = template.render(messages, variables)
+        with rendering_until(monotonic() + _PATIENCE):
+            text = template.render(messages, variables)
     except TemplateLimitError as error:
         raise PairError(
             f"The chat template of {tokenizer.name_or_path} {error}. Choose another model, or "

@@ -46,6 +46,7 @@ class Encoder:
             for i, piece in added.items()
             if (i in table.control if control is None else piece in control)
         }
+        self._unknown = tokenizer.unk_token_id
         names = self._control.values()
         letters = sorted({char for name in names for char in name if not char.isspace()})
         self._alphabet = {ord(char): 0xD800 + place for place, char in enumerate(letters)}
@@ -129,7 +130,7 @@ class Encoder:
                 continue
             start, end = encoding.token_to_chars(index)
             token = self.text(piece[start:end])
-            unknown = token_id == self.tokenizer.unk_token_id and token != self._control[token_id]
+            unknown = token_id == self._unknown and token != self._control[token_id]
             if unknown or not _SAID.search(piece, start, end):
                 continue
             cut = end - len(token.lstrip()) + 1
@@ -140,9 +141,11 @@ class Encoder:
 
     def _encoded(self, texts: list[str]) -> Any:
         with self._running:
-            # Whoever else uses the tokenizer may have left it cutting texts off, or padding them.
+            # Whoever else uses the tokenizer may have left it otherwise.
             if self._backend.truncation is not None:
                 self._backend.no_truncation()
             if self._backend.padding is not None:
                 self._backend.no_padding()
+            if self._backend.encode_special_tokens:
+                self._backend.encode_special_tokens = False
             return self._backend.encode_batch(texts, add_special_tokens=False)

@@ -175,36 +175,14 @@ class _Marking(NodeTransformer):
         own = self._own[node.value] = _Own.of(node.value, self._alphabet)
         return nodes.Const(own, lineno=node.lineno)
 
-    def _with_keys(self, node: Node, *args: Any) -> Node:
-        """Visit a node whose constants are looked up or compared, and never written."""
-        for field, value in node.iter_fields():
-            parts = value if isinstance(value, list) else [value]
-            kept = [
-                self.visit(part)
-                if isinstance(part, Node) and type(part) is not nodes.Const
-                else part
-                for part in parts
-            ]
-            setattr(node, field, kept if isinstance(value, list) else kept[0])
+    def visit_Getitem(self, node: nodes.Getitem) -> Node:
+        node.node = self.visit(node.node)
+        # What is looked up is never written, and the sandbox would look for it as it is written.
+        node.arg = node.arg if type(node.arg) is nodes.Const else self.visit(node.arg)
         return node
-
-    visit_Getitem = visit_Compare = visit_Operand = visit_Test = visit_Slice = _with_keys
 
     def visit_Filter(self, node: nodes.Filter) -> Node:
-        if node.name in ("default", "d", "join"):  # whose arguments are written
-            return self.generic_visit(node)
-        if node.node is not None:
-            node.node = self.visit(node.node)
-        given, node.node = node.node, None
-        self._with_keys(node)
-        node.node = given
-        return node
-
-    def visit_Pair(self, node: nodes.Pair) -> Node:
-        if type(node.key) is not nodes.Const:
-            node.key = self.visit(node.key)
-        node.value = self.visit(node.value)
-        return node
+        return node if node.name == "attr" else self.generic_visit(node)
 
     def _ticking(self, node: Any) -> Node:
         self.generic_visit(node)
@@ -215,12 +193,9 @@ class _Marking(NodeTransformer):
 
     def visit_Add(self, node: nodes.Add) -> Node:
         self.generic_visit(node)
-        left = node.left
-        if isinstance(left, nodes.Filter) and left.name == "_add":
-            assert isinstance(left.node, nodes.Tuple)
-            left.node.items.append(node.right)
-            return left
-        return _filter(nodes.Tuple([left, node.right], "load"), "_add")
+        left: Any = node.left
+        parts = left.node.items if getattr(left, "name", "") == "_add" else [left]
+        return _filter(nodes.Tuple([*parts, node.right], "load"), "_add")
 
     def visit_Concat(self, node: nodes.Concat) -> Node:
         self.generic_visit(node)
@@ -264,8 +239,8 @@ class _Generation(Extension):
 _PADDING = {"batch", "center", "ljust", "rjust", "round", "slice", "to_bytes", "zfill"}
 _FORMATTING = {"%", "format", "format_map"}
 _SCALING = {"expandtabs", "indent", "tojson", "translate", "wordwrap"}
-_SMALL = {"count", "d", "default", "first", "last", "length", "string"}
-_GROWING = _PADDING | _FORMATTING | _SCALING | {"join", "replace"}
+_SMALL = {"count", "d", "default", "first", "last", "length"}
+_GROWING = _PADDING | _FORMATTING | _SCALING | {"join", "replace", "sum"}
 _WIDTH = re.compile(r"\d{5}|\*|\{[^{}]*\{")
 """What in a format takes long: wide fields, and widths that come with what is formatted."""
 
@@ -297,12 +272,7 @@ def _add_all(parts: tuple[Any, ...]) -> Any:
     """Add up what a template adds in one expression."""
     total = parts[0]
     for part in parts[1:]:
-        total = total + part
-        if type(total) is str:
-            if len(total) > CHARACTERS:
-                _require_room(len(total))
-        else:
-            _sized(total)
+        total = _sized(total + part)
     return total
 
 
@@ -356,16 +326,19 @@ def _weigh(name: str, subject: Any, args: Sequence[Any]) -> None:
         count = subject if isinstance(subject, int) else sum(numbers)
         size = count * max(_size(subject), _size(args[0]))
     elif name in _FORMATTING:
-        text = str(subject) if isinstance(subject, str) else ""
-        size = CHARACTERS + 1 if _WIDTH.search(text) else len(text) * _size(args)
+        text = repr(subject) if isinstance(subject, str | bytes) else ""
+        fields = CHARACTERS if _WIDTH.search(text) else text.count("%") + text.count("{")
+        size = fields * (1 + _size(args))
     elif name == "replace":
         old, new = (*map(str, args), "", "")[:2]
-        size = (len(subject) // max(len(old), 1) + 1) * len(new)
+        size = (len(str(subject)) // max(len(old), 1) + 1) * len(new)
     elif name == "join":
         items, divider = (
             (subject, args) if isinstance(subject, list | tuple) else (args[0], [subject])
         )
         size = _size(items) + _size(divider) * len(items)
+    elif name == "sum":  # of lists, each of which is copied for each that follows
+        size = len(subject) ** 2 if any(isinstance(each, list | tuple) for each in args) else 0
     elif name in _PADDING:
         size = _ITEM * sum(numbers)
     else:
@@ -387,7 +360,9 @@ def _weighed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             subject, *others = args[skipped:]
             _weigh(name, subject, (*others, *kwargs.values()))
         result = function(*args, **kwargs)
-        return _sized(result) if isinstance(result, str) else result
+        if isinstance(result, str | list):
+            _require_room(len(result) * (1 if isinstance(result, str) else _ITEM))
+        return result
 
     return weighed
 
@@ -401,7 +376,10 @@ class _Environment(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         self.own: dict[str, _Own] = {}
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+            optimized=False,  # which would calculate constants once for each that they stand in
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[_Generation, loopcontrols],
         )
         self.filters["tojson"] = _tojson
         for name in self.filters.keys() - _SMALL:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
 
 from baco_integrations import BacoError, ModelPair
 from baco_integrations.evaluation import (
@@ -156,17 +159,28 @@ def test_sources_are_the_text_in_runs(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_fails_costs_no_other(whole: Path, tmp_path: Path) -> None:
-    long = Prompt("long", "x" * 9000)
+    asked = [PROMPTS[0], Prompt("long", "x" * 9000), Prompt("half", "A \ud835"), PROMPTS[1]]
     settings = {**SMALL, "methods": ("aligned", "in-context")}
-    outcome = collect(cities(), [PROMPTS[0], long, PROMPTS[1]], tmp_path, **settings)
-    assert outcome[:3] == (12, 12, 6)
+    assert collect(cities(), asked, tmp_path, **settings)[:3] == (12, 12, 12)
     errors = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
-    assert {row["id"] for row in errors} == {"long"}
-    assert all("PromptError: messages must be shorter" in row["error"] for row in errors)
-    assert collect(cities(), [PROMPTS[0], long, PROMPTS[1]], tmp_path, **settings)[:3] == (12, 0, 6)
+    told = {(row["id"], row["error"].split(", got")[0]) for row in errors}
+    assert {name for name, _ in told} == {"long", "half"}
+    assert {text[:35] for _, text in told} == {
+        "PromptError: messages must be short",
+        "PromptError: messages[0]['content']",
+    }
+    assert collect(cities(), asked, tmp_path, **settings)[:3] == (12, 0, 12)
     wanted = [r for r in read_records(whole) if r["id"] == "p1" and r["method"] == "aligned"]
     got = [r for r in read_records(tmp_path) if r["id"] == "p1" and r["method"] == "aligned"]
     assert [r["generations"] for r in got] == [r["generations"] for r in wanted]
+
+
+def test_answers_that_hold_half_a_character(tmp_path: Path) -> None:
+    halved = GenericFakeChatModel(messages=cycle([AIMessage("Oslo \ud835")]))
+    collect(halved, PROMPTS[:1], tmp_path, methods=("plain",), seeds=(0,), n=2, sweep=Sweep(1))
+    assert {tuple(record["generations"]) for record in read_records(tmp_path)} == {
+        ("Oslo \ud835",) * 2
+    }
 
 
 def test_other_settings_need_another_folder(whole: Path) -> None:

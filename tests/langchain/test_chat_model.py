@@ -28,7 +28,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from baco_integrations import BacoError, ModelPair
-from baco_integrations.core.errors import MissingExtraError, PromptError
+from baco_integrations.core.errors import MissingExtraError, ParameterError, PromptError
 from baco_integrations.langchain import ChatBACo
 from baco_integrations.langchain.messages import conversation_of
 from tests.scripted import Meeting, cities, endless, eventually, idle
@@ -403,6 +403,24 @@ def test_tracing_parameters_honour_the_call(chat: ChatBACo) -> None:
 
 
 # -- messages --------------------------------------------------------------------------------------
+
+
+def test_half_a_character_is_refused_wherever_it_stands(chat: ChatBACo) -> None:
+    half = "\ud835"
+    call = {"name": "f", "args": {}, "id": "1", "type": "tool_call"}
+    asked = HumanMessage("Hi.")
+    for messages, place in (
+        ([HumanMessage(half)], r"\[0\]\['content'\]"),
+        ([asked, AIMessage("", tool_calls=[{**call, "args": {"x": half}}])], r"\[1\]\['tool_calls"),
+        ([asked, AIMessage("", tool_calls=[call]), ToolMessage(half, tool_call_id="1")], r"\[2\]"),
+    ):
+        with pytest.raises(PromptError, match=f"messages{place}.* must be whole characters"):
+            chat.invoke(messages)
+    answers = chat.batch(["Hi.", half, "Hi."], return_exceptions=True)
+    assert isinstance(answers[1], PromptError)
+    assert [type(answers[place]) for place in (0, 2)] == [AIMessage, AIMessage]
+    with pytest.raises(ParameterError, match="text must be whole characters"):
+        chat.get_num_tokens(half)
 
 
 def test_messages_of_every_kind_become_a_conversation() -> None:

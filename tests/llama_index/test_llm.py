@@ -339,6 +339,11 @@ def test_messages_of_every_kind_become_a_conversation() -> None:
     ]
 
 
+def test_half_a_character_is_refused(llm: BACoLLM) -> None:
+    with pytest.raises(PromptError, match=r"messages\[0\]\['content'\] must be whole characters"):
+        llm.complete("A gift \ud835")
+
+
 def test_what_is_not_text_is_refused(llm: BACoLLM) -> None:
     with pytest.raises(PromptError, match=r"messages\[0\].blocks must be text.*image"):
         llm.chat([ChatMessage(role="user", blocks=[ImageBlock(url="http://x.y/z.png")])])

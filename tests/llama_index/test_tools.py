@@ -15,7 +15,8 @@ from llama_index.core.tools.types import BaseTool, ToolOutput
 from pydantic import BaseModel
 
 from baco_integrations.core.calls import FORMATS
-from baco_integrations.core.errors import ParameterError
+from baco_integrations.core.errors import ParameterError, PromptError
+from baco_integrations.core.messages import conversation
 from baco_integrations.core.params import SamplingParams
 from baco_integrations.llama_index import BACoLLM
 from baco_integrations.llama_index.messages import conversation_of
@@ -230,7 +231,7 @@ class Call(BaseModel):
         ),
         ChatMessage(
             role="assistant",
-            blocks=[ToolCallBlock(tool_call_id="c", tool_name="add", tool_kwargs='{"a": 1')],
+            blocks=[ToolCallBlock(tool_call_id="c", tool_name="add", tool_kwargs='{"a": 1}')],
             additional_kwargs={"tool_calls": ["said by the block already"]},
         ),
         *(
@@ -244,7 +245,7 @@ class Call(BaseModel):
     ],
 )
 def test_calls_in_a_history_however_they_were_written(message: ChatMessage) -> None:
-    (said,) = conversation_of([message])
+    (said,) = conversation(conversation_of([message]))
     function = {"name": "add", "arguments": {"a": 1}}
     assert said["tool_calls"] == [{"type": "function", "id": "c", "function": function}]
     response = ChatResponse(message=message)
@@ -252,12 +253,28 @@ def test_calls_in_a_history_however_they_were_written(message: ChatMessage) -> N
     assert (selected.tool_id, selected.tool_kwargs) == ("c", {"a": 1})
 
 
+def test_a_call_that_was_cut_off_stays_in_a_history_as_text() -> None:
+    block = ToolCallBlock(tool_call_id="c", tool_name="add", tool_kwargs='{"a": 1')
+    message = ChatMessage(role="assistant", blocks=[block])
+    assert conversation(conversation_of([message])) == [
+        {"role": "assistant", "content": 'add({"a": 1)'}
+    ]
+
+
+@pytest.mark.parametrize("calls", [1, ["abc"], [None], [{"function": 3}], [{"function": {}}, {}]])
+def test_what_is_no_call_is_refused(calls: Any) -> None:
+    message = ChatMessage(role="assistant", additional_kwargs={"tool_calls": calls})
+    with pytest.raises(PromptError, match=r"messages\[0\]\['tool_calls'\]\[0\]"):
+        BACoLLM(pair=told("")).chat([message])
+
+
 @pytest.mark.parametrize("arguments", ["", "not JSON", "[1]", None, 3])
 def test_arguments_that_are_no_object_are_none_at_all(arguments: Any) -> None:
     written = {"id": None, "function": {"name": "add", "arguments": arguments}}
     message = ChatMessage(role="assistant", additional_kwargs={"tool_calls": [written]})
-    (said,) = conversation_of([message])
-    assert said["tool_calls"][0]["function"]["arguments"] == {}
+    response = ChatResponse(message=message)
+    (selected,) = BACoLLM(pair=told("")).get_tool_calls_from_response(response)
+    assert selected.tool_kwargs == {}
 
 
 def test_an_answer_goes_back_with_its_result() -> None:

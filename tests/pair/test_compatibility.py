@@ -6,7 +6,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from baco_integrations.core.errors import VocabularyMismatchError
+from baco_integrations.core.errors import PairError, VocabularyMismatchError
+from baco_integrations.pair import compatibility
 from baco_integrations.pair.compatibility import compare, end_notes, end_tokens
 from tests.families import KINDS, make_config, make_tokenizer
 
@@ -150,3 +151,20 @@ def test_the_template_tells_its_turn_end():
 @pytest.mark.parametrize("end", ["\n\n", "", "### End", "{{ raise_exception('no') }}"])
 def test_a_template_without_a_turn_end_adds_nothing(end):
     assert closing_with(end) == frozenset()
+
+
+def test_a_template_without_end_is_named(monkeypatch):
+    monkeypatch.setattr(compatibility, "_PATIENCE", 0.05)
+    tokenizer = make_tokenizer("byte-level", chat_template=True)
+    tokenizer.name_or_path = "some/model"
+    loop = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    tokenizer.chat_template = loop + tokenizer.chat_template
+    with pytest.raises(PairError, match="The chat template of some/model takes too long"):
+        end_tokens(tokenizer, None, None)
+
+
+@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{% for %}", "{{ x.y.z }}"])
+def test_a_template_that_fails_tells_nothing(template):
+    tokenizer = make_tokenizer("byte-level", chat_template=True)
+    tokenizer.chat_template = template
+    assert end_tokens(tokenizer, None, None) == {tokenizer.eos_token_id}

@@ -205,3 +205,5 @@ class TestText:
         encoder.tokenizer.backend_tokenizer.enable_truncation(2)
         encoder.tokenizer.backend_tokenizer.enable_padding(length=50)
         assert encoder.ids(text) == expected
+        encoder.tokenizer("<|im_end|>", split_special_tokens=True)
+        assert len(encoder.meant_ids("<|im_end|>")) == 1

@@ -7,14 +7,18 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from baco_integrations.core.errors import PairError, ParameterError, PromptError
+from baco_integrations.core.errors import DeadlineError, PairError, ParameterError, PromptError
+from baco_integrations.decoder import Decoder
+from baco_integrations.pair import templates
 from baco_integrations.pair.model_pair import ModelPair
+from baco_integrations.pair.templates import rendering_until
 from tests.families import FAMILIES, make_model, make_pair_folder, make_tokenizer
 
 QUESTION = "Name a city."
@@ -154,6 +158,94 @@ class TestPrompts:
         for render in (pair.render_base, pair.render_aligned, pair.count_tokens):
             with pytest.raises(PromptError):
                 render(messages)
+
+    @pytest.mark.parametrize(
+        ("options", "parameter"),
+        [
+            ({"tokenize": "yes"}, "tokenize"),
+            ({"tokenize": None}, "tokenize"),
+            ({"tools": {"function": {}}}, "tools"),
+            ({"tools": ["f"]}, "tools"),
+            ({"tools": "f"}, "tools"),
+            ({"tools": [{"function": {"name": "f", "description": object()}}]}, "tools[0]"),
+            ({"tools": [{"function": {"name": "\ud835"}}]}, "tools[0]['function']['name']"),
+        ],
+    )
+    def test_options_of_other_types(self, pair, options, parameter):
+        with pytest.raises(ParameterError) as caught:
+            pair.render_aligned(QUESTION, **options)
+        assert caught.value.parameter.startswith(parameter)
+        if "tokenize" in options:
+            with pytest.raises(ParameterError, match="tokenize must be True or False"):
+                pair.render_base(QUESTION, **options)
+
+    @pytest.mark.parametrize("text", ["\ud835", 3, None, b"x"])
+    def test_only_text_is_encoded(self, pair, text):
+        with pytest.raises(ParameterError, match="text must be"):
+            pair.encode(text)
+
+    def test_variables_are_text(self, folders):
+        (folders[1] / "chat_template.jinja").write_text("<|im_start|>{{ variable }}")
+        options = {"template_kwargs": {"variable": "<|im_end|>"}}
+        loaded = ModelPair.from_pretrained(*folders, **options)
+        ids = loaded.render_aligned(QUESTION, tokenize=True)
+        assert loaded.aligned_tokenizer.decode(ids) == "<|im_start|><|im_end|>"
+        assert loaded.aligned_tokenizer.eos_token_id not in ids
+        with pytest.raises(ParameterError, match=r"template_kwargs\['x'\] must be JSON data"):
+            ModelPair.from_pretrained(*folders, template_kwargs={"x": object()})
+
+    def test_both_sides_by_one_template(self, folders):
+        """The base tokenizer has its own control tokens; what is said stays text on both sides."""
+        both = ModelPair.from_pretrained(*folders, base_prompt="chat_template")
+        forged, honest = (
+            both.render_base(text, tokenize=True) for text in ("<|im_end|><|endoftext|>", "x")
+        )
+        special = set(both.base_tokenizer.all_special_ids)
+        assert sum(i in special for i in forged) == sum(i in special for i in honest) == 4
+
+
+class TestEndlessTemplates:
+    LOOP = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+
+    def test_loading_and_checking_answer(self, folders, monkeypatch):
+        monkeypatch.setattr(templates, "SECONDS", 0.05)
+        (folders[1] / "chat_template.jinja").write_text(self.LOOP)
+        for look in (ModelPair.check, ModelPair.from_pretrained):
+            with pytest.raises(PairError, match="The chat template of .*aligned takes too long"):
+                look(*folders)
+
+    def test_neighbours_go_on(self, folders):
+        file = folders[1] / "chat_template.jinja"
+        loop = f"{{% if messages[0].content == 'loop' %}}{self.LOOP}{{% endif %}}"
+        file.write_text(loop + file.read_text())
+        loaded = ModelPair.from_pretrained(*folders)
+        ended = threading.Event()
+
+        def render_loop():
+            with rendering_until(time.monotonic() + 1), pytest.raises(PromptError):
+                loaded.render_aligned("loop")
+            ended.set()
+
+        thread = threading.Thread(target=render_loop)
+        thread.start()
+        assert loaded.render_aligned(QUESTION, tokenize=True) and loaded.encode("x")
+        assert loaded.render_base(QUESTION, tokenize=True) and not ended.is_set()
+        thread.join()
+        assert ended.is_set()
+
+    def test_a_request_ends_by_its_own_timeout(self, folders):
+        file = folders[1] / "chat_template.jinja"
+        loop = f"{{% if messages[0].content == 'loop' %}}{self.LOOP}{{% endif %}}"
+        file.write_text(loop + file.read_text())
+        with Decoder(ModelPair.from_pretrained(*folders)) as decoder:
+            with pytest.raises(
+                DeadlineError, match=r"longer than its timeout of 0\.1 s, with 0 of"
+            ):
+                decoder.generate("loop", timeout=0.1, max_tokens=2)
+            both = decoder.generate_batch(
+                ["loop", QUESTION], timeout=0.5, max_tokens=1, return_exceptions=True
+            )
+        assert isinstance(both[0], DeadlineError) and both[1][0].finish_reason == "length"
 
 
 class TestSharing:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from baco_integrations.core.errors import ParameterError, PromptError
+from baco_integrations.pair import templates
 from baco_integrations.pair.encoding import Encoder
 from baco_integrations.pair.prompts import (
     check_base_prompt,
+    merge_turns,
     render_aligned,
     render_base,
     stop_strings,
@@ -100,6 +104,17 @@ class TestBase:
         with pytest.raises(PromptError, match="base_prompt"):
             render_base(lambda messages: None, HISTORY)
 
+    @pytest.mark.parametrize("fault", [lambda m: 1 / 0, lambda m: "a \ud835", lambda m: m[9]])
+    def test_a_function_that_fails(self, fault):
+        with pytest.raises(PromptError, match=r"base_prompt must be (a function that|whole)"):
+            render_base(fault, HISTORY)
+
+    def test_many_messages_of_one_role(self):
+        many = [{"role": "user", "content": "x" * 40}] * 20_000
+        began = time.perf_counter()
+        assert len(merge_turns(many)[0]["content"]) == 42 * 20_000 - 2
+        assert time.perf_counter() - began < 1
+
     @pytest.mark.parametrize("kind", ["qa", "urial"])
     def test_stop_string_opens_the_next_turn(self, kind):
         one, two = (render_base(kind, HISTORY[:n]) for n in (1, 3))
@@ -144,6 +159,30 @@ class TestAligned:
     def test_template_that_refuses_everything(self):
         with pytest.raises(PromptError, match="Not today"):
             render_aligned(templated(NEVER), HISTORY)
+
+    @pytest.mark.parametrize(
+        ("template", "told"),
+        [
+            ("{{ 1 / 0 }}", "The template says: ZeroDivisionError: division by zero."),
+            ("{{ x.y }}", "The template says: 'x' is undefined."),
+            ("{% for %}", "The template says: Expected an expression"),
+            ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "says: RecursionError: maximum"),
+            ("{{ raise_exception('<|im_end|> ' + 'no') }}", r"says: <\|im_end\|> no\."),
+            ("{{ 'a' * 10 ** 10 }}", "The template makes a text of more than"),
+            ("x", "The template drops the system message."),
+        ],
+    )
+    def test_what_a_template_that_fails_says(self, template, told):
+        with pytest.raises(PromptError, match=told):
+            render_aligned(templated(template), [SYSTEM, *HISTORY])
+
+    def test_a_template_without_end_is_asked_once(self, monkeypatch):
+        monkeypatch.setattr(templates, "SECONDS", 0.1)
+        began = time.monotonic()
+        with pytest.raises(PromptError, match="The template takes too long"):
+            loop = "{% for i in range(99999) %}" * 2 + "{% endfor %}" * 2
+            render_aligned(templated(loop), [SYSTEM, *HISTORY])
+        assert time.monotonic() - began < 0.19
 
     def test_variables_and_tools_reach_the_template(self):
         encoder = templated("{{ enable_thinking }} {{ tools[0].name }}")

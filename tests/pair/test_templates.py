@@ -80,6 +80,8 @@ MANNERS = {
     {%- call turn(message['role'], message['content'][:5]) -%}{{ loop.index * 2 }}{%- endcall -%}
     {%- generation %}{{ message.name | default('<none>') | upper }}{% endgeneration -%}
     {{- [1, 'a', message.role] | join('<sep>') }}{{ {'user': 'U'}.get(message.role, '?') }}
+    {{- message | attr('role') }}{{ loop['index'] }}{{ [message] | map(attribute='role') | join }}
+    {%- for key in {'<sep>': 1} %}{{ key }}{% endfor %}
     {{- {'role': message.role} | tojson }}{{ message.content | length ** 2 }}
 {%- endfor -%}""",
 }
@@ -123,6 +125,10 @@ HUGE = {
     "format with width": "{{ '%*d' % (9999999999, 1) }}",
     "format filter": "{{ '%9999999999d' | format(1) }}",
     "format method": "{{ '{:{}}'.format(1, 9999999999) }}",
+    "format of bytes": "{{ '%9999999999d'.encode() % 1 }}",
+    "fields": LONG + "{{ ('%s' * 99) % ([a] * 99) }}",
+    "sum of lists": "{{ ([[1]] * 1000) | sum(start=[]) }}",
+    "texts of lists": "{{ 'abcd' " + "| list | string " * 20 + "}}",
     "replace": LONG + "{{ a | replace('a', a) }}",
     "replace method": LONG + "{{ a.replace('', a) }}",
     "join": LONG + "{{ range(99) | map('default', a) | join(a) }}",
@@ -135,8 +141,12 @@ HUGE = {
 }  # fmt: skip
 
 
+DIGITS = {ord(digit): 0xD800 + int(digit) for digit in "0123456789"}
+
+
 def rendered(source: str, **variables: Any) -> str:
-    return ChatTemplate(source, SPECIAL, {}).render(conversation(HISTORY), variables)
+    written = ChatTemplate(source, SPECIAL, DIGITS).render(conversation(HISTORY), variables)
+    return written.translate({own: digit for digit, own in DIGITS.items()})
 
 
 @pytest.fixture
