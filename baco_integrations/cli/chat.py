@@ -115,6 +115,9 @@ class Chat:
             with suppress(ImportError):
                 import readline  # noqa: F401 -- gives input() a history and the usual keys
             self._tell(f"{self._decoder.pair.name} · {self._settings()} · /help lists commands")
+            if self._decoder.pair.name == "tiny":
+                say(options.TINY_KNOWS, "Note")
+                self._told_limits = True
         while True:
             try:
                 line = input("> " if at_terminal else "").strip()
@@ -196,8 +199,8 @@ class Chat:
         turn = self._turns[-1]
         turn.answer = None
         if len(self._turns) == 1 and not self._told_limits:
-            options.known_request(self._decoder.pair, self._messages())
-            self._told_limits = True  # said once
+            request = options.known_request(self._decoder.pair, self._messages())
+            self._told_limits = request is None
         params = self._params
         self._params = params.replace(seed=((params.seed or 0) + 1) % 2**64)
         with self._decoder.stream(self._messages(), params) as stream:

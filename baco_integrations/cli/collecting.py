@@ -92,8 +92,8 @@ Quality = Annotated[
     str | None,
     _object(
         "Who says how good answers are: a LangChain chat model as judge, or a function of question "
-        "and answers that returns a number from 0 to 1 for each. Not needed for tiny prompts, "
-        "IFEval and GSM8K.",
+        "and answers that returns a number from 0 to 1 for each. It is tried on an invented answer "
+        "first. Not needed for tiny prompts, IFEval and GSM8K.",
         rich_help_panel=_MEASURE,
     ),
 ]
@@ -149,7 +149,7 @@ def find_measures(
         "quality": load_object("quality", quality),
     }
     yardstick = find_yardstick(asked, **given)
-    if asked and any(given.values()):
+    if any(each is not None for each in given.values()):
         yardstick.try_out(asked[0])
     return given
 

@@ -136,14 +136,15 @@ def stoppable(how: str = "the same command goes on where it was.") -> Iterator[N
 @contextmanager
 def _quiet(wanted: bool) -> Iterator[None]:
     """Keep what libraries warn of and log from standing between our lines."""
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         if wanted:
             warnings.simplefilter("ignore")
-            logging.disable(logging.WARNING)
+            logging.disable(max(before, logging.WARNING))
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
 
 
 def say(message: str, kind: str = "Error", mark: str = ":") -> None:

@@ -177,18 +177,19 @@ def open_pair(
     return ModelPair.from_preset(pair, **given)
 
 
+TINY_KNOWS = (
+    "the tiny pair knows only requests for ideas in its own words, such as 'Name a place to "
+    "visit.', 'Suggest a hobby.' or 'Tell me a short story.'; its answers to all else mean nothing."
+)
+
+
 def known_request(pair: AnyPair, conversation: Sequence[Message]) -> Request | None:
     """Return what the tiny pair is asked for; note where that is nothing it knows."""
     from ..pair.tiny.world import recognised
 
     request = recognised(conversation) if pair.name == "tiny" else None
     if pair.name == "tiny" and request is None:
-        say(
-            "the tiny pair knows only requests for ideas in its own words, such as 'Name a place "
-            "to visit.', 'Suggest a hobby.' or 'Tell me a short story.'; its answers to all else "
-            "mean nothing.",
-            "Note",
-        )
+        say(TINY_KNOWS, "Note")
     return request
 
 

@@ -43,10 +43,9 @@ class SafeConsole(Console):
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
         """Render; what is printed is text, and only rich's own segments control."""
+        signs = _SIGNS if self.is_terminal else {}
         for text, style, control in super().render(renderable, options):
-            if self.is_terminal and control is None:
-                text = text.translate(_SIGNS)
-            yield Segment(text, style, control)
+            yield Segment(text if control else text.translate(signs), style, control)
 
 
 def console(stderr: bool = False) -> Console:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ..core.errors import ParameterError
+from ..core.errors import BacoError, ParameterError
 from ..core.messages import Message
 from ..core.params import SamplingParams
 from .models import Answer, Results, joined
@@ -73,10 +73,17 @@ class ForeignModel:
         if temperature not in self._made:
             made = self._model
             if not is_foreign(made):
-                made = made(temperature)
+                allowed = "a function that returns a model of LangChain or LlamaIndex"
+                remedy = f"It was given the temperature {temperature:g}."
+                try:
+                    made = made(temperature)
+                except BacoError:
+                    raise
+                except Exception as error:  # it may raise anything
+                    told = f"{type(error).__name__}: {error}"
+                    raise ParameterError("model", allowed, told, remedy) from error
                 if not is_foreign(made):
-                    allowed = "a function that returns a model of LangChain or LlamaIndex"
-                    raise ParameterError("model", allowed, made, "It is given the temperature.")
+                    raise ParameterError("model", allowed, made, remedy)
             elif _is_langchain(made):
                 made = made.bind(temperature=temperature)
             self._made[temperature] = made

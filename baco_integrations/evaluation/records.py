@@ -19,8 +19,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import MinLen
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
 from ..core.errors import ParameterError
@@ -44,7 +43,7 @@ class _Key(TypedDict):
 class _Answers(_Key):
     prompt: str
     model: str | None
-    generations: Annotated[list[str], MinLen(1)]
+    generations: Annotated[list[str], Field(min_length=1)]
     base_share: NotRequired[float | None]
     switches: NotRequired[float | None]
     tokens: NotRequired[int | None]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ParameterError
+from ..core.params import SamplingParams
 from .methods import Grid, find_methods
 from .prompts import Prompt
 from .records import read_records
@@ -131,6 +133,8 @@ def tune(
     yardstick = find_yardstick(prompts, similarity, quality)
     names = tuple(dict.fromkeys(("aligned", *routers)))
     find_methods(names)
+    for gamma, temperature in product(grid.knobs, grid.temperatures):
+        SamplingParams(gamma=gamma, temperature=temperature)  # complains before anything is asked
     grid = Grid(grid.knobs, tuple(sorted({*grid.temperatures, _DEFAULT_TEMPERATURE})))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out or scratch)

@@ -10,6 +10,7 @@ from langchain_core.language_models import LangSmithParams
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import patch_config
 from pydantic import Field, SecretStr
 
 from ..core.calls import CallPiece
@@ -101,6 +102,13 @@ class LangChainAdapter(NumberedBatches, Adapter):
             return dict(call)
         self._sampling({"seed": seed})  # complains of what is no seed before one is derived
         return {**call, "seed": seed_at(seed, place)}
+
+    def _at_once(self, rows: list[RunnableConfig]) -> list[RunnableConfig]:
+        """Let as many threads run as the decoder has rows, where the caller set no number."""
+        most = self.decoder.max_rows if rows else 1
+        return [
+            patch_config(each, max_concurrency=each.get("max_concurrency") or most) for each in rows
+        ]
 
     def _stream(
         self,

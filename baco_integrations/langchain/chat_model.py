@@ -19,7 +19,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_executor_for_config, patch_config
+from langchain_core.runnables.config import get_executor_for_config
 from langchain_core.tools import BaseTool
 
 from ..core.calls import CallPiece
@@ -263,7 +263,7 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
             its_id = None if place else run_id
             return one([messages[place]], stop, callbacks, run_id=its_id, **own)
 
-        with get_executor_for_config(self._placed(None, 1)[0]) as executor:
+        with get_executor_for_config(*self._at_once([{}])) as executor:
             return self._joined(list(executor.map(answer, range(len(messages)))))
 
     async def agenerate(
@@ -288,12 +288,7 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
         return self._joined(results)
 
     def _placed(self, config: Any, count: int) -> list[RunnableConfig]:
-        """Let as many threads run as the decoder has rows, where the caller set no number."""
-        rows = self.decoder.max_rows if count else 1
-        return [
-            patch_config(each, max_concurrency=each.get("max_concurrency") or rows)
-            for each in super()._placed(config, count)
-        ]
+        return self._at_once(super()._placed(config, count))
 
 
 def _usage(usage: Usage) -> UsageMetadata:

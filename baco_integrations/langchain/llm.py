@@ -16,7 +16,7 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import get_executor_for_config, patch_config
+from langchain_core.runnables.config import get_executor_for_config
 
 from ..core.calls import CallPiece
 from ..core.trace import Completion
@@ -100,11 +100,8 @@ class BACoLLM(LangChainAdapter, BaseLLM):
         """Complete several inputs in one batch."""
         if self._seed(kwargs) is None:
             return super().batch(inputs, config, **kwargs)
-        rows = [
-            patch_config(each, max_concurrency=each.get("max_concurrency") or len(inputs))
-            for each in self._placed(config, len(inputs))
-        ]
-        return Runnable.batch(self, inputs, rows, **kwargs)
+        rows = self._placed(config, len(inputs))
+        return Runnable.batch(self, inputs, self._at_once(rows), **kwargs)
 
     async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[str]:
         """Complete several inputs in one batch, without blocking the event loop."""
@@ -131,7 +128,7 @@ class BACoLLM(LangChainAdapter, BaseLLM):
         if len(prompts) < 2 or llm.seed is None:
             return super(BACoLLM, llm).generate(prompts, stop, callbacks, **kwargs)
         rows = llm._rows(prompts, {**kwargs, "callbacks": callbacks})
-        with get_executor_for_config({"max_concurrency": len(rows)}) as executor:
+        with get_executor_for_config(*self._at_once([{}])) as executor:
             results = executor.map(lambda row: BaseLLM.generate(row[0], stop=stop, **row[1]), rows)
             return self._joined(list(results))
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from baco_integrations.cli import app
+from baco_integrations.cli.tuning import _lines
 from baco_integrations.evaluation import own_prompts, read_records
 
 POINTS = ("--points", 3, "--seeds", 1, "-n", 3, "--max-tokens", 40)
@@ -157,6 +158,8 @@ def test_a_suggestion_and_what_to_paste(tmp_path: Path) -> None:
         (("tune", "own"), "--quality my_judge:model"),
         (("tune", "tiny", "--router", "p-punk"), "Did you mean 'p-punc'"),
         (("tune", "tiny", "--base-prompt", "qua"), "Did you mean 'qa'"),
+        (("tune", "tiny", "--gamma", "0.3,2"), "--gamma must be a number from 0"),
+        (("tune", "tiny", "--temperature", "-1"), "--temperature must be a number from 0"),
     ],
 )
 def test_complaints_come_before_the_work(
@@ -295,4 +298,12 @@ def test_methods_may_stand_in_one_list(tmp_path: Path) -> None:
     assert {r["method"] for r in read_records(tmp_path)} == {
         "p-punc:first=aligned,boundary=false",
         "min-p",
+    }
+
+
+def test_a_suggestion_is_pasted_with_its_base_prompt() -> None:
+    lines = _lines({"router": "p-punc", "gamma": 0.6}, {"pair": "tiny"}, "qa")
+    assert lines == {
+        "python": 'ChatBACo(pair="tiny", base_prompt="qa", router="p-punc", gamma=0.6)',
+        "cli": 'baco generate "..." --pair tiny --base-prompt qa --router p-punc --gamma 0.6',
     }

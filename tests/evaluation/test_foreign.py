@@ -105,6 +105,8 @@ def test_a_run_of_a_foreign_model_can_be_resumed(tmp_path: Path) -> None:
 def test_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(BacoError, match="a function that returns a model of LangChain or Llama"):
         ForeignModel(lambda temperature: "gpt").answer([PROMPTS[0].messages], [SamplingParams()])
+    with pytest.raises(BacoError, match=r"ValueError: .*It was given the temperature 0.7"):
+        ForeignModel(lambda _: int("gpt")).answer([PROMPTS[0].messages], [SamplingParams()])
     with pytest.raises(BacoError, match="one that needs no pair"):
         plain(tmp_path, chat, methods=("p-punc",))
     assert not is_foreign(MockLLM) and is_foreign(MockLLM())

@@ -54,7 +54,7 @@ def recognised(messages: Sequence[Message]) -> Request | None:
         for kind in words.ALL_KINDS
         for form, phrases in (("plain", kind.asks), ("list", kind.plurals))
         for asked in phrases
-        if re.search(rf"\b{re.escape(asked if form == 'plain' else f'three {asked}')}\b", text)
+        if re.search(rf"\b{'' if form == 'plain' else 'three '}{re.escape(asked)}\b", text, re.I)
     ]
     if not found:
         return None

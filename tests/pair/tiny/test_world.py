@@ -139,3 +139,23 @@ def test_chats_to_copy_from_hold_what_is_to_be_copied() -> None:
             assert f"<|user|> {asked}<|end|>" in context
         else:
             assert "<|tool|> " in context
+
+
+def test_requests_are_recognised_by_what_they_ask_for() -> None:
+    def found(*texts: str) -> tuple[str, str, str | None] | None:
+        roles = ("system", "user")[-len(texts) :]
+        turns = zip(roles, texts, strict=True)
+        request = world.recognised([{"role": role, "content": text} for role, text in turns])
+        return request and (request.kind, request.form, request.system)
+
+    assert found("Name a place to visit.") == ("place", "plain", None)
+    assert found("List three gifts for my sister") == ("gift", "list", None)
+    assert found("I need a hobby for the winter.") == ("hobby", "plain", None)
+    assert found("Answer in one short sentence.", "A pet name?") == ("pet", "plain", "short")
+    assert found("Be a pirate.", "A pet name?") == ("pet", "plain", None)
+    for unknown in ("What is 2 + 2?", "Name a place for a holiday.", "I like hobbyhorses."):
+        assert found(unknown) is None
+    for request in world.requests("eval"):
+        if len(request.messages) - bool(request.system) == 1:
+            told = found(*(message["content"] for message in request.messages))
+            assert told == (request.kind, request.form, request.system)
