@@ -143,12 +143,11 @@ class Decoder:
                 other settings; or `user` cannot be told from others.
         """
         _require_user(user)
-        given = DecoderSettings(**settings)
         with _TURNS.turn(id(pair)):  # who uses another pair does not wait for this one to open
             decoder = _SHARED.get(id(pair))
             if decoder is None or decoder.closed:
                 decoder = _SHARED[id(pair)] = cls(pair, **settings)
-            elif settings and given != decoder._settings:
+            elif settings and DecoderSettings(**settings) != decoder._settings:
                 opened = decoder._settings.model_dump(exclude_unset=True)
                 raise ParameterError(
                     "settings",

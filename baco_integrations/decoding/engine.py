@@ -605,9 +605,9 @@ def _forget(rows: Sequence[Row]) -> None:
 
 def failure(cause: BaseException) -> WorkerError:
     """Return the error of a request whose part of the work has failed."""
-    failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
-    failure.__cause__ = cause
-    return failure
+    told = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
+    told.__cause__ = cause
+    return told
 
 
 def too_late(params: SamplingParams, decoded: int, limit: int) -> DeadlineError:
