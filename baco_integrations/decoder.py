@@ -3,7 +3,7 @@
 It renders a conversation for both sides, submits one row per sample to the engine, and turns the
 tokens that come back into text. Every way of asking, whole or streamed, sync or async, one prompt
 or many, goes through `Decoder._submit`. Rendering may take long: a sync request does it in its
-caller's thread, an async one in a thread of the decoder's, and neither under a lock.
+caller's thread, an async one in a thread of the decoder's.
 """
 
 from __future__ import annotations
