@@ -2,7 +2,8 @@
 
 It renders a conversation for both sides, submits one row per sample to the engine, and turns the
 tokens that come back into text. Every way of asking, whole or streamed, sync or async, one prompt
-or many, goes through `Decoder._submit`.
+or many, goes through `Decoder._submit`. Rendering may take long: a sync request does it in its
+caller's thread, an async one in a thread of the decoder's.
 """
 
 from __future__ import annotations
@@ -143,12 +144,11 @@ class Decoder:
                 other settings; or `user` cannot be told from others.
         """
         _require_user(user)
-        given = DecoderSettings(**settings)
         with _TURNS.turn(id(pair)):  # who uses another pair does not wait for this one to open
             decoder = _SHARED.get(id(pair))
             if decoder is None or decoder.closed:
                 decoder = _SHARED[id(pair)] = cls(pair, **settings)
-            elif settings and given != decoder._settings:
+            elif settings and DecoderSettings(**settings) != decoder._settings:
                 opened = decoder._settings.model_dump(exclude_unset=True)
                 raise ParameterError(
                     "settings",

@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from baco_integrations import BacoError, Decoder, SamplingParams, ScriptedPair
-from baco_integrations.core import threads
+from baco_integrations import decoder as decoder_module
 from baco_integrations.core.errors import (
     DecoderClosedError,
     ParameterError,
@@ -316,6 +317,33 @@ def test_one_decoder_per_pair() -> None:
         assert third.generate("x")[0].text == "a"
 
 
+def test_nobody_waits_for_the_decoder_of_another_pair_to_open() -> None:
+    opening, let = threading.Event(), threading.Event()
+
+    class Late(ScriptedPair):
+        def open_sides(self, max_rows: int, graphs: Any = "off") -> Any:
+            opening.set()
+            assert let.wait(20)
+            return super().open_sides(max_rows, graphs)
+
+    late, opened = Late({"": {" a": 1}}, {}), []
+    threads = [
+        threading.Thread(target=lambda: opened.append(Decoder.shared(late))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    assert opening.wait(20)
+    with Decoder.shared(phrase(" a")) as decoder:
+        assert decoder.generate("x")[0].text == "a" and not opened
+    let.set()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 3 and len(set(map(id, opened))) == 1
+    for decoder in opened:
+        decoder.close()
+    assert opened[0].closed
+
+
 def test_users_count_while_they_live() -> None:
     class User:
         pass
@@ -413,13 +441,29 @@ def in_a_child(call: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def locks_within(*things: object) -> list[Any]:
+    """Return all locks that objects of the package hold."""
+    found, todo = {}, [*things]
+    while todo:
+        each = todo.pop()
+        if id(each) in found:
+            continue
+        found[id(each)] = each
+        if isinstance(each, dict | list | tuple) or type(each).__module__.startswith("baco_"):
+            todo += gc.get_referents(each)
+    kinds = type(threading.Lock()), type(threading.RLock())
+    return [each for each in found.values() if isinstance(each, kinds)]
+
+
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Decoder]:
-    """A decoder of a real pair whose locks are all held by other threads of this process."""
+    """A decoder of a real pair while other threads hold all locks of the package."""
     with Decoder.shared(random_pair()) as decoder:
         decoder.generate("x", max_tokens=1)
         stream = decoder.stream("x", max_tokens=4)
-        locks: list[Any] = [*threads._LOCKS, decoder._engine._changed, stream._lock]
+        modules = [vars(m) for name, m in sys.modules.items() if name.startswith("baco_")]
+        turn = decoder_module._TURNS.turn(id(decoder.pair))
+        locks = [*locks_within(modules, decoder, stream, turn), decoder._engine._changed]
         held, let = threading.Barrier(len(locks) + 1), threading.Event()
 
         def hold(lock: Any) -> None:

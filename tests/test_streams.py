@@ -249,11 +249,13 @@ class Slow(ScriptedPair):
         words = dict.fromkeys(WORDS, 0.2)
         super().__init__(lambda _: words, lambda _: words, vocabulary=WORDS, context=context)
         self.let = threading.Event()
+        self.begun: list[Any] = []
         self.rendered: list[str] = []
 
     def render_base(self, messages: Any, *, tokenize: bool = False) -> Any:
         if tokenize:
             if len(str(messages)) > 4096:
+                self.begun.append(messages)
                 assert self.let.wait(20)
             self.rendered.append(messages[0]["content"].strip()[-5:])
         return super().render_base(messages, tokenize=tokenize)
@@ -370,7 +372,8 @@ async def test_what_is_wrong_with_a_conversation_is_told() -> None:
 async def test_a_decoder_that_closes_tells_who_waits_to_be_rendered() -> None:
     with Decoder(pair := Slow()) as decoder:
         late = [asyncio.create_task(decoder.agenerate(LONG)) for _ in range(RENDERING + 2)]
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(eventually, lambda: len(pair.begun) == RENDERING)
         await asyncio.to_thread(decoder.close)
         for each in late:
             with pytest.raises(DecoderClosedError):

@@ -175,7 +175,7 @@ class SamplingParams(Checked):
         tools: Tools that may be called, as OpenAI-style dicts of ``type`` and ``function``.
         tool_choice: ``auto``, ``any`` (at least one call), ``none``, or the name of one tool.
         parallel_tool_calls: Whether one answer may hold several calls.
-        timeout: Seconds after which the request fails, waiting included.
+        timeout: Seconds after which the request fails, rendering and waiting included.
 
     A schema, `json_schema` or a tool's, is enforced while decoding but for what the grammar engine
     cannot express. That is left to whoever reads the result; objects have just the properties that

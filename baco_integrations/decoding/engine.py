@@ -9,7 +9,8 @@ With lookahead, base goes on from tokens that are guessed, aligned reads all of 
 and the same `step` decides them one by one, as far as the guesses were right.
 
 One worker thread owns the sides. Callers only submit and cancel. Where memory runs out, all rows
-go back to the queue, with what they have said, and fewer of them run at a time.
+go back to the queue, with what they have said, and fewer of them run at a time. What a row's own
+router, guide or sink raises ends that row and no other.
 """
 
 from __future__ import annotations
@@ -605,9 +606,9 @@ def _forget(rows: Sequence[Row]) -> None:
 
 def failure(cause: BaseException) -> WorkerError:
     """Return the error of a request whose part of the work has failed."""
-    failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
-    failure.__cause__ = cause
-    return failure
+    told = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
+    told.__cause__ = cause
+    return told
 
 
 def too_late(params: SamplingParams, decoded: int, limit: int) -> DeadlineError:

@@ -132,8 +132,8 @@ def test_nothing_is_read_ahead_beyond_a_neighbours_window(
     pair = ScriptedPair(lambda _: sure, lambda _: sure, vocabulary=[" b"], context=window)
     with Decoder(pair, lookahead=DEEPEST) as decoder:
         params = SamplingParams(max_tokens=limit)
-        long, short = decoder.generate_batch(["x" * 45, "x"], params)
-    texts = [pair.count_tokens("x" * 45), pair.count_tokens("x")]
+        long, short = decoder.generate_batch(["x" * 50, "x"], params)
+    texts = [pair.count_tokens("x" * 50), pair.count_tokens("x")]
     room = [window - length for length in texts]
     assert [len(each[0].steps) for each in (long, short)] == [min(limit, left) for left in room]
     assert max(reached) <= window
