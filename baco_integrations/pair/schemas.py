@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from llguidance import LLMatcher
 
+from .formats import PATTERNS
 from .trial import CRASHED, ask
 
 _LOG = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ class _Strict:
         }
         if id(schema) not in self._open and _names_all(schema):
             closed.setdefault("additionalProperties", False)
+        if id(schema) not in self._open:
+            closed = _named_by_pattern(closed)
         met = id(schema) in self._met
         return _expressible(closed, met or bool(_PARTS & schema.keys()), met and self._overlap)
 
@@ -217,6 +220,7 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
         shared: Whether there may be properties that other parts name.
         overlap: Whether the patterns of those parts overlap.
     """
+    schema = _formatted(schema)
     if (
         "pattern" in schema
         and _cannot(_only(_TEXT, schema), _only(_TEXT[1:], schema))
@@ -240,6 +244,28 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
     ):
         schema = _without(_COUNTS, schema)
     return schema
+
+
+def _named_by_pattern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write the pattern of all names of properties in a way that the engine knows."""
+    names = schema.get("propertyNames")
+    named = any(schema.get(key) for key in ("properties", "patternProperties", "required"))
+    if not isinstance(names, dict) or names.keys() - {"type"} != {"pattern"} or named:
+        return schema
+    values = {names["pattern"]: schema.get("additionalProperties", True)}
+    return {**schema, "patternProperties": values, "additionalProperties": False}
+
+
+def _formatted(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write a format as a pattern that whoever reads it takes, beside one that is there."""
+    name = schema.get("format")
+    pattern = PATTERNS.get(name) if isinstance(name, str) else None
+    if pattern is None:
+        return schema
+    rest = _without(("format",), schema)
+    if "pattern" not in schema:
+        return {**rest, "pattern": pattern}
+    return {**rest, "allOf": [*schema.get("allOf", []), {"pattern": pattern}]}
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,7 @@ LIMITS: dict[str, Any] = {
 """The engine's own limits, in the child as here."""
 
 CRASHED = "it has crashed, on something that is too large or nests too deep"
-_MOST = 8
-_MOST_IDLE = 2
+_MOST = 6
 _RUN = (
     "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "runpy.run_path(sys.argv[2], run_name='__main__')"
@@ -205,10 +204,7 @@ class _Children:
                 child = _Child()
             yield child
             with self._lock:
-                if child.alive and len(self._idle) < _MOST_IDLE:
-                    self._idle.append(child)
-                    return
-            child.end()
+                self._idle.append(child)
         finally:
             self._room.release()
 

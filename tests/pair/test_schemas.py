@@ -52,6 +52,8 @@ ENFORCED: list[tuple[dict[str, Any], object, object]] = [
     (thing(properties=AB, additionalProperties=False), {"b": 1}, {"c": 1}),
     (thing(additionalProperties={"type": "integer"}), {"c": 1}, {"c": "1"}),
     (thing(patternProperties={"^x": AB["a"]}), {"xa": 1}, {"xa": "1"}),
+    (thing(propertyNames={"pattern": "^a"}), {"a": 1}, {"b": 1}),
+    (thing(propertyNames={"format": "date"}), {"2024-02-29": 1}, {"2023-02-29": 1}),
     (thing(minProperties=2), {"a": 1, "b": 1}, {"a": 1}),
     (thing(maxProperties=1), {"a": 1}, {"a": 1, "b": 1}),
     ({"type": "array", "items": text()}, ["a"], [1]),
@@ -86,7 +88,8 @@ RELAXED: list[tuple[dict[str, Any], object, object]] = [
     ({"type": "array", "prefixItems": [{}], "unevaluatedItems": False}, [1], [1, 1]),
     ({"type": "integer", "not": {"const": 3}}, 1, 3),
     ({"oneOf": [text(), text(maxLength=1)]}, "ab", "a"),
-    (thing(propertyNames={"pattern": "^a"}), {"a": 1}, {"b": 1}),
+    (thing(propertyNames={"maxLength": 1}), {"a": 1}, {"ab": 1}),
+    (thing(properties=AB, propertyNames={"pattern": "^a"}), {"a": 1}, {"b": 1}),
     (thing(properties=AB, dependentRequired={"a": ["b"]}), {"b": 1}, {"a": 1}),
     (
         thing(properties=AB, dependentSchemas={"a": {"properties": {"c": text()}}}),
