@@ -42,6 +42,8 @@ _COUNTS = ("minProperties", "maxProperties")
 _IDENTIFIERS = ("$id", "id")
 _NAMES = (*_IDENTIFIERS, "$schema")
 _LITERALS = ("enum", "const", "default", "examples")
+# So many parts of objects are looked at before further objects stay open.
+_MOST_PARTS = 200_000
 # What it reads in search of a fault, in characters, about a second; a part counts as this at least.
 _EFFORT, _LEAST = 8_000_000, 8000
 
@@ -100,9 +102,16 @@ class _Strict:
         self._met = walk([*several], beneath)
         parts = walk([part for each in several for part in beneath(each)], beneath)
         shared = [*parts.values()]
+        looked = 0
         for schema in several:
-            if id(schema) not in parts:
-                shared += _shared(schema, [*walk([*beneath(schema)], beneath).values()])
+            if id(schema) in parts:
+                continue
+            if looked > _MOST_PARTS:
+                shared.append(schema)
+                continue
+            own = [*walk([*beneath(schema)], beneath).values()]
+            looked += len(own)
+            shared += _shared(schema, own)
         self._open = walk(shared, lambda schema: inside(schema, root))
         names: dict[str, Any] = {}
         for each in self._met.values():
@@ -188,27 +197,30 @@ def inside(
     for place, part in parts_of(schema):
         if place[0] not in DEFINITIONS and (keys is None or place[0] in keys):
             yield part
-    if part := pointed(schema, root):
-        yield part
+    if (pointer := pointer_of(schema)) is not None:
+        yield target(pointer, root)
     elif "$ref" in schema:  # by an identifier or an anchor, which any definition may have
         yield from (part for place, part in parts_of(root) if place[0] in DEFINITIONS)
 
 
-def pointed(schema: dict[str, Any], root: dict[str, Any]) -> Any:
-    """Return what the pointer in a schema's reference points to, None where there is none."""
+def pointer_of(schema: dict[str, Any]) -> str | None:
+    """Return the pointer in a schema's reference, None where it has none."""
     reference = schema.get("$ref")
     pointer = unquote(reference.partition("#")[2]) if isinstance(reference, str) else ""
-    return _target(pointer, root) if pointer.startswith("/") or reference == "#" else None
+    return pointer if pointer.startswith("/") or reference == "#" else None
 
 
-def _target(pointer: str, root: dict[str, Any]) -> Any:
+def target(pointer: str, root: dict[str, Any]) -> Any:
+    """Return what a pointer points to, None where that is nothing."""
     target: Any = root
     for name in pointer.split("/")[1:]:
         if isinstance(target, list):
-            target = {str(index): each for index, each in enumerate(target)}
-        if not isinstance(target, dict):
+            index = int(name) if name.isdecimal() and len(name) < 9 else len(target)
+            target = target[index] if index < len(target) else None
+        elif isinstance(target, dict):
+            target = target.get(name.replace("~1", "/").replace("~0", "~"))
+        else:
             return None
-        target = target.get(name.replace("~1", "/").replace("~0", "~"))
     return target
 
 
