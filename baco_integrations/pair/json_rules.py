@@ -26,7 +26,6 @@ from .schemas import (
     walk,
 )
 
-_DEEPEST = 127  # what the engine reads
 LONGEST = 2**22
 """Most characters of a schema, and of a grammar."""
 _SAFE = 2**53
@@ -55,7 +54,6 @@ def json_rules(
     Raises:
         ParameterError: It is too large, nests too deep, or holds numbers that cannot be decoded.
     """
-    _require_shallow(schema, parameter)
     try:
         return _rules(name, json.dumps(schema), parameter)
     except _InexactError as error:
@@ -141,7 +139,10 @@ class _Writer:
 
     def _write_literals(self, name: str, schema: dict[str, Any], literals: list[Any]) -> None:
         rest = {key: schema[key] for key in schema.keys() - {"enum", "const"} - _SAYS_NOTHING}
-        texts = [json.dumps(literal, ensure_ascii=False) for literal in literals]
+        try:
+            texts = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in literals]
+        except ValueError:
+            raise _InexactError(schema) from None
         if rest and not admits(rule_of({"items": rest}, self._root), f"[{', '.join(texts)}]"):
             texts = [text for text in texts if admits(rule_of(rest, self._root), text)]
         if not texts:
@@ -203,23 +204,7 @@ def _is_exact(literals: list[Any]) -> bool:
 
 def quoted(text: str) -> str:
     """Return a text as a literal of Lark's, nothing if it is empty."""
-    return json.dumps(text, ensure_ascii=False) if text else ""
-
-
-def _require_shallow(schema: Mapping[str, Any], parameter: str) -> None:
-    level: list[Any] = [schema]
-    for _ in range(_DEEPEST):
-        inner = [part for each in level for part in _values(each)]
-        level = [part for part in inner if isinstance(part, dict | list | tuple)]
-        if not level:
-            break
-    else:
-        raise ParameterError(
-            parameter,
-            f"a JSON schema of at most {_DEEPEST} objects and lists inside one another",
-            "a deeper one",
-            "Give what nests a name in $defs, and refer to it.",
-        )
+    return json.dumps(text) if text else ""
 
 
 def _require_short(text: str, parameter: str) -> None:

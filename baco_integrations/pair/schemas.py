@@ -55,11 +55,15 @@ def closed(schema: str) -> dict[str, Any]:
     # Where nothing is referred to by them, identifiers are annotations; so is a dialect that the
     # engine does not know.
     kept = _refers_by_name(given)
-    first = () if kept else _IDENTIFIERS
-    if '"$schema"' not in schema and not (kept and '"$id"' in schema):
-        return strict(given, first)
-    ways = [strict(given, names) for names in (first, (*first, "$schema"), _NAMES)]
-    return next((way for way in ways if not complaint(json_rule(way))), ways[1])
+    ways: list[tuple[str, ...]] = [() if kept else _IDENTIFIERS]
+    if '"$schema"' in schema or (kept and '"$id"' in schema):
+        ways += [(*ways[0], "$schema"), _NAMES]
+    for relaxed in (False, True):  # most need no part to be looked at
+        for dropped in ways:
+            taken = strict(given, dropped, relaxed)
+            if not complaint(json_rule(taken)):
+                return taken
+    return strict(given, ways[len(ways) // 2], True)
 
 
 def _refers_by_name(root: dict[str, Any]) -> bool:
@@ -70,10 +74,12 @@ def _refers_by_name(root: dict[str, Any]) -> bool:
 
 def json_rule(closed: dict[str, Any]) -> str:
     """Write the rule of JSON that follows a closed schema, in Lark's syntax."""
-    return f"%json {json.dumps({'x-guidance': _OPTIONS, **closed})}"
+    return f"%json {json.dumps({**closed, 'x-guidance': _OPTIONS})}"
 
 
-def strict(schema: dict[str, Any], dropped: Collection[str] = ()) -> dict[str, Any]:
+def strict(
+    schema: dict[str, Any], dropped: Collection[str] = (), relaxed: bool = True
+) -> dict[str, Any]:
     """Return a schema whose objects have no properties but those they name.
 
     Models left free to invent properties do so without end. An object that says something about
@@ -84,14 +90,16 @@ def strict(schema: dict[str, Any], dropped: Collection[str] = ()) -> dict[str, A
     Args:
         schema: The schema.
         dropped: Keywords to leave out.
+        relaxed: Whether the engine is asked of each part that it may refuse; else what it does
+            not say of itself is left out only.
     """
-    closed: dict[str, Any] = _Strict(schema, dropped).of(schema)
+    closed: dict[str, Any] = _Strict(schema, dropped, relaxed).of(schema)
     return closed
 
 
 class _Strict:
-    def __init__(self, root: dict[str, Any], dropped: Collection[str]) -> None:
-        self._dropped = dropped
+    def __init__(self, root: dict[str, Any], dropped: Collection[str], relaxed: bool) -> None:
+        self._dropped, self._relaxed = {*dropped, "default", "examples"}, relaxed
         everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
         several = [schema for schema in everything.values() if _combines(schema)]
 
@@ -116,7 +124,9 @@ class _Strict:
         names: dict[str, Any] = {}
         for each in self._met.values():
             names |= _names(each).get("patternProperties", {})
-        self._overlap = _cannot({"patternProperties": names}, {}) and all(map(_is_pattern, names))
+        self._overlap = (
+            relaxed and _cannot({"patternProperties": names}, {}) and all(map(_is_pattern, names))
+        )
 
     def of(self, schema: Any) -> Any:
         if isinstance(schema, list):
@@ -133,7 +143,8 @@ class _Strict:
         if id(schema) not in self._open:
             closed = _named_by_pattern(closed)
         met = id(schema) in self._met
-        return _expressible(closed, met or bool(_PARTS & schema.keys()), met and self._overlap)
+        closed = _counted(_formatted(_exact(closed)), met or bool(_PARTS & schema.keys()))
+        return _expressible(closed, met and self._overlap) if self._relaxed else closed
 
     def _inner(self, key: str, value: Any) -> Any:
         if key in _MAPS and isinstance(value, dict):
@@ -224,15 +235,13 @@ def target(pointer: str, root: dict[str, Any]) -> Any:
     return target
 
 
-def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[str, Any]:
+def _expressible(schema: dict[str, Any], overlap: bool) -> dict[str, Any]:
     """Leave out what the engine cannot express although it knows the keyword.
 
     Args:
         schema: The schema, all that lies in it expressible.
-        shared: Whether there may be properties that other parts name.
-        overlap: Whether the patterns of those parts overlap.
+        overlap: Whether the patterns of parts that share a value with it overlap.
     """
-    schema = _formatted(schema)
     if (
         "pattern" in schema
         and _cannot(_only(_TEXT, schema), _only(_TEXT[1:], schema))
@@ -244,8 +253,15 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
     if patterns and (overlap or _cannot(_names(schema), {}) and all(map(_is_pattern, patterns))):
         # Which names are additional cannot be told without the patterns.
         schema = {**schema, "patternProperties": {}, "additionalProperties": True}
+    return schema
+
+
+def _counted(schema: dict[str, Any], shared: bool) -> dict[str, Any]:
+    """Leave out counts of properties that the engine gets wrong where it is lenient.
+
+    It counts optional properties wrongly, and those that other parts name.
+    """
     counts = _only(_COUNTS, schema)
-    # Where it is lenient, it counts optional properties wrongly, and those of other parts.
     if counts and (
         shared
         or _cannot(
@@ -254,7 +270,7 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
             lenient=False,
         )
     ):
-        schema = _without(_COUNTS, schema)
+        return _without(_COUNTS, schema)
     return schema
 
 
@@ -287,16 +303,22 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
         return schema
     kind = _only(("type",), schema)
     for key in sorted(bounds, key=lambda key: abs(bounds[key]), reverse=True):
-        if not _is_exact(bounds[key]) or _cannot(kind | bounds, kind):
-            _LOG.info("A bound of a schema is not enforced: %s %s", key, bounds[key])
+        if _cannot(kind | bounds, kind):
             bounds, schema = _without((key,), bounds), _without((key,), schema)
     return schema
 
 
-def _is_exact(value: float) -> bool:
-    """Tell whether the engine, which reads floats, reads this number."""
+def _exact(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out bounds which the engine, that reads floats, would take for others."""
+    changed = [key for key, value in _only(_BOUNDS, schema).items() if not _is_exact(value)]
+    for key in changed:
+        _LOG.info("A bound of a schema is not enforced while decoding: %s %s", key, schema[key])
+    return _without(changed, schema)
+
+
+def _is_exact(value: object) -> bool:
     try:
-        return float(value) == value
+        return not isinstance(value, int) or float(value) == value
     except OverflowError:
         return False
 

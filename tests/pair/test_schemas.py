@@ -20,9 +20,13 @@ GRAMMARS = Grammars([bytes([n]) for n in range(256)], lambda text: [], FORMATS["
 
 
 def allows(schema: dict[str, Any], value: object) -> bool:
+    return admits(schema, json.dumps(value))
+
+
+def admits(schema: dict[str, Any], written: str) -> bool:
     guide = GRAMMARS.guide(SamplingParams(json_schema=schema), {256})
     assert guide is not None
-    return all(guide.accept(token) for token in [*json.dumps(value).encode(), 256])
+    return all(guide.accept(token) for token in [*written.encode(), 256])
 
 
 def text(**keywords: Any) -> dict[str, Any]:
@@ -395,6 +399,11 @@ def test_patterns_of_several_parts_may_overlap() -> None:
     assert allows(parts("^a", "b$"), {"ab": 1})
     assert allows(parts("^a", "^b"), {"a": 1, "b": 1})
     assert not allows(parts("^a", "^b"), {"a": 1, "b": "x"})
+
+
+def test_how_white_space_is_written_is_not_the_schemas_to_say() -> None:
+    schema = thing(properties=AB) | {"x-guidance": {"whitespace_flexible": True}}
+    assert allows(schema, {"a": 1}) and not admits(schema, '{ "a":1 }')
 
 
 def test_what_nests_too_deep_is_refused() -> None:
