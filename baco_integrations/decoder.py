@@ -7,32 +7,68 @@ or many, goes through `Decoder._submit`.
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from copy import deepcopy
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, cast, overload
+from typing import Annotated, Any, Literal, TypeVar, cast, overload
 
-from .core.errors import BacoError, DecoderClosedError, ParameterError, PromptError
+from pydantic import Field
+
+from .core.checked import Checked, Integer, param
+from .core.errors import (
+    BacoError,
+    DecoderClosedError,
+    DecoderError,
+    ParameterError,
+    PromptError,
+    QueueFullError,
+)
 from .core.messages import Message, Messages, conversation
 from .core.params import SamplingParams
+from .core.threads import Pool
 from .core.trace import Completion
-from .decoding.engine import Engine
-from .decoding.graphs import MODES, Mode
+from .decoding.engine import Engine, failure
+from .decoding.graphs import Mode
 from .decoding.lookahead import Depth
 from .decoding.metrics import Metrics
 from .decoding.row import Row
 from .decoding.tables import Tables
-from .rendering import Pair, Renderer
+from .pair.sharing import Shared
+from .rendering import Pair, Renderer, deadline_of
 from .streams import AsyncStream, Sample, Stream
 
-LONG = 4096
-"""A conversation of more characters is rendered in a thread, where an event loop would wait."""
+T = TypeVar("T")
+
+RENDERING = 4
+"""Most requests of event loops that are rendered at once: one that takes long holds up nobody."""
+
+
+class DecoderSettings(Checked):
+    """How a decoder is opened; see `Decoder` for what the settings mean.
+
+    Raises:
+        ParameterError: A value is not allowed; raised when the object is made.
+    """
+
+    max_rows: Annotated[Integer, Field(ge=1)] = param(
+        32, "a whole number of at least 1", "Leave it out if in doubt."
+    )
+    max_waiting: Annotated[Integer, Field(ge=1)] = param(
+        65536, "a whole number of at least 1", "Leave it out if in doubt."
+    )
+    lookahead: Literal["auto", "off"] | Annotated[Integer, Field(ge=0, le=64)] | None = param(
+        None,
+        "'auto', 'off', or a whole number up to 64",
+        "'auto' guesses ahead where that saves time.",
+    )
+    prefix_bytes: Annotated[Integer, Field(ge=0)] = param(
+        2**30, "a whole number of at least 0", "Leave it out if in doubt."
+    )
+    graphs: Mode = param("off", "one of auto, on, off", "'auto' is 'on' for CUDA devices.")
 
 
 class Decoder:
@@ -43,6 +79,7 @@ class Decoder:
 
     Args:
         pair: The pair of models.
+        **settings: The settings of `DecoderSettings`, which follow.
         max_rows: Most samples that are decoded at once; further ones wait.
         max_waiting: Most samples that wait; beyond that, requests are refused.
         lookahead: How many tokens base reads ahead before aligned checks them all at once: ``auto``
@@ -57,44 +94,33 @@ class Decoder:
             default, as it has been tested without a GPU only.
 
     Raises:
-        ParameterError: A size is not a positive whole number, or `lookahead` or `graphs` is none
-            of these.
+        ParameterError: A setting is unknown or its value is not allowed, or `pair` is no pair.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        *,
-        max_rows: int = 32,
-        max_waiting: int = 65536,
-        lookahead: Depth | None = None,
-        prefix_bytes: int = 2**30,
-        graphs: Mode = "off",
-    ) -> None:
-        sizes = {"max_rows": max_rows, "max_waiting": max_waiting, "prefix_bytes": prefix_bytes}
-        _check_settings(sizes, lookahead, graphs)
-        if not hasattr(pair, "open_sides"):
+    def __init__(self, pair: Pair, **settings: Any) -> None:
+        self._settings = own = DecoderSettings(**settings)
+        if isinstance(pair, type) or not hasattr(pair, "open_sides"):
             raise ParameterError(
                 "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
             )
         self.pair = pair
         self._renderer = Renderer(pair)
-        # One thread, as a pair renders one prompt at a time; it begins with the first prompt.
-        self._beside = ThreadPoolExecutor(1, "baco-prompts")
+        self._beside = Pool(RENDERING, "baco-prompts")
         self._unrendered: set[AsyncStream] = set()
         self._users = 0
-        self._settings: dict[str, Any] = {}
         self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
-        base, aligned = pair.open_sides(max_rows, graphs)
+        base, aligned = pair.open_sides(own.max_rows, own.graphs)
         tables = tables_of(pair, getattr(aligned, "device", "cpu"))
+        ahead: Depth = getattr(pair, "lookahead", "auto")
+        ahead = ahead if own.lookahead is None else own.lookahead
         self._engine = Engine(
             base,
             aligned,
             tables,
-            max_rows=max_rows,
-            max_waiting=max_waiting,
-            lookahead=getattr(pair, "lookahead", "auto") if lookahead is None else lookahead,
-            prefix_bytes=prefix_bytes,
+            max_rows=own.max_rows,
+            max_waiting=own.max_waiting,
+            lookahead=ahead,
+            prefix_bytes=own.prefix_bytes,
         )
         weakref.finalize(self, self._engine.stop)
 
@@ -113,17 +139,20 @@ class Decoder:
             **settings: Settings of the constructor, such as ``prefix_bytes``.
 
         Raises:
-            ParameterError: It is open already, and was opened with other settings.
+            ParameterError: A setting is not allowed, or it is open already, and was opened with
+                other settings; or `user` cannot be told from others.
         """
-        with _SHARED_LOCK:
+        _require_user(user)
+        given = DecoderSettings(**settings)
+        with _TURNS.turn(id(pair)):  # who uses another pair does not wait for this one to open
             decoder = _SHARED.get(id(pair))
             if decoder is None or decoder.closed:
                 decoder = _SHARED[id(pair)] = cls(pair, **settings)
-                decoder._settings = settings
-            elif settings and settings != decoder._settings:
+            elif settings and given != decoder._settings:
+                opened = decoder._settings.model_dump(exclude_unset=True)
                 raise ParameterError(
                     "settings",
-                    f"left out, or {decoder._settings}, with which this decoder was opened",
+                    f"left out, or {opened}, with which this decoder was opened",
                     settings,
                     "Call Decoder.shared with settings before anything else uses the pair.",
                 )
@@ -141,8 +170,12 @@ class Decoder:
 
         Args:
             user: The object that was given to `shared`, if one was.
+
+        Raises:
+            ParameterError: `user` cannot be told from others.
         """
-        with _SHARED_LOCK:
+        _require_user(user)
+        with _TURNS.turn(id(self.pair)):
             if user is None:
                 self._users = max(self._users - 1, 0)
             else:
@@ -151,12 +184,11 @@ class Decoder:
                 return
             if _SHARED.get(id(self.pair)) is self:
                 del _SHARED[id(self.pair)]
+        if self._engine.forked:
+            return  # nobody here waits for anything
         self._engine.close()
-        if not self._engine.forked:
-            self._beside.shutdown(wait=False, cancel_futures=True)
         for stream in list(self._unrendered):
             stream.publish(DecoderClosedError("the decoder was closed before this request ran."))
-        self._unrendered.clear()
 
     @property
     def closed(self) -> bool:
@@ -192,6 +224,7 @@ class Decoder:
         Raises:
             ParameterError: A setting is not allowed.
             PromptError: The conversation is malformed or does not fit into the context window.
+            DecoderError: Decoding cannot go on: see its kinds.
         """
         return _drained(self._stream(messages, params, settings, streaming=False))
 
@@ -215,8 +248,8 @@ class Decoder:
     ) -> AsyncStream:
         """Decode token by token, to be read on any event loop; as `stream` otherwise.
 
-        A long conversation is rendered in a thread; what is wrong with it is told with the first
-        token.
+        Settings, and the form of the messages, are checked at once. The conversation is rendered
+        in a thread, so all else that is wrong with it is told with the first token.
         """
         return self._astream(messages, params, settings, streaming=True)
 
@@ -254,7 +287,8 @@ class Decoder:
             conversations: The conversations.
             params: Settings for all, or one per conversation.
             return_exceptions: Put a conversation's error in its place instead of raising it;
-                its neighbours are decoded all the same.
+                its neighbours are decoded all the same. What a router of the user's own raises
+                becomes the cause of a `WorkerError`.
             **settings: Single settings, over those of `params`.
 
         Returns:
@@ -263,17 +297,31 @@ class Decoder:
         Raises:
             ParameterError: As for `generate`; raised before anything is decoded.
         """
+        if not isinstance(return_exceptions, bool):
+            raise ParameterError(
+                "return_exceptions", "True or False", return_exceptions, "The default is False."
+            )
         each = self._per_conversation(conversations, params)
-        prepared: list[Stream | BacoError] = []
-        for messages, own in zip(conversations, each, strict=True):
-            try:
-                prepared.append(self._prepared(messages, own, settings))
-            except BacoError as error:
-                if not return_exceptions:
-                    raise
-                prepared.append(error)
-        self._submit([each for each in prepared if isinstance(each, Stream)], streaming=False)
-        return [_settled(each, return_exceptions) for each in prepared]
+        self._engine.require_open()
+        settled = _settled if return_exceptions else _called
+        prepared = [
+            settled(partial(self._prepared, messages, own, settings))
+            for messages, own in zip(conversations, each, strict=True)
+        ]
+        try:
+            self._submit([each for each in prepared if isinstance(each, Stream)], streaming=False)
+        except QueueFullError:
+            if not return_exceptions:
+                raise
+            # Not all have room, but some may.
+            prepared = [
+                settled(partial(self._submitted, each)) if isinstance(each, Stream) else each
+                for each in prepared
+            ]
+        return [
+            settled(partial(_drained, each)) if isinstance(each, Stream) else each
+            for each in prepared
+        ]
 
     @property
     def metrics(self) -> Metrics:
@@ -295,6 +343,7 @@ class Decoder:
         *,
         streaming: bool,
     ) -> Stream:
+        self._engine.require_open()
         stream = self._prepared(messages, params, settings)
         self._submit([stream], streaming)
         return stream
@@ -303,8 +352,9 @@ class Decoder:
         self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
     ) -> Stream:
         """Check and render a request; nothing has run yet when this raises."""
-        rows = self._renderer.rows(messages, _checked_params(params, settings), time.monotonic())
-        return Stream(self._engine, rows, self)
+        began, checked = time.monotonic(), _checked_params(params, settings)
+        rows = self._renderer.rows(messages, checked, began)
+        return Stream(self._engine, rows, self, checked, deadline_of(checked, began))
 
     def _astream(
         self,
@@ -314,34 +364,38 @@ class Decoder:
         *,
         streaming: bool,
     ) -> AsyncStream:
-        params, checked = _checked_params(params, settings), conversation(messages)
+        began, checked = time.monotonic(), _checked_params(params, settings)
         self._engine.require_open()
-        # Whoever comes while another is rendered would wait for the tokenizer.
-        late = bool(self._unrendered) or _length(checked, params) > LONG
-        rendered = deepcopy(checked) if late else checked
-        prepare = partial(self._renderer.rows, rendered, params, time.monotonic())
-        stream = AsyncStream(self._engine, [], self)
+        if len(self._unrendered) >= self._engine.max_waiting:
+            raise QueueFullError(
+                f"{len(self._unrendered)} requests wait to be rendered, and the queue holds no "
+                "more. Send fewer at once, or raise max_waiting."
+            )
+        prepare = partial(self._renderer.rows, _copied(conversation(messages)), checked, began)
+        stream = AsyncStream(self._engine, [], self, checked, deadline_of(checked, began))
         submit = partial(self._submit, [stream], streaming)
-        if late:
-            self._unrendered.add(stream)
-            try:
-                self._beside.submit(copy_context().run, self._render, stream, prepare, submit)
-                return stream
-            except RuntimeError:  # the decoder has been closed meanwhile, or the interpreter ends
-                self._unrendered.discard(stream)
-        stream.begin(prepare, submit)
+        self._unrendered.add(stream)
+        try:
+            self._beside.submit(partial(copy_context().run, self._render, stream, prepare, submit))
+        except RuntimeError as error:
+            self._unrendered.discard(stream)
+            raise DecoderError(
+                f"the process can start no thread to render with: {error}"
+            ) from error
         return stream
 
     def _render(
         self, stream: AsyncStream, prepare: Callable[[], list[Row]], submit: Callable[[], None]
     ) -> None:
         try:
-            self._engine.require_open()
-            stream.begin(prepare, submit)
+            try:
+                self._engine.require_open()
+                rows = prepare() if stream.wanted else []
+            finally:
+                self._unrendered.discard(stream)
+            stream.begin(rows, submit)
         except BaseException as error:  # whatever it is must reach the reader, who waits
             stream.publish(error)
-        finally:
-            self._unrendered.discard(stream)
 
     def _submit(self, streams: Sequence[Stream | AsyncStream], streaming: bool) -> None:
         """Let the rows of some streams run, all or none."""
@@ -350,6 +404,10 @@ class Decoder:
                 sample = cast(Sample, row.sink)
                 sample.publish, sample.streaming = stream.publish, streaming
         self._engine.submit([row for stream in streams for row in stream.rows])
+
+    def _submitted(self, stream: Stream) -> Stream:
+        self._submit([stream], streaming=False)
+        return stream
 
     @staticmethod
     def _per_conversation(
@@ -381,10 +439,41 @@ def _checked_params(params: SamplingParams | None, settings: Mapping[str, Any]) 
     return params.replace(**settings) if settings else params
 
 
-def _length(messages: Sequence[Message], params: SamplingParams) -> int:
-    """Return about how many characters are to be rendered."""
-    told = [value for message in messages for value in message.values()]
-    return sum(len(str(each)) for each in (*told, params.offered, params.json_schema))
+def _copied(messages: list[Message]) -> list[Message]:
+    """Copy a conversation, which its owner may change before it is rendered."""
+    try:
+        return deepcopy(messages)
+    except Exception as error:  # of whatever class a value in it has
+        raise PromptError(
+            "messages", "plain data", messages, f"A part of it cannot be copied: {error}."
+        ) from error
+
+
+def _require_user(user: object) -> None:
+    try:
+        hash(weakref.ref(user))
+    except TypeError:
+        if user is not None:
+            raise ParameterError(
+                "user",
+                "an object that can be weakly referenced and hashed",
+                user,
+                "It counts until it is gone. Leave it out to count until close().",
+            ) from None
+
+
+def _called(call: Callable[[], T]) -> T:
+    return call()
+
+
+def _settled(call: Callable[[], T]) -> T | BacoError:
+    """Return what a call returns, or the error that it raises."""
+    try:
+        return call()
+    except BacoError as error:
+        return error
+    except Exception as error:  # of a router of the user's own
+        return failure(error)
 
 
 def _drained(stream: Stream) -> list[Completion]:
@@ -412,42 +501,5 @@ def tables_of(pair: Pair, device: Any) -> Tables:
     )
 
 
-def _check_settings(sizes: Mapping[str, object], lookahead: object, graphs: object) -> None:
-    for name, value in sizes.items():
-        least = 0 if name == "prefix_bytes" else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ParameterError(
-                name, f"a whole number of at least {least}", value, "Leave it out if in doubt."
-            )
-    if not _is_depth(lookahead):
-        raise ParameterError(
-            "lookahead",
-            "'auto', 'off', or a whole number up to 64",
-            lookahead,
-            "'auto' guesses ahead where that saves time.",
-        )
-    if graphs not in MODES:
-        raise ParameterError(
-            "graphs", f"one of {', '.join(MODES)}", graphs, "'auto' is 'on' for CUDA devices."
-        )
-
-
-def _is_depth(value: object) -> bool:
-    if value is None or value in ("auto", "off"):
-        return True
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 64
-
-
-def _settled(stream: Stream | BacoError, return_exceptions: bool) -> list[Completion] | BacoError:
-    if isinstance(stream, BacoError):
-        return stream
-    try:
-        return _drained(stream)
-    except BacoError as error:
-        if not return_exceptions:
-            raise
-        return error
-
-
 _SHARED: dict[int, Decoder] = {}
-_SHARED_LOCK = threading.RLock()
+_TURNS: Shared[Any] = Shared()

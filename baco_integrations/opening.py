@@ -42,6 +42,11 @@ SAMPLING = {
 del SAMPLING["base"], SAMPLING["aligned"]
 
 _KNOBS = {"gamma", "threshold"}
+_ONE_MODEL = {"model", "model_name", "model_id"}
+_PAIR = (
+    "Two models decode together: make the object with pair='qwen2.5-7b', say, or with base=... and "
+    "aligned=...."
+)
 _IMMATERIAL = {"token", "local_files_only", "progress", "check_memory"}
 _OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
 _PAIRS: Shared[Any] = Shared()
@@ -180,8 +185,8 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
     for name in names:
         if name not in known:
             # The value stays untold: it may be somebody's secret.
-            hint = nearest(name, known)
-            raise ParameterError(name, what, name, f"{hint}Known: {', '.join(known)}.")
+            remedy = f"{nearest(name, known)}Known: {', '.join(known)}."
+            raise ParameterError(name, what, name, _PAIR if name in _ONE_MODEL else remedy)
 
 
 def plain_tool_choice(asked: Any) -> Any:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .core.calls import CallFormat, CallReader
-from .core.errors import PromptError
+from .core.errors import BacoError, PromptError
 from .core.messages import Message, Messages, conversation, require_text
 from .core.params import SamplingParams
 from .core.trace import Usage
@@ -22,6 +22,7 @@ from .decoding.row import Row
 from .decoding.step import ALIGNED, BASE
 from .pair.grammar import Grammars, Guide
 from .pair.prompts import with_schema
+from .pair.templates import rendering_until
 from .pair.trial import OutOfTimeError
 from .streams import SOURCES, Sample
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 LARGE = 2**16
 """For vocabularies of so many tokens, what compiles grammars is made before the first request."""
+
+ROOMY = 8
+"""Texts with more characters for each token of the window hardly ever fit into it."""
 
 
 class Pair(Protocol):
@@ -90,21 +94,29 @@ class Renderer:
             began: When it came, by `time.monotonic`, in seconds; its timeout counts from then.
 
         Raises:
-            DeadlineError: The time is over before anything is rendered, or while it compiles.
+            DeadlineError: The time is over before everything is rendered and compiled.
             ParameterError: A schema or a pattern cannot be compiled.
             PromptError: The conversation is malformed, or does not fit the models' windows.
         """
         checked = conversation(messages)
         require_text(checked)
-        deadline = math.inf if params.timeout is None else began + params.timeout
+        deadline = deadline_of(params, began)
         if time.monotonic() > deadline:
             raise too_late(params, 0, params.max_tokens)
-        prompts = self._prompts(checked, params)
+        try:
+            with rendering_until(deadline):
+                prompts = self._prompts(checked, params)
+        except PromptError as error:
+            if time.monotonic() > deadline:
+                raise too_late(params, 0, params.max_tokens) from error
+            raise
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
         spelling = self._spelling(bool(params.offered))
         usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
         guard = None if isinstance(params.router, str) else _guard(params.router)
+        # Of what the ids of calls are made: prompts may be long, and samples many.
+        origin = blake2b(repr((prompts, seed)).encode()).digest() if params.offered else b""
         end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
         guide = self._guide(params, end, deadline)
         return [
@@ -123,7 +135,7 @@ class Renderer:
                     usage,
                     spelling,
                     self._pair.base_stop,
-                    self._reader(params, (prompts, seed, index)),
+                    self._reader(params, (origin, index)),
                 ),
                 guard=guard,
                 guide=guide.fresh() if guide and index else guide,
@@ -140,17 +152,45 @@ class Renderer:
         if params.json_schema is not None and params.show_schema:
             told = with_schema(messages, params.json_schema)
         tools = {"tools": list(params.offered)} if params.offered else {}
-        return (
-            tuple(self._pair.render_base(messages, tokenize=True)),
-            tuple(self._pair.render_aligned(told, tokenize=True, **tools)),
-        )
+        try:
+            self._refuse_far_too_long(told, tools)
+            return (
+                tuple(self._pair.render_base(messages, tokenize=True)),
+                tuple(self._pair.render_aligned(told, tokenize=True, **tools)),
+            )
+        except BacoError:
+            raise
+        except Exception as error:  # of a base prompt or a pair of the user's own
+            raise PromptError(
+                "messages",
+                "a conversation that the pair can render",
+                messages,
+                f"Rendering it fails with {type(error).__name__}: {error}.",
+            ) from error
+
+    def _refuse_far_too_long(self, messages: list[Message], tools: Mapping[str, Any]) -> None:
+        """Refuse what is far beyond the window before all of it is tokenised: that takes long.
+
+        Tokenising keeps other requests of the pair waiting, so it is done piece by piece.
+        """
+        window = self._pair.context[ALIGNED]
+        if sum(len(message["content"]) for message in messages) <= ROOMY * window:
+            return
+        text, count = str(self._pair.render_aligned(messages, **tools)), 0
+        for start in range(0, len(text), window):
+            count += len(self._pair.encode(text[start : start + window]))
+            if count > 2 * window:  # where pieces are cut, some tokens are others
+                raise _too_long("aligned", window, f"more than {count} tokens")
 
     def _spelling(self, calls: bool) -> Sequence[bytes]:
         """Return what each token adds to the text; what frames a call counts only with tools."""
         spelled: Sequence[bytes] = self._pair.vocabulary.token_bytes
         if not (calls and self._pair.call_markers):
             return spelled
-        return [self._pair.call_markers.get(i, data) for i, data in enumerate(spelled)]
+        spelled = list(spelled)
+        for token, data in self._pair.call_markers.items():
+            spelled[token] = data
+        return spelled
 
     def _reader(self, params: SamplingParams, origin: object) -> CallReader | None:
         if not params.offered:
@@ -200,13 +240,22 @@ class Renderer:
                     "Add some text, or choose another base prompt.",
                 )
             if len(prompt) >= window:
-                raise PromptError(
-                    "messages",
-                    f"shorter than the {source} model's context window of {window} tokens",
-                    f"{len(prompt)} tokens",
-                    "Shorten the conversation, or use a pair with a longer window.",
-                )
+                raise _too_long(source, window, f"{len(prompt)} tokens")
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
+
+
+def _too_long(source: str, window: int, told: str) -> PromptError:
+    return PromptError(
+        "messages",
+        f"shorter than the {source} model's context window of {window} tokens",
+        told,
+        "Shorten the conversation, or use a pair with a longer window.",
+    )
+
+
+def deadline_of(params: SamplingParams, began: float) -> float:
+    """Return when a request fails that came at `began`, both by `time.monotonic`."""
+    return math.inf if params.timeout is None else began + params.timeout
 
 
 def _guard(router: Any) -> GuardedRouter | None:

@@ -7,11 +7,14 @@ collected, and cancels its rows.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from .core.calls import CallPiece, CallReader, ToolCall
 from .core.errors import StreamOverrunError
@@ -19,7 +22,7 @@ from .core.params import SamplingParams
 from .core.router import Source
 from .core.text import TextStream
 from .core.trace import Alternative, Completion, FinishReason, TokenStep, Usage
-from .decoding.engine import Engine
+from .decoding.engine import Engine, too_late
 from .decoding.row import Record, Row
 
 SOURCES: tuple[Source, Source] = ("base", "aligned")
@@ -28,6 +31,9 @@ Event = TokenStep | Completion | BaseException
 
 MOST_UNREAD = 16384
 """A request whose caller leaves so many tokens unread is cancelled: they take memory."""
+
+_LONGEST_WAIT_S = 3600.0
+"""A reader looks again after so long: there are numbers of seconds that no clock can wait."""
 
 _PAUSE = 32
 """After so many tokens an async reader lets its loop turn, even if more are there already."""
@@ -143,14 +149,26 @@ class _Gauge:
 
 
 class _Running:
-    """The samples of one request while they run; what `Stream` and `AsyncStream` have in common."""
+    """The samples of one request while they run; what `Stream` and `AsyncStream` have in common.
+
+    A request's time is kept here as well as in the engine: whoever waits is told at the deadline,
+    whatever the threads are busy with that render or decode.
+    """
 
     _wake: Callable[[], None]
     """Lets whoever waits look again."""
 
-    def __init__(self, engine: Engine, rows: list[Row], owner: object) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        rows: list[Row],
+        owner: object,
+        params: SamplingParams,
+        deadline: float,
+    ) -> None:
         self.completions: list[Completion] = []
         self.rows = rows
+        self._params, self._deadline = params, deadline
         self._gauge = _Gauge(engine, rows)
         # A decoder that nobody else holds lives as long as its streams.
         self._engine, self._owner = engine, owner
@@ -174,10 +192,22 @@ class _Running:
         self._end()
         raise event
 
-    def _require_events(self) -> None:
-        """Refuse to wait for a worker that stayed in the parent process."""
-        if self._engine.forked:
-            self._engine.require_open()
+    def _left(self) -> float:
+        """Return how many seconds to wait for an event before looking at the time."""
+        return min(max(self._deadline - time.monotonic(), 0), _LONGEST_WAIT_S)
+
+    def _require_time(self) -> None:
+        """Cancel a request for which nothing came in time.
+
+        Raises:
+            DeadlineError: Its time is over.
+        """
+        if time.monotonic() < self._deadline:
+            return
+        self._cancel()
+        self._end()
+        decoded = max((row.decoded for row in self.rows), default=0)
+        raise too_late(self._params, decoded, self._params.max_tokens)
 
     def _cancel(self) -> None:
         if self._ended:
@@ -207,16 +237,20 @@ class Stream(_Running, Iterator[TokenStep]):
         completions: The samples that have finished, in order; cancelled ones once it is closed.
     """
 
-    def __init__(self, engine: Engine, rows: list[Row], owner: object) -> None:
+    def __init__(self, engine: Engine, rows: list[Row], *given: Any) -> None:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        super().__init__(engine, rows, owner)
+        super().__init__(engine, rows, *given)
         put, passed = self._events.put, self._gauge.passed
         self.publish = lambda event: put(passed(event))
 
     def __next__(self) -> TokenStep:
         while not self._ended:
-            self._require_events()
-            event = self._events.get()
+            self._engine.require_reader()
+            try:
+                event = self._events.get(timeout=self._left())
+            except queue.Empty:
+                self._require_time()
+                continue
             if event is None:
                 self._wake()  # whoever else waits
             elif (step := self._take(event)) is not None:
@@ -249,10 +283,10 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
         completions: The samples that have finished, in order; cancelled ones once it is closed.
     """
 
-    def __init__(self, engine: Engine, rows: list[Row], owner: object) -> None:
+    def __init__(self, engine: Engine, rows: list[Row], *given: Any) -> None:
         self._events: deque[Event] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
-        super().__init__(engine, rows, owner)
+        super().__init__(engine, rows, *given)
         events, waiters, passed = self._events, self._waiters, self._gauge.passed
 
         def publish(event: Event) -> None:
@@ -261,11 +295,13 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
 
         self.publish = publish
 
-    def begin(self, prepare: Callable[[], list[Row]], submit: Callable[[], None]) -> None:
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody may still read it."""
+        return not self._ended
+
+    def begin(self, rows: list[Row], submit: Callable[[], None]) -> None:
         """Let rows run that come later than the stream; none once it is closed."""
-        if self._ended:
-            return
-        rows = prepare()
         with self._lock:
             if not self._ended:
                 self.rows += rows
@@ -273,8 +309,8 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
 
     async def __anext__(self) -> TokenStep:
         while not self._ended:
+            self._engine.require_reader()
             if not self._events:
-                self._require_events()
                 await self._more()
             elif self._gauge.taken % _PAUSE == 0:
                 await asyncio.sleep(0)
@@ -287,8 +323,15 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
         raise StopAsyncIteration
 
     async def _more(self) -> None:
-        """Wait on the running loop until there may be something to read."""
-        waiter = asyncio.get_running_loop().create_future()
+        """Wait on the running loop until there may be something to read.
+
+        Raises:
+            DeadlineError: The time is over, and there is nothing.
+        """
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        timed = self._deadline < math.inf
+        timer = loop.call_later(self._left(), _arrive, waiter) if timed else None
         self._waiters.add(waiter)
         try:
             # What came before the waiter was there has woken nobody.
@@ -296,6 +339,10 @@ class AsyncStream(_Running, AsyncIterator[TokenStep]):
                 await waiter
         finally:
             self._waiters.discard(waiter)
+            if timer:
+                timer.cancel()
+        if not (self._events or self._ended):
+            self._require_time()
 
     def _wake(self) -> None:
         _wake(self._waiters)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,7 +121,10 @@ def _sentencepiece(lines: list[str]) -> Tokenizer:
     metaspace = pre_tokenizers.Metaspace(prepend_scheme="never")
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = metaspace
-    trainer = trainers.BpeTrainer(vocab_size=330, limit_alphabet=150, show_progress=False)
+    alphabet = [char for char, _ in _most_common("".join(lines).replace(" ", "▁"), 150)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, initial_alphabet=alphabet, limit_alphabet=150, show_progress=False
+    )
     trained.train_from_iterator(lines, trainer)
     model = json.loads(trained.to_str())["model"]
     specials = list(SPECIALS["sentencepiece"])
@@ -145,16 +150,29 @@ def _sentencepiece(lines: list[str]) -> Tokenizer:
 
 
 def _wordpiece(lines: list[str]) -> Tokenizer:
-    specials = list(SPECIALS["wordpiece"])
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """As in BERT: whole words, and pieces of words behind ``##``."""
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words = [word for line in lines for word, _ in pre_tokenizer.pre_tokenize_str(line)]
+    alphabet = sorted({char for word in words for char in word})
+    inside = [word[at : at + 2] for word in words for at in range(1, len(word))]
+    pieces = [
+        *SPECIALS["wordpiece"],
+        *alphabet,
+        *(f"##{piece}" for piece in (*alphabet, *(piece for piece, _ in _most_common(inside, 50)))),
+        *(word for word, _ in _most_common(filter(lambda word: len(word) > 1, words), 100)),
+    ]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=640, special_tokens=specials, show_progress=False
-    )
-    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer.add_special_tokens(list(SPECIALS["wordpiece"]))
     return tokenizer
+
+
+def _most_common(of: Iterable[str], count: int) -> list[tuple[str, int]]:
+    """Count, and break ties by the text: trainers break them differently in each process."""
+    return sorted(Counter(of).items(), key=lambda item: (-item[1], item[0]))[:count]
 
 
 def make_config(family: str, vocab_size: int, **overrides: Any) -> PreTrainedConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from baco_integrations.core.errors import (
     PairError,
     ParameterError,
     PromptError,
+    QueueFullError,
     UnsafeWeightsError,
     VocabularyMismatchError,
+    WorkerError,
 )
 from tests.families import make_pair_folder, make_tokenizer
 
@@ -225,7 +228,30 @@ def test_messages(decoder: Decoder, messages: object, parameter: str) -> None:
         (lambda d: d.generate_batch(["x"], 5), "params"),
         (lambda d: d.generate_batch(["x"], {"gamma": 0.5}), "params"),
         (lambda d: Decoder("tiny"), "pair"),
+        (lambda d: Decoder(ModelPair), "pair"),
         (lambda d: Decoder(d.pair, max_rows=-1), "max_rows"),
+        (lambda d: Decoder(d.pair, max_rows=np.float64(4)), "max_rows"),
+        (lambda d: Decoder(d.pair, max_row=4), "max_row"),
+        (lambda d: Decoder(d.pair, lookahead=[2]), "lookahead"),
+        (lambda d: Decoder(d.pair, graphs=["on"]), "graphs"),
+        (lambda d: Decoder(d.pair, prefix_bytes=-1), "prefix_bytes"),
+        (lambda d: Decoder.shared("tiny"), "pair"),
+        (lambda d: Decoder.shared(d.pair, max_row=4), "max_row"),
+        (lambda d: Decoder.shared(d.pair, "me"), "user"),
+        (lambda d: Decoder.shared(d.pair, [1]), "user"),
+        (lambda d: d.close("me"), "user"),
+        (lambda d: d.generate(["x", "y"]), "messages"),
+        (lambda d: d.stream("x", SamplingParams), "params"),
+        (lambda d: d.astream("x", [SamplingParams()]), "params"),
+        (
+            lambda d: d.astream([{"role": "user", "content": "x", "by": threading.Lock()}]),
+            "messages",
+        ),
+        (lambda d: d.generate_batch(b"xy"), "messages"),
+        (lambda d: d.generate_batch({"x": "y"}), "conversations"),
+        (lambda d: d.generate_batch(iter(["x"])), "conversations"),
+        (lambda d: d.generate_batch(["x"], return_exceptions="yes"), "return_exceptions"),
+        (lambda d: d.generate_batch(["x"], ["y"]), "params"),
         (lambda d: ScriptedPair({}, {}), "vocabulary"),
         (lambda d: ScriptedPair({"": {" a": -1.0}}, {}), "script"),
         (lambda d: ScriptedPair({"": {" a": "b"}}, {}), "script"),
@@ -237,6 +263,96 @@ def test_calls(decoder: Decoder, call: Callable[[Decoder], object], parameter: s
     with pytest.raises(ParameterError) as caught:
         call(decoder)
     check_parameter_error(caught.value, parameter)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    words = {"": {" yes": 1.0}}
+    settings = {"max_rows": np.int64(3), "prefix_bytes": np.int32(0), "lookahead": np.int8(2)}
+    with Decoder(ScriptedPair(words, words), **settings) as decoder:
+        assert decoder.max_rows == 3
+        assert decoder.generate("x", max_tokens=np.int64(5))[0].text == "yes"
+
+
+class Odd(ScriptedPair):
+    """A pair that cannot render everything."""
+
+    def render_base(self, messages: Any, *, tokenize: bool = False) -> Any:
+        if "odd" in str(messages):
+            raise ZeroDivisionError("division by zero")
+        return super().render_base(messages, tokenize=tokenize)
+
+
+class OddRouter:
+    """A router that fails."""
+
+    def route(self, inputs: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+
+async def test_a_batch_keeps_all_that_are_not_bad_whatever_is_bad_about_one() -> None:
+    words = {"": {" yes": 1.0}}
+    asked = ["x", "odd", "router", "many", "y"]
+    with Decoder(Odd(words, words), max_waiting=8) as decoder:
+        params = [
+            SamplingParams(router=OddRouter())
+            if a == "router"
+            else SamplingParams(n=9 if a == "many" else 1)
+            for a in asked
+        ]
+        batch: Any = decoder.generate_batch(asked, params, return_exceptions=True)
+        assert [type(each) for each in batch[1:4]] == [PromptError, WorkerError, QueueFullError]
+        assert "ZeroDivisionError: division by zero" in str(batch[1])
+        assert isinstance(batch[2].__cause__, ZeroDivisionError)
+        assert [batch[place][0].text for place in (0, 4)] == ["yes", "yes"]
+        with pytest.raises(QueueFullError):
+            decoder.generate_batch(asked[3:], params[3:])
+        for ask in (decoder.agenerate, decoder.generate):
+            with pytest.raises(PromptError, match="ZeroDivisionError"):
+                answer: Any = ask("odd")
+                await answer
+
+
+@pytest.mark.parametrize("text", ["x" * 10**6, "word " * 3 * 10**5, "é\n" * 10**6])
+async def test_a_prompt_of_megabytes_is_refused_by_its_tokens_at_once(text: str) -> None:
+    encoded: list[int] = []
+
+    class Counting(ScriptedPair):
+        def encode(self, text: str) -> list[int]:
+            encoded.append(len(text))
+            return super().encode(text)
+
+    words = {"": {" yes": 1.0}}
+    with Decoder(Counting(words, words)) as decoder:
+        for tools in ([], [F]):
+            with pytest.raises(
+                PromptError, match="window of 4096 tokens, got 'more than [0-9]+ tok"
+            ):
+                decoder.generate(text, tools=tools)
+            with pytest.raises(PromptError, match="more than"):
+                await decoder.agenerate([{"role": "user", "content": text}])
+        assert sum(encoded) <= 4 * 4 * 4096
+        assert decoder.generate("x")[0].text == "yes"
+
+
+@pytest.mark.parametrize(
+    ("window", "settings"),
+    [
+        (10**15, {"max_tokens": 10**13}),
+        (10**30, {"max_tokens": 10**25}),
+        (4096, {"max_tokens": 10**30, "n": 64}),
+        (4096, {"alternatives": 64}),
+        (4096, {"timeout": 1e300}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("lookahead", ["off", 64])
+def test_numbers_that_no_memory_holds_cost_nothing(
+    window: int, settings: dict[str, Any], lookahead: Any
+) -> None:
+    words = {"": {" yes": 1.0}}
+    with Decoder(ScriptedPair(words, words, context=window), lookahead=lookahead) as decoder:
+        completions = decoder.generate("x", **settings)
+    assert {completion.text for completion in completions} == {"yes"}
 
 
 # -- pairs -----------------------------------------------------------------------------------

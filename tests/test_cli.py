@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -9,19 +10,23 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
+from rich.text import Text
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from baco_integrations import BacoError, Decoder, ModelPair, SamplingParams, ScriptedPair
 from baco_integrations.cli import app
 from baco_integrations.cli.chat import Chat
-from baco_integrations.cli.screen import flow, paint
+from baco_integrations.cli.guard import Command, Guarded, stoppable
+from baco_integrations.cli.screen import Column, SafeConsole, console, flow, paint, print_columns
 from baco_integrations.core.params import DEFAULT_GAMMA
 from baco_integrations.core.router import Source
 from baco_integrations.core.trace import TokenStep
@@ -196,7 +201,7 @@ def test_words_are_not_broken_on_a_terminal() -> None:
     [
         ((*ASK, "--gamma", "3"), "gamma must be"),
         ((*ASK, "--router", "p-pun"), "Did you mean 'p-punc'?"),
-        ((*ASK, "--pair", "qwen2.5-7"), "preset must be one of"),
+        ((*ASK, "--pair", "qwen2.5-7"), "Did you mean 'qwen2.5-7b'?"),
         ((*ASK, "--quantization", "8bits"), "Did you mean '8bit'?"),
         ((*ASK, "--base", "somewhere"), "--base and --aligned together"),
         (("generate", ""), "some text"),
@@ -222,7 +227,7 @@ def test_ctrl_c_ends_a_command_quietly(tmp_path: Path) -> None:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=30)
-    assert (running.returncode, said) == (130, "")
+    assert (running.returncode, said) == (130, "Stopped; the same command goes on where it was.\n")
 
 
 def test_a_closed_pipe_ends_a_command_quietly() -> None:
@@ -401,3 +406,205 @@ def test_a_bad_value_leaves_the_old_one(
     assert said.count("Error: ") == len(bad) + 1
     assert said.count("p-punc gamma 0.3 · temperature 0.7 · next seed 1") == 2
     assert "h gamma 0.3" in said and "Did you mean '/gamma'?" in said and "/retry" in said
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("generate", " "), "PROMPT must be some text"),
+        (("generate", "word " * 2000), "PROMPT must be shorter than"),
+        ((*ASK, "--device", "toaster"), "--device must be a device such as 'cpu'"),
+        ((*ASK, "--max-tokens", "0"), "--max-tokens must be a whole number"),
+        ((*ASK, "--top-k", "-1"), "--top-k must be"),
+        ((*ASK, "--base-prompt", "qua"), "--base-prompt must be"),
+        (("compare", "Hi", "-n", "0"), "--samples must be"),
+        (("check", "qwen2.5-7"), "Did you mean 'qwen2.5-7b'? For models of your own"),
+        (("bench", "--dtype", "float64"), "--dtype must be left out without --base"),
+        (
+            ("extract", "a", "b", "--out", "c", "--no-report", "--prompts", "d"),
+            "--prompts must be left out with --no-report",
+        ),
+    ],
+)
+def test_errors_name_options_and_not_parameters(args: tuple[str, ...], said: str) -> None:
+    shown = baco(*args, code=2).stderr
+    assert said in shown
+    assert not re.search(
+        r"device_map|max_tokens|messages must|base_prompt|from_pretrained|\w=", shown
+    )
+
+
+def test_values_in_remedies_are_written_as_options() -> None:
+    command: Any = COMMANDS["generate"]
+    told = "It did not fit: load with dtype='bfloat16' or device_map='auto', or lower max_tokens."
+    with pytest.raises(BacoError) as caught, command.make_context("generate", ["Hi"]) as context:
+        command.callback = lambda **_: exec("raise error", {"error": BacoError(told)})
+        command.invoke(context)
+    assert str(caught.value) == (
+        "It did not fit: load with --dtype bfloat16 or --device auto, or lower --max-tokens."
+    )
+
+
+@pytest.mark.parametrize("twice", [("--gamma", "0.3,0.9"), ("--gamma", "0.3", "--gamma", "0.9")])
+def test_several_values_are_taken_or_refused(twice: tuple[str, ...]) -> None:
+    columns = json.loads(baco("compare", ASK[1], "-n", "1", *twice, "--json").stdout)["columns"]
+    assert [column["gamma"] for column in columns[2:]] == [0.3, 0.9]
+    refused = " ".join(baco(*ASK, *twice, code=2).stderr.split())
+    assert "--gamma takes one value" in refused and "`baco compare` takes several" in refused
+
+
+def test_texts_keep_their_commas() -> None:
+    answer = json.loads(baco(*ASK, "--stop", "x,y", "--system", "1,2", "--json").stdout)
+    assert answer["text"]
+    refused = baco(*ASK, "--system", "a", "--system", "b", code=2).stderr
+    assert "--system takes one value" in refused
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--gamma", "0.3", "--router", "punc"), "Note: --gamma has no effect with --router punc"),
+        (("--temperature", "0", "--top-k", "3"), "where nothing is drawn: --top-k"),
+        (("--temperature", "0", "-n", "2"), "Answers at --temperature 0 are all the same"),
+    ],
+)
+def test_options_without_effect_are_noted(args: tuple[str, ...], said: str) -> None:
+    assert said in baco(*ASK, *args).stderr
+
+
+def test_the_base_prompt_is_an_option() -> None:
+    args = (*ASK, "--router", "base", "--json", "--trace", "--max-tokens", "1")
+    first = [
+        json.loads(baco(*args, "--base-prompt", way).stdout)["steps"][0]["p_base"]
+        for way in ("qa", "urial")
+    ]
+    assert first[0] != first[1]
+    for command in ("generate", "chat", "compare"):
+        assert "base_prompt" in defaults(command)
+
+
+# How commands end.
+
+
+def ending(error: BaseException, **env: str) -> Any:
+    """Run a command that raises an error."""
+    ends = typer.Typer(cls=Guarded, pretty_exceptions_enable=False)
+
+    @ends.command(cls=Command)
+    def stop() -> None:
+        warnings.warn("a library is worried", FutureWarning, stacklevel=1)
+        logging.getLogger("library").warning("a library is worried")
+        raise error
+
+    ends.callback()(lambda: None)
+    return CliRunner().invoke(ends, ["stop"], env=env)
+
+
+def test_ctrl_c_says_how_to_go_on() -> None:
+    plain = ending(KeyboardInterrupt())
+    assert (plain.exit_code, plain.stdout) == (130, "")
+    assert plain.stderr == "Stopped; nothing is lost; the same command starts anew.\n"
+    with pytest.raises(KeyboardInterrupt) as caught, stoppable():
+        raise KeyboardInterrupt
+    told = ending(caught.value)
+    assert told.stderr == "Stopped; the same command goes on where it was.\n"
+
+
+def test_a_file_error_names_the_file(tmp_path: Path) -> None:
+    gone = ending(FileNotFoundError(2, "No such file or directory", "prompts.jsonl"))
+    assert (gone.exit_code, gone.stderr) == (1, "Error: No such file or directory: prompts.jsonl\n")
+    assert ending(OSError("disk on fire")).stderr == "Error: disk on fire\n"
+    (tmp_path / "file").touch()
+    inside = str(tmp_path / "file" / "pair")
+    assert inside in baco("train-tiny", "--out", inside, code=1).stderr
+
+
+def test_libraries_keep_quiet_between_our_lines() -> None:
+    assert ending(BacoError("no")).stderr == "Error: no\n"
+
+
+# The tiny pair.
+
+
+def test_the_tiny_pair_says_once_what_it_knows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = "knows only requests for ideas"
+    assert limits not in baco(*ASK).stderr
+    for command in ("generate", "compare"):
+        assert baco(command, "What is 2 + 2?", "-n", "1").stderr.count(limits) == 1
+    with Decoder(ModelPair.tiny()) as decoder:
+        talk(decoder, monkeypatch, "What is 2 + 2?", "/reset", "And 3 + 3?")
+    assert capsys.readouterr().err.count(limits) == 1
+
+
+def test_compare_judges_what_the_tiny_pair_knows() -> None:
+    args = ("compare", ASK[1], "-n", "4", "--seed", "1")
+    for column in json.loads(baco(*args, "--json").stdout)["columns"]:
+        verdicts = [answer["verdict"] for answer in column["completions"]]
+        assert column["valid"] == verdicts.count("ok")
+        assert min(column["valid"], 1) <= column["valid_distinct"] <= column["valid"]
+    shown = baco(*args).stdout
+    assert "✗" in shown and "✓" in shown and "4/4 valid, 1 distinct" in shown
+    assert "valid" not in baco("compare", "What is 2 + 2?", "-n", "1").stdout
+
+
+# What is shown.
+
+HOSTILE = "\x1b[2J\x1b]52;c;aGk=\x07\x1b]8;;http://x\x1b\\a\x9b31m\x08\x00\x7f\rb\n\tc"
+
+
+def test_texts_do_not_command_a_terminal() -> None:
+    terminal = SafeConsole(file=io.StringIO(), force_terminal=True, color_system=None, width=80)
+    flow(paint(steps((HOSTILE, "base")), terminal), terminal)
+    terminal.print(Text(HOSTILE), soft_wrap=True)
+    terminal.print(f"[bold]{HOSTILE}[/]")
+    column = Column(Text("x"), [("•", Text(HOSTILE))], "y")
+    print_columns([column], terminal)
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert not {*map(chr, (*range(32), *range(127, 160)))} - {"\n", "\t"} & {*shown}
+    assert "␛[2J" in shown and "b\n        c" in shown
+    pipe = SafeConsole(file=io.StringIO(), force_terminal=False)
+    flow([Text(HOSTILE)], pipe)
+    assert "\x1b]52" in pipe.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(console(), SafeConsole)
+
+
+def test_a_seed_is_told_once() -> None:
+    told = baco(*ASK, "-n", "3", "--trace").stderr
+    assert told.count("seed") == 1 and "seed 5" in told and told.count("base gave") == 3
+
+
+@pytest.mark.parametrize("width", ["40", "60", "80", "120"])
+def test_names_of_pairs_are_whole_at_any_width(width: str) -> None:
+    shown = baco("pairs", env={"COLUMNS": width}).stdout
+    words = set(shown.split())
+    for preset in PRESETS.values():
+        assert {preset.name, preset.base, preset.aligned} <= words
+    assert "…" not in shown
+    assert "the weights of both together, in bfloat16" in " ".join(shown.split())
+
+
+def test_check_takes_the_name_of_a_pair() -> None:
+    assert "make a pair" in baco("check", "tiny").stdout
+    assert "make a pair" in baco("check", "Tiny").stdout
+
+
+def test_check_says_what_one_model_twice_means() -> None:
+    base = str(WEIGHTS / "base")
+    shown = " ".join(baco("check", base, base).stdout.split())
+    assert "both sides are the same model" in shown and "✓" not in shown
+    told = json.loads(baco("check", base, base, "--json").stdout)
+    assert told["compatible"] and "less variety to gain" in told["notes"][-1]
+
+
+def test_help_in_a_chat_tells_what_is_set(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk(decoder, monkeypatch, "/gamma 0.25", "/trace on", "/help", "/router punc", "/help")
+    said = capsys.readouterr().err
+    for value in ("0.25", "p-punc", "0.7", "1", "on", "punc", "without effect"):
+        assert f"(now {value})" in said

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,10 @@ from baco_integrations.opening import (
     summary,
 )
 from baco_integrations.pair.options import LoadOptions
+from tests.families import make_pair_folder
 from tests.scripted import cities
 
+SECRET = "sk-secret"
 TINY = Path(ModelPair.__init__.__code__.co_filename).parent / "tiny" / "weights"
 
 
@@ -118,6 +122,37 @@ def test_the_token_is_a_secret_until_it_is_used(monkeypatch: pytest.MonkeyPatch)
         assert seen["token"] == "hf_secret"
 
 
+def test_revisions_of_one_pair_are_not_mistaken_for_one_another(
+    cache: Path, tmp_path: Path
+) -> None:
+    for commit, seed in (("a" * 40, 1), ("b" * 40, 2)):
+        folders = make_pair_folder(tmp_path / commit, "llama", dtype=torch.float32, seed=seed)
+        for side, folder in zip(("base", "aligned"), folders, strict=True):
+            repo = cache / f"models--org--{side}"
+            shutil.copytree(folder, repo / "snapshots" / commit)
+            (repo / "refs").mkdir(exist_ok=True)
+            (repo / "refs" / "main").write_text(commit)
+    asked: list[dict[str, Any]] = [
+        *({"revision": commit * 40} for commit in "ab"),
+        *(
+            {"base_revision": base * 40, "aligned_revision": other * 40}
+            for base, other in ("ab", "ba")
+        ),
+    ]
+    adapters = [Adapter(base="org/base", aligned="org/aligned", **each) for each in asked]
+    pairs = [adapter.decoder.pair for adapter in adapters]
+    told = [(pair.identity["base_revision"], pair.identity["aligned_revision"]) for pair in pairs]
+    assert told == [
+        ("a" * 40, "a" * 40),
+        ("b" * 40,) * 2,
+        ("a" * 40, "b" * 40),
+        ("b" * 40, "a" * 40),
+    ]
+    assert len({id(adapter.decoder) for adapter in adapters}) == 4
+    assert pairs[2].base is pairs[0].base and pairs[2].aligned is pairs[1].aligned
+    assert Adapter(base="org/base", aligned="org/aligned").decoder.pair is pairs[1]
+
+
 # -- copies ----------------------------------------------------------------------------------------
 
 
@@ -158,6 +193,11 @@ def test_an_adapter_has_every_setting() -> None:
     ("given", "says"),
     [
         ({"gama": 0.5}, "Did you mean 'gamma'?"),
+        (
+            {"model": "org/model"},
+            "make the object with pair='qwen2.5-7b', say, or with base=... and aligned=",
+        ),
+        ({"model_name": "org/model"}, "pair='qwen2.5-7b'"),
         ({"gamma": 1.5}, "gamma must be a number from 0"),
         ({"gamma": "high"}, "gamma must be a number from 0"),
         ({"router": "p-pnc"}, "Did you mean 'p-punc'?"),
@@ -175,10 +215,23 @@ def test_a_bad_setting_is_refused_per_object_and_per_call(given: dict[str, Any],
         Adapter(pair="tiny")._sampling(given)
 
 
-def test_a_mistyped_secret_is_not_told() -> None:
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda given: Adapter(pair="tiny", **given),
+        lambda given: Adapter(pair="tiny", base_sampling=given),
+        lambda given: Adapter(pair="tiny")._sampling(given),
+        lambda given: Adapter(pair="tiny")._with(given),
+        lambda given: Adapter(pair="tiny")._with({"aligned_sampling": given}),
+        lambda given: open_decoder("tiny", **given),
+    ],
+)
+@pytest.mark.parametrize("name", ["api_key", "hf_token", "tokn"])
+def test_a_mistyped_secret_is_not_told(name: str, give: Any) -> None:
     with pytest.raises(ParameterError) as caught:
-        Adapter(pair="tiny", api_key="sk-secret")
-    assert "secret" not in str(caught.value)
+        give({name: SECRET})
+    told = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in f"{told}{vars(caught.value)}{pickle.dumps(caught.value)!r}"
 
 
 def test_a_call_comes_before_the_object() -> None:

@@ -22,6 +22,7 @@ from baco_integrations.core.errors import (
     QueueFullError,
     StreamOverrunError,
 )
+from baco_integrations.decoder import RENDERING
 from baco_integrations.llama_index import BACoLLM
 from baco_integrations.streams import AsyncStream
 from tests.pairs import random_pair
@@ -238,7 +239,7 @@ async def test_a_reader_with_much_to_read_lets_its_loop_turn() -> None:
         assert turns >= 10
 
 
-# -- long conversations ----------------------------------------------------------------------
+# -- rendering beside the loop ---------------------------------------------------------------
 
 
 class Slow(ScriptedPair):
@@ -258,26 +259,85 @@ class Slow(ScriptedPair):
         return super().render_base(messages, tokenize=tokenize)
 
 
-async def test_the_loop_stays_free_while_long_conversations_are_rendered() -> None:
+async def test_what_takes_long_to_render_holds_up_neither_the_loop_nor_others() -> None:
     with Decoder(pair := Slow()) as decoder:
         settings = {"max_tokens": 3, "seed": 5}
-        asked = [LONG + "first", LONG + "other", "third"]
+        asked = [LONG + "first", LONG + "other"]
         tasks = [asyncio.create_task(decoder.agenerate(each, **settings)) for each in asked]
         stream = decoder.astream(LONG + "fifth", **settings)
-        await asyncio.sleep(0.05)
-        assert pair.rendered == []
+        await asyncio.sleep(0.02)
+        (answer,) = await asyncio.wait_for(decoder.agenerate("third", **settings), 10)
+        assert pair.rendered == ["third"] and not any(task.done() for task in tasks)
         pair.let.set()
         answers = [(await task)[0] for task in tasks]
         assert len(await read(stream)) == 3
-        assert pair.rendered == ["fifth", "first", "other", "third"]  # as they came
-        assert await decoder.agenerate("third", **settings) == [answers[2]]
+        assert await asyncio.to_thread(decoder.generate, "third", **settings) == [answer]
         assert await asyncio.to_thread(decoder.generate, asked[0], **settings) == [answers[0]]
         assert not decoder._unrendered
+
+
+async def test_nothing_is_rendered_on_the_loop() -> None:
+    threads = set()
+
+    class Noting(Slow):
+        def render_base(self, messages: Any, *, tokenize: bool = False) -> Any:
+            threads.add(threading.current_thread())
+            return super().render_base(messages, tokenize=tokenize)
+
+    with Decoder(Noting()) as decoder:
+        for _ in range(3):
+            await decoder.agenerate("Go on.", max_tokens=1)
+        await read(decoder.astream("Go on.", max_tokens=1))
+        assert threads and threading.main_thread() not in threads
+
+
+async def test_all_threads_are_busy_and_who_waits_is_told_in_time() -> None:
+    with Decoder(pair := Slow(), max_waiting=RENDERING + 1) as decoder:
+        busy = [decoder.astream(LONG, max_tokens=3) for _ in range(RENDERING)]
+        waiting = decoder.astream("Go on.", max_tokens=3, timeout=0.03)
+        with pytest.raises(QueueFullError, match="max_waiting"):
+            decoder.astream("Go on.")
+        with pytest.raises(DeadlineError, match="0.03 s, with 0 of at most 3 tokens"):
+            await asyncio.wait_for(read(waiting), 10)
+        pair.let.set()
+        assert [len(await read(each)) for each in busy] == [3] * RENDERING
+        assert len(pair.rendered) == RENDERING  # nothing was rendered for nobody
+
+
+async def test_the_time_is_over_while_it_is_rendered() -> None:
+    with Decoder(pair := Slow()) as decoder:
+        for ask in (decoder.agenerate, lambda *given, **s: read(decoder.astream(*given, **s))):
+            with pytest.raises(DeadlineError):
+                await asyncio.wait_for(ask(LONG, max_tokens=3, timeout=0.03), 10)
+        pair.let.set()
+        assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
+        assert decoder.metrics.admitted == 0
+        assert len(await decoder.agenerate(LONG, max_tokens=3, timeout=1e300)) == 1
+
+
+@pytest.mark.parametrize("sync", [True, False])
+async def test_the_time_is_over_although_the_worker_is_busy(sync: bool) -> None:
+    let = threading.Event()
+
+    def words(context: Any) -> dict[str, float]:
+        assert let.wait(20)
+        return dict.fromkeys(WORDS, 0.2)
+
+    with Decoder(ScriptedPair(words, words, vocabulary=WORDS)) as decoder:
+        settings = {"max_tokens": 3, "timeout": 0.03}
+        with pytest.raises(DeadlineError):
+            if sync:
+                decoder.generate("Go on.", **settings)
+            else:
+                await asyncio.wait_for(decoder.agenerate("Go on.", **settings), 10)
+        let.set()
+        assert await asyncio.to_thread(eventually, lambda: not decoder._engine._rows)
 
 
 async def test_what_is_cancelled_while_it_is_rendered_never_runs() -> None:
     with Decoder(pair := Slow()) as decoder:
         task = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3))
+        busy = [decoder.astream(LONG, max_tokens=3) for _ in range(RENDERING)]
         late = asyncio.create_task(decoder.agenerate("late", max_tokens=3))
         stream = decoder.astream(LONG, max_tokens=3)
         reading = asyncio.create_task(read(stream))
@@ -286,53 +346,40 @@ async def test_what_is_cancelled_while_it_is_rendered_never_runs() -> None:
             each.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await each
-        await asyncio.wait_for(stream.aclose(), 10)
+        for one in (stream, *busy):
+            await asyncio.wait_for(one.aclose(), 10)
         assert await asyncio.wait_for(reading, 10) == []
         pair.let.set()
         assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
-        assert decoder.metrics.admitted == 0 and len(pair.rendered) <= 1
+        assert decoder.metrics.admitted == 0 and len(pair.rendered) <= RENDERING
 
 
-async def test_what_is_wrong_with_a_long_conversation_is_told() -> None:
+async def test_what_is_wrong_with_a_conversation_is_told() -> None:
     with Decoder(pair := Slow(context=5000), max_rows=1, max_waiting=1) as decoder:
         pair.let.set()
         for ask in (decoder.agenerate, lambda *given, **s: read(decoder.astream(*given, **s))):
             with pytest.raises(PromptError, match="[0-9] tokens"):
                 await ask(LONG)
             with pytest.raises(QueueFullError):
-                await ask("x" * 4200, n=2)
+                await ask("Go on.", n=2)
         with pytest.raises(PromptError, match="content"):
-            decoder.astream([{"role": "user", "content": LONG}, {"role": "user"}])  # at once
+            decoder.astream([{"role": "user", "content": "Go on."}, {"role": "user"}])  # at once
         assert decoder.metrics.admitted == 0
-        pair.let.clear()
-        asked = asyncio.create_task(decoder.agenerate(LONG))
-        await asyncio.sleep(0.01)
-    pair.let.set()
-    with pytest.raises((DecoderClosedError, PromptError)):
-        await asked
-    with pytest.raises(DecoderClosedError):
-        await decoder.agenerate("x" * 4200)
 
 
-async def test_waiting_to_be_rendered_ends_with_the_time_or_the_decoder() -> None:
+async def test_a_decoder_that_closes_tells_who_waits_to_be_rendered() -> None:
     with Decoder(pair := Slow()) as decoder:
-        first = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3))
-        hasty = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3, timeout=0.01))
-        await asyncio.sleep(0.05)
-        pair.let.set()
-        assert len(await first) == 1
-        with pytest.raises(DeadlineError):
-            await hasty
-        assert len(pair.rendered) == 1  # nothing is rendered for nobody
-        pair.let.clear()
-        late = [asyncio.create_task(decoder.agenerate(LONG, max_tokens=3)) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        late = [asyncio.create_task(decoder.agenerate(LONG)) for _ in range(RENDERING + 2)]
+        await asyncio.sleep(0.02)
         await asyncio.to_thread(decoder.close)
         for each in late:
             with pytest.raises(DecoderClosedError):
-                await asyncio.wait_for(each, 1)  # although rendering goes on
+                await asyncio.wait_for(each, 10)  # although rendering goes on
+        with pytest.raises(DecoderClosedError):
+            await decoder.agenerate("Go on.")
         pair.let.set()
-    assert await asyncio.to_thread(eventually, lambda: len(pair.rendered) == 2)
+        assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
+        assert len(pair.rendered) == RENDERING
 
 
 async def test_a_conversation_is_rendered_as_it_was() -> None:
@@ -353,15 +400,35 @@ async def test_a_conversation_is_rendered_as_it_was() -> None:
         assert pair.seen == (LONG, {"name": "f", "arguments": {"a": 1}})
 
 
-async def test_a_decoder_that_closes_while_it_is_asked_says_so() -> None:
-    with Decoder(pair := Slow()) as decoder:
-        pair.let.set()
-        decoder._beside.shutdown()  # what `close` does in another thread
-        assert len(await decoder.agenerate(LONG, max_tokens=3)) == 1
-        decoder._engine.close()
+async def test_a_decoder_that_closes_while_it_is_asked_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Decoder(endless()) as decoder:
+        submit = decoder._beside.submit
+
+        def late(task: Any) -> None:
+            decoder.close()  # in another thread, after it was found open
+            submit(task)
+
+        monkeypatch.setattr(decoder._beside, "submit", late)
         with pytest.raises(DecoderClosedError):
-            await decoder.agenerate(LONG)
+            await asyncio.wait_for(decoder.agenerate("Go on."), 10)
         assert not decoder._unrendered
+
+
+async def test_where_no_thread_can_be_started_a_request_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Decoder(endless()) as decoder:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(DecoderError, match="can't start new thread"):
+                await decoder.agenerate("Go on.")
+        assert not decoder._unrendered
+        assert len(await decoder.agenerate("Go on.", max_tokens=2)) == 1
 
 
 async def test_a_router_that_asks_its_own_decoder_is_refused() -> None:
@@ -371,16 +438,6 @@ async def test_a_router_that_asks_its_own_decoder_is_refused() -> None:
 
     with Decoder(endless()) as decoder, pytest.raises(DecoderError, match="asked its own decoder"):
         await asyncio.wait_for(decoder.agenerate("x", router=Asking(), max_tokens=3), 10)
-
-
-async def test_the_time_that_rendering_takes_counts() -> None:
-    with Decoder(pair := Slow()) as decoder:
-        asked = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3, timeout=0.1))
-        await asyncio.sleep(0.2)
-        pair.let.set()
-        with pytest.raises(DeadlineError):
-            await asked
-        assert len(await decoder.agenerate(LONG, max_tokens=3, timeout=60)) == 1
 
 
 async def test_a_tokenizer_renders_for_many_at_once() -> None:

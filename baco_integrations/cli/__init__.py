@@ -17,7 +17,7 @@ from .compare import compare
 from .demo import demo
 from .evaluation import app as evaluation
 from .generate import generate
-from .guard import Guarded
+from .guard import Command, Guarded
 from .measure import bench
 from .pairs import check, pairs
 from .training import train_tiny
@@ -53,6 +53,7 @@ _GROUPS: dict[str, dict[Callable[..., None], str]] = {
 for _panel, _commands in _GROUPS.items():
     for _command, _example in _commands.items():
         app.command(
+            cls=Command,
             rich_help_panel=_panel,
             no_args_is_help=_command in (generate, compare, check, tune, extract, train_tiny),
             epilog=f"Example: [cyan]{_example}[/cyan]",

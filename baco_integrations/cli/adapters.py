@@ -10,6 +10,7 @@ import typer
 
 from ..core.errors import ParameterError
 from . import options
+from .guard import stoppable
 
 if TYPE_CHECKING:
     from ..fidelity import Fidelity
@@ -56,6 +57,9 @@ def extract(
     """
     from .screen import busy, print_json
 
+    if prompts is not None and not report:
+        remedy = "The prompts are for the report."
+        raise ParameterError("prompts", "left out with --no-report", str(prompts), remedy)
     asked: dict[str, Any] = {} if prompts is None else {"prompts": _lines(prompts)}
     with busy("Starting"):
         from ..fidelity import fidelity
@@ -65,7 +69,7 @@ def extract(
     if rank is None and energy is None:
         rank = 32
     loading: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    with progress_bars(LoadOptions()) as bar:
+    with stoppable(), progress_bars(LoadOptions()) as bar:
         made = extraction.extract(
             base,
             aligned,
@@ -79,7 +83,9 @@ def extract(
     found = None
     if report:
         with busy("Comparing the two pairs"):
-            found = fidelity(base, aligned, made.folder, exact=exact.value, **asked, **loading)
+            found = fidelity(
+                base, aligned, made.folder, exact=exact.value, progress=False, **asked, **loading
+            )
     if as_json:
         content = {**vars(made), "folder": str(made.folder)}
         print_json({**content, "report": found and found.to_dict()})
@@ -89,10 +95,9 @@ def extract(
 
 def _lines(file: Path) -> list[str]:
     """Return the prompts of a file, one a line."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    if not text.strip():
-        raise ParameterError("prompts", "a file with a prompt a line", str(file), "Leave it out.")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    from ..evaluation.loaders import load_prompts
+
+    return [prompt.text for prompt in load_prompts(file, "text")]
 
 
 def _show(made: Extraction, found: Fidelity | None) -> None:

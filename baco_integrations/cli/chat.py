@@ -30,15 +30,15 @@ _SETTINGS: dict[str, Callable[[str], object]] = {
     "seed": int,
 }
 _HELP = {
-    "/gamma 0.7": "diversity, from 0 to 1",
-    "/router p-fc": "who gives the next token",
-    "/temperature 0.8": "0 is greedy",
-    "/seed 7": "make the next answers repeatable",
-    "/retry": "another answer to the same message",
-    "/trace on": "mark who gave each token; /trace off",
-    "/reset": "forget the conversation",
-    "/help": "this list",
-    "/quit": "leave; so does Ctrl-D",
+    "gamma 0.7": "diversity, from 0 to 1",
+    "router p-fc": "who gives the next token",
+    "temperature 0.8": "0 is greedy",
+    "seed 7": "make the next answers repeatable",
+    "trace on": "mark who gave each token",
+    "retry": "another answer to the same message",
+    "reset": "forget the conversation",
+    "help": "this list",
+    "quit": "leave; so does Ctrl-D",
 }
 
 
@@ -55,6 +55,7 @@ def chat(
     pair: options.Pair = None,
     base: options.Base = None,
     aligned: options.Aligned = None,
+    base_prompt: options.BasePrompt = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     quantization: options.Quantization = None,
@@ -72,9 +73,9 @@ def chat(
         top_p=top_p,
         min_p=min_p,
         max_tokens=max_tokens,
-        seed=secrets.randbits(32) if seed is None else seed,
+        seed=secrets.randbelow(10**4) if seed is None else seed,  # short: it is shown and typed
     )
-    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization)
+    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
     from ..decoder import Decoder
 
     with Decoder(loaded) as decoder:
@@ -105,6 +106,7 @@ class Chat:
         self._decoder, self._params, self._trace = decoder, params, trace
         self._system = system
         self._turns: list[Turn] = []
+        self._told_limits = False
 
     def run(self) -> None:
         """Read lines until the end of the input or /quit."""
@@ -113,8 +115,6 @@ class Chat:
             with suppress(ImportError):
                 import readline  # noqa: F401 -- gives input() a history and the usual keys
             self._tell(f"{self._decoder.pair.name} · {self._settings()} · /help lists commands")
-            if self._decoder.pair.name == "tiny":
-                self._tell("It knows only requests for ideas: a place, a gift, a meal, a story ...")
         while True:
             try:
                 line = input("> " if at_terminal else "").strip()
@@ -151,7 +151,7 @@ class Chat:
         elif name in commands:
             commands[name]()
         else:
-            known = [word.split()[0] for word in _HELP]
+            known = [f"/{word.split()[0]}" for word in _HELP]
             remedy = f"{nearest(f'/{name}', known)}/help says what they do."
             raise ParameterError("A command", f"one of {', '.join(known)}", f"/{name}", remedy)
 
@@ -174,8 +174,19 @@ class Chat:
         self._tell("The conversation starts anew.")
 
     def _help(self) -> None:
-        width = max(map(len, _HELP))
-        self._tell("\n".join(f"{command:<{width}}  {text}" for command, text in _HELP.items()))
+        params, width = self._params, max(map(len, _HELP)) + 1
+        now = {
+            "gamma": f"{params.effective_gamma:g}" if params.spec.rule else "without effect",
+            "router": params.spec.name,
+            "temperature": f"{params.temperature:g}",
+            "seed": str(params.seed),
+            "trace": "on" if self._trace else "off",
+        }
+        lines = []
+        for command, text in _HELP.items():
+            value = now.get(command.split()[0])
+            lines.append(f"/{command:<{width}} {text}" + (f" (now {value})" if value else ""))
+        self._tell("\n".join(lines))
 
     def _answer(self) -> None:
         """Answer the last message, instead of an earlier answer if there is one."""
@@ -184,6 +195,9 @@ class Chat:
             return
         turn = self._turns[-1]
         turn.answer = None
+        if len(self._turns) == 1 and not self._told_limits:
+            options.known_request(self._decoder.pair, self._messages())
+            self._told_limits = True  # said once
         params = self._params
         self._params = params.replace(seed=((params.seed or 0) + 1) % 2**64)
         with self._decoder.stream(self._messages(), params) as stream:

@@ -6,7 +6,7 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +59,9 @@ Points = Annotated[
 Seeds = Annotated[int, typer.Option(min=1, help="Everything is done with so many seeds.")]
 Samples = Annotated[int, typer.Option("--samples", "-n", min=1, help="Answers to a prompt.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+OwnMaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Longest answer of a pair, in tokens.", show_default="256")
+]
 Sources = Annotated[bool, typer.Option("--sources", help="Keep who gave which part of the text.")]
 Judge = Annotated[
     str | None,
@@ -105,6 +108,9 @@ def find_prompts(which: str, form: str, limit: int | None) -> list[Prompt]:
     from ..evaluation.loaders import load_prompts
     from ..evaluation.prompts import own_prompts, spread
 
+    if which in ("tiny", "own") and form != "auto":
+        remedy = "It says how a file is to be read."
+        raise ParameterError("form", f"left out with the prompts {which!r}", form, remedy)
     if which == "tiny":
         from ..evaluation.tiny import tiny_prompts
 
@@ -126,10 +132,26 @@ def find_speaker(
         return options.open_pair(
             pair, base, aligned, dtype=dtype, device=device, base_prompt=base_prompt
         )
-    if (pair, base, aligned, base_prompt) != (None, None, None, None):
-        remedy = "Give one or the other."
+    if any(each is not None for each in (pair, base, aligned, base_prompt, dtype, device)):
+        remedy = "Give one or the other; a model of your own is loaded by your own module."
         raise ParameterError("model", "left out where a pair is given", model, remedy)
     return load_object("model", model)
+
+
+def find_measures(
+    similarity: str | None, quality: str | None, asked: Sequence[Prompt]
+) -> dict[str, Any]:
+    """Import what answers are measured with, and see that it works before anybody is asked."""
+    from ..evaluation.yardstick import find_yardstick
+
+    given = {
+        "similarity": load_object("similarity", similarity),
+        "quality": load_object("quality", quality),
+    }
+    yardstick = find_yardstick(asked, **given)
+    if asked and any(given.values()):
+        yardstick.try_out(asked[0])
+    return given
 
 
 def load_object(option: str, path: str | None) -> Any:
@@ -144,9 +166,9 @@ def load_object(option: str, path: str | None) -> Any:
     name, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module of somebody's own may raise anything
         allowed = "the name of something to import, as in my_models:make_model"
-        raise ParameterError(option, allowed, path, f"{error}.") from error
+        raise ParameterError(option, allowed, path, f"{type(error).__name__}: {error}.") from error
     finally:
         sys.path.remove(os.getcwd())
 

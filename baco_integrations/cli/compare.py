@@ -11,10 +11,15 @@ from . import options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from ..core.messages import Messages
     from ..core.params import SamplingParams
     from ..core.trace import Completion
     from ..decoder import Decoder
+    from ..pair.tiny.oracle import Verdict
+    from ..pair.tiny.world import Request
+    from .screen import Column
 
 
 def compare(
@@ -33,6 +38,7 @@ def compare(
     pair: options.Pair = None,
     base: options.Base = None,
     aligned: options.Aligned = None,
+    base_prompt: options.BasePrompt = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     quantization: options.Quantization = None,
@@ -41,6 +47,7 @@ def compare(
     """Show what base, aligned and BACo answer to one prompt, side by side.
 
     Each gamma gets a column of its own. All columns use the same seed.
+    Where the tiny pair knows the request, its exact judge marks the answers.
     """
     ways = side_by_side(
         gamma or [None],
@@ -55,22 +62,33 @@ def compare(
         n=samples,
     )
     conversation = options.messages(prompt, system)
-    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization)
+    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
     from ..decoder import Decoder
-    from .screen import busy, print_json
+    from .screen import busy, console, legend, print_columns, print_json
 
+    request = options.known_request(loaded, conversation)
     with Decoder(loaded) as decoder, busy(f"Decoding {len(ways)} × {samples} answers"):
         answers = answer_all(decoder, conversation, ways)
+    verdicts = judge_all(request, answers) if request else None
     if as_json:
-        print_json({"prompt": conversation[-1]["content"], "columns": _plain(answers)})
-    else:
-        _show(answers)
+        prompt = conversation[-1]["content"]
+        print_json({"prompt": prompt, "columns": _plain(answers, verdicts)})
+        return
+    out = console()
+    print_columns(columns(answers, verdicts, out), out)
+    out.print(legend(out))
+    out.print(f"seed {answers[0][0].seed}", style="dim")
 
 
 def side_by_side(gammas: Sequence[float | None], **settings: Any) -> list[SamplingParams]:
     """Return the ways of decoding to compare: each side alone, then the pair at each gamma."""
-    routed = [options.sampling(**settings, gamma=gamma) for gamma in gammas]
-    alone = [options.sampling(**(settings | {"router": side})) for side in ("base", "aligned")]
+    routed = [
+        options.sampling(**settings, gamma=gamma, noting=gamma is gammas[0]) for gamma in gammas
+    ]
+    alone = [
+        options.sampling(**(settings | {"router": side}), noting=False)
+        for side in ("base", "aligned")
+    ]
     return alone + routed
 
 
@@ -79,6 +97,40 @@ def answer_all(
 ) -> list[list[Completion]]:
     """Answer a conversation in every way, all in one batch."""
     return decoder.generate_batch([conversation] * len(ways), ways)
+
+
+def judge_all(request: Request, answers: Sequence[Sequence[Completion]]) -> list[list[Verdict]]:
+    """Judge all answers to a request that the tiny pair knows."""
+    from ..pair.tiny.oracle import judge
+
+    return [[judge(request, sample.text) for sample in way] for way in answers]
+
+
+def valid_distinct(verdicts: Sequence[Verdict]) -> int:
+    """Count the different things that valid answers name."""
+    return len({verdict.content for verdict in verdicts if verdict.valid})
+
+
+def columns(
+    answers: Sequence[Sequence[Completion]],
+    verdicts: Sequence[Sequence[Verdict]] | None,
+    out: Console,
+) -> list[Column]:
+    """Return a column for each way of decoding, with the judge's marks where there is a judge."""
+    from .screen import Column, column_title, painted
+
+    good, bad = ("+", "-") if out.options.ascii_only else ("[green]✓", "[red]✗")
+    found = []
+    for place, samples in enumerate(answers):
+        judged = verdicts[place] if verdicts else []
+        marks = [good if one.valid else bad for one in judged] or ["•"] * len(samples)
+        footer = f"{_distinct(samples)}/{len(samples)} distinct, {_base_share(samples):.0%} base"
+        if judged:
+            valid = sum(one.valid for one in judged)
+            footer = f"{valid}/{len(samples)} valid, {valid_distinct(judged)} distinct"
+        texts = [painted(sample, out) for sample in samples]
+        found.append(Column(column_title(samples[0]), list(zip(marks, texts, strict=True)), footer))
+    return found
 
 
 def _distinct(samples: Sequence[Completion]) -> int:
@@ -90,33 +142,25 @@ def _base_share(samples: Sequence[Completion]) -> float:
     return fmean(sample.base_share for sample in samples)
 
 
-def _show(answers: list[list[Completion]]) -> None:
-    from .screen import Column, column_title, console, legend, painted, print_columns
-
-    out = console()
-    columns = [
-        Column(
-            column_title(samples[0]),
-            [("•", painted(sample, out)) for sample in samples],
-            f"{_distinct(samples)}/{len(samples)} distinct, {_base_share(samples):.0%} base",
-        )
-        for samples in answers
-    ]
-    print_columns(columns, out)
-    out.print(legend(out))
-    out.print(f"seed {answers[0][0].seed}", style="dim")
-
-
-def _plain(answers: list[list[Completion]]) -> list[dict[str, Any]]:
+def _plain(
+    answers: Sequence[Sequence[Completion]], verdicts: Sequence[Sequence[Verdict]] | None
+) -> list[dict[str, Any]]:
     from .generate import completion_json
 
-    return [
-        {
+    told = []
+    for place, samples in enumerate(answers):
+        column: dict[str, Any] = {
             "router": samples[0].router,
             "gamma": samples[0].gamma,
             "distinct": _distinct(samples),
             "base_share": _base_share(samples),
             "completions": [completion_json(sample, trace=False) for sample in samples],
         }
-        for samples in answers
-    ]
+        if verdicts:
+            judged = verdicts[place]
+            column["valid"] = sum(one.valid for one in judged)
+            column["valid_distinct"] = valid_distinct(judged)
+            for answer, one in zip(column["completions"], judged, strict=True):
+                answer["verdict"] = one.reason
+        told.append(column)
+    return told

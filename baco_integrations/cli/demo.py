@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .compare import answer_all, side_by_side
+from .compare import answer_all, columns, judge_all, side_by_side, valid_distinct
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,6 @@ def demo(
     )
     pair = options.open_pair()
     from ..decoder import Decoder
-    from ..pair.tiny.oracle import judge
     from ..pair.tiny.world import requests
     from .screen import busy, console, legend
 
@@ -57,19 +56,15 @@ def demo(
         for request in map(found.__getitem__, REQUESTS):
             with busy("Decoding"):
                 answers = answer_all(decoder, request.messages, ways)
-            verdicts = [[judge(request, sample.text) for sample in way] for way in answers]
+            verdicts = judge_all(request, answers)
             _show(request, answers, verdicts, out)
-            for column, judged in enumerate(verdicts):
-                totals[column] += _distinct(judged)
+            for place, judged in enumerate(verdicts):
+                totals[place] += valid_distinct(judged)
     base, aligned, routed = totals
     out.print(
         f"What to see: in {len(REQUESTS) * samples} answers each, BACo gave [bold]{routed}[/] "
         f"different valid ones, aligned alone {aligned} and base alone {base}."
     )
-
-
-def _distinct(verdicts: list[Verdict]) -> int:
-    return len({verdict.content for verdict in verdicts if verdict.valid})
 
 
 def _show(
@@ -81,24 +76,11 @@ def _show(
     from rich.table import Table
     from rich.text import Text
 
-    from .screen import Column, column_title, painted, print_columns
+    from .screen import print_columns
 
     asked = Table.grid(padding=(0, 1, 0, 0))
     for message in request.messages:
         style = "bold" if message is request.messages[-1] else "dim"
         asked.add_row(Text(message["role"], "dim"), Text(message["content"], style))
-    good, bad = ("+", "-") if out.options.ascii_only else ("[green]✓", "[red]✗")
-    columns = [
-        Column(
-            column_title(way[0]),
-            [
-                (good if verdict.valid else bad, painted(sample, out))
-                for sample, verdict in zip(way, judged, strict=True)
-            ],
-            f"{sum(verdict.valid for verdict in judged)}/{len(way)} valid, "
-            f"{_distinct(judged)} distinct",
-        )
-        for way, judged in zip(answers, verdicts, strict=True)
-    ]
     out.print(asked, "", sep="\n")
-    print_columns(columns, out)
+    print_columns(columns(answers, verdicts, out), out)

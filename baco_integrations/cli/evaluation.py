@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import ParameterError
 from . import collecting as c
 from . import options
+from .guard import Command, say, stoppable
 
 if TYPE_CHECKING:
     from ..evaluation.run import Outcome
@@ -26,7 +28,10 @@ def _example(command: str) -> str:
     return f"Example: [cyan]baco eval {command}[/cyan]"
 
 
-@app.command(epilog=_example("run --out runs/tiny --prompts tiny --limit 30 --points 5 --seeds 1"))
+@app.command(
+    cls=Command,
+    epilog=_example("run --out runs/tiny --limit 30 --points 5 --seeds 1"),
+)
 def run(
     out: c.Out,
     prompts: c.Prompts = "tiny",
@@ -36,7 +41,7 @@ def run(
     points: c.Points = 11,
     seeds: c.Seeds = 3,
     n: c.Samples = 10,
-    max_tokens: c.MaxTokens = 256,
+    max_tokens: c.OwnMaxTokens = None,
     sources: c.Sources = False,
     judge: c.Judge = None,
     rows: c.Rows = None,
@@ -56,6 +61,9 @@ def run(
     Stop it at any time: the same command goes on where it was, to the same bytes.
     """
     asked = c.find_prompts(prompts, form, limit)
+    if model is not None and sources:
+        remedy = "Only a pair tells who gave which part of the text."
+        raise ParameterError("sources", "left out with --model", sources, remedy)
     speaker = c.find_speaker(model, pair, base, aligned, dtype, device, base_prompt)
     _collect(
         speaker,
@@ -73,7 +81,7 @@ def run(
     )
 
 
-@app.command(no_args_is_help=True, epilog=_example("report runs/tiny"))
+@app.command(cls=Command, no_args_is_help=True, epilog=_example("report runs/tiny"))
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
     out: Annotated[
@@ -94,11 +102,14 @@ def report(
     ones, their verifiers for IFEval and GSM8K. Other prompts need --quality, as
     breadth without quality says nothing.
     """
-    given = c.load_object("similarity", similarity), c.load_object("quality", quality)
+    given = {
+        "similarity": c.load_object("similarity", similarity),
+        "quality": c.load_object("quality", quality),
+    }
     _report(folder, out, given, title, resamples, c.typed())
 
 
-@app.command(epilog=_example("sweep --out runs/tiny --limit 30 --points 5 --seeds 1"))
+@app.command(cls=Command, epilog=_example("sweep --out runs/tiny --limit 30 --points 5 --seeds 1"))
 def sweep(
     out: c.Out,
     prompts: c.Prompts = "tiny",
@@ -108,7 +119,7 @@ def sweep(
     points: c.Points = 11,
     seeds: c.Seeds = 3,
     n: c.Samples = 10,
-    max_tokens: c.MaxTokens = 256,
+    max_tokens: c.OwnMaxTokens = None,
     judge: c.Judge = None,
     rows: c.Rows = None,
     pair: options.Pair = None,
@@ -128,11 +139,8 @@ def sweep(
     base and aligned are always among the methods, as they set the scales (for a
     model that is no pair, plain). Stop it at any time: the same command goes on.
     """
-    from ..evaluation.yardstick import find_yardstick
-
     asked = c.find_prompts(prompts, form, limit)
-    given = c.load_object("similarity", similarity), c.load_object("quality", quality)
-    find_yardstick(asked, *given)  # complains before anything is asked
+    given = c.find_measures(similarity, quality, asked)
     speaker = c.find_speaker(model, pair, base, aligned, dtype, device, base_prompt)
     _collect(
         speaker,
@@ -148,7 +156,8 @@ def sweep(
         name=model,
         rows=rows,
     )
-    _report(out, None, given, title, resamples, None)
+    with stoppable():
+        _report(out, None, given, title, resamples, None)
 
 
 def _with_anchors(methods: list[str] | None, judge: str | None, pair: bool) -> Sequence[str]:
@@ -158,16 +167,28 @@ def _with_anchors(methods: list[str] | None, judge: str | None, pair: bool) -> S
     return tuple(dict.fromkeys((*anchors, *(methods or ()))))
 
 
-def _collect(speaker: Any, asked: list[Any], out: Path, points: int, **settings: Any) -> None:
+def _collect(
+    speaker: Any,
+    asked: list[Any],
+    out: Path,
+    points: int,
+    max_tokens: int | None,
+    name: str | None,
+    **settings: Any,
+) -> None:
     from ..evaluation.methods import Sweep
     from ..evaluation.run import collect
 
-    with c.bar("Answering") as progress:
+    if name is not None and max_tokens is not None:
+        say("--max-tokens has no effect with --model: set it where the model is made.", "Note")
+    with stoppable(), c.bar("Answering") as progress:
         outcome = collect(
             speaker,
             asked,
             out,
             sweep=Sweep(points),
+            max_tokens=max_tokens or 256,
+            name=name,
             command=c.typed(),
             progress=progress,
             **settings,
@@ -176,8 +197,6 @@ def _collect(speaker: Any, asked: list[Any], out: Path, points: int, **settings:
 
 
 def _tell(outcome: Outcome, out: Path) -> None:
-    from .guard import say
-
     typer.echo(
         f"{outcome.records} records in {out}, {outcome.new} of them new, in {outcome.seconds:.0f} s"
     )
@@ -188,23 +207,29 @@ def _tell(outcome: Outcome, out: Path) -> None:
 def _report(
     folder: Path,
     out: Path | None,
-    given: tuple[Any, Any],
+    given: dict[str, Any],
     title: str | None,
     resamples: int,
     command: str | None,
 ) -> None:
     """Write a run's report, and say on the terminal what stands at its top."""
+    from rich.text import Text
+
     from ..evaluation.report import write_report
     from ..evaluation.result import Settings
     from ..evaluation.yardstick import evaluate
+    from .screen import console
 
+    page = out or folder / "report.html"
+    if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):
+        remedy = "For example --out report.html; report.json goes beside it."
+        raise ParameterError("out", "a page in a folder that exists", str(out), remedy)
     settings = Settings(resamples=resamples)
     with c.bar("Measuring") as progress:
         result = evaluate(
-            folder, *given, settings=settings, title=title, command=command, progress=progress
+            folder, **given, settings=settings, title=title, command=command, progress=progress
         )
-    page = out or folder / "report.html"
     data = write_report(result, page)
-    for sentence in result["findings"]:
-        typer.echo(f"- {sentence}")
-    typer.echo(f"Report: {page}\nThe same as JSON: {data}")
+    lines = [*(f"- {sentence}" for sentence in result["findings"]), f"Report: {page}"]
+    for line in (*lines, f"The same as JSON: {data}"):
+        console().print(Text(line), soft_wrap=True)

@@ -29,6 +29,7 @@ def generate(
     pair: options.Pair = None,
     base: options.Base = None,
     aligned: options.Aligned = None,
+    base_prompt: options.BasePrompt = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     quantization: options.Quantization = None,
@@ -53,10 +54,11 @@ def generate(
         n=n,
     )
     conversation = options.messages(prompt, system)
-    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization)
+    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
     from ..decoder import Decoder
     from .screen import busy, print_json
 
+    options.known_request(loaded, conversation)
     with Decoder(loaded) as decoder:
         if n == 1 and not as_json:
             stream = decoder.stream(conversation, params)
@@ -87,7 +89,7 @@ def write(steps: Iterable[TokenStep], trace: bool) -> None:
 
 
 def tell_how(completions: Sequence[Completion]) -> None:
-    """Say beside answers how they were decoded, and what the marks mean."""
+    """Say beside answers how they were decoded and can be repeated, and what the marks mean."""
     from rich.text import Text
 
     from .screen import console, legend, summary
@@ -95,7 +97,7 @@ def tell_how(completions: Sequence[Completion]) -> None:
     err = console(stderr=True)
     for completion in completions:
         err.print(Text(summary(completion), "dim"))
-    err.print(legend(console()))
+    err.print(legend(console()).append(f" · seed {completions[0].seed}"))
 
 
 def completion_json(completion: Completion, trace: bool) -> dict[str, Any]:

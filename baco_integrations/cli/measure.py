@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import ParameterError
 from . import options
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ def bench(
         import torch
 
         from ..bench import draw, measure, require_plot
+    for option, value in {"dtype": dtype, "device": device}.items():
+        if value is not None and not (base or aligned):
+            remedy = "The pairs that come along are measured as they are, on the CPU."
+            raise ParameterError(option, "left out without --base and --aligned", value, remedy)
     if plot is not None:
         require_plot(plot)
     if threads is not None:

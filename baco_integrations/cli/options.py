@@ -7,18 +7,22 @@ only repeats them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import ParameterError
+from ..core.errors import ParameterError, nearest
 from ..core.router import ROUTERS
 from ..pair.presets import PRESETS
+from .guard import say
 
 if TYPE_CHECKING:
     from ..core.params import SamplingParams
     from ..pair.model_pair import ModelPair
+    from ..pair.tiny.world import Message, Request
+    from ..rendering import Pair as AnyPair
 
 SAMPLING, _OUTPUT = "Sampling", "Output"
 
@@ -111,12 +115,25 @@ Trace = Annotated[
 ]
 
 
-def sampling(**values: Any) -> SamplingParams:
-    """Make parameters of the options that were given."""
+def sampling(*, noting: bool = True, **values: Any) -> SamplingParams:
+    """Make parameters of the options that were given, and note those that have no effect."""
     from ..core.params import SamplingParams
 
     given = {name: value for name, value in values.items() if value not in (None, [])}
-    return SamplingParams(**given)
+    params = SamplingParams(**given)
+    if noting:
+        _note_idle(params, given)
+    return params
+
+
+def _note_idle(params: SamplingParams, given: Mapping[str, Any]) -> None:
+    if "gamma" in given and not params.spec.rule:
+        say(f"--gamma has no effect with --router {params.spec.name}.", "Note")
+    drawn = [f"--{name.replace('_', '-')}" for name in ("top_k", "top_p", "min_p") if name in given]
+    if params.temperature == 0 and drawn:
+        say(f"No effect at --temperature 0, where nothing is drawn: {', '.join(drawn)}.", "Note")
+    if params.temperature == 0 and params.n > 1:
+        say("Answers at --temperature 0 are all the same.", "Note")
 
 
 def open_pair(
@@ -138,6 +155,11 @@ def open_pair(
             {"pair": pair, "base": base, "aligned": aligned},
             "For example --pair smollm2-135m.",
         )
+    pair = None if pair is None else pair.lower()
+    if pair is not None and pair not in ("tiny", *PRESETS):
+        hint = nearest(pair, ("tiny", *PRESETS))
+        remedy = f"{hint}Any two models work as --base ... --aligned ...."
+        raise ParameterError("pair", "tiny, or a name that `baco pairs` lists", pair, remedy)
     with busy("Starting"):  # importing takes longer than loading a small pair
         from ..pair.model_pair import ModelPair
     wanted = {
@@ -152,12 +174,29 @@ def open_pair(
     if pair in (None, "tiny"):
         with busy("Loading the tiny pair"):
             return ModelPair.tiny(progress=False, **given)
-    return ModelPair.from_preset(str(pair), **given)
+    return ModelPair.from_preset(pair, **given)
+
+
+def known_request(pair: AnyPair, conversation: Sequence[Message]) -> Request | None:
+    """Return what the tiny pair is asked for; note where that is nothing it knows."""
+    from ..pair.tiny.world import recognised
+
+    request = recognised(conversation) if pair.name == "tiny" else None
+    if pair.name == "tiny" and request is None:
+        say(
+            "the tiny pair knows only requests for ideas in its own words, such as 'Name a place "
+            "to visit.', 'Suggest a hobby.' or 'Tell me a short story.'; its answers to all else "
+            "mean nothing.",
+            "Note",
+        )
+    return request
 
 
 def messages(prompt: str, system: str | None = None) -> list[dict[str, str]]:
     """Return a conversation of one turn; the prompt ``-`` stands for standard input."""
     if prompt == "-":
         prompt = sys.stdin.read().removesuffix("\n")
+    if not prompt.strip():
+        raise ParameterError("prompt", "some text", prompt, "For example 'Name a place to visit.'")
     told = [{"role": "system", "content": system}] if system else []
     return [*told, {"role": "user", "content": prompt}]

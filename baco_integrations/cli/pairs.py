@@ -7,37 +7,50 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import ParameterError, nearest
 from ..pair.presets import PRESETS, Preset
 from . import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..pair.report import PairReport
 
 
 def pairs(as_json: options.Json = False) -> None:
     """List the pairs that have a short name.
 
-    Sizes are those of one model; memory is what the weights of both take in
-    bfloat16.
+    Parameters are those of one model; memory is what the weights of both
+    models take together in bfloat16, without caches.
     """
-    from rich.text import Text
-
-    from .screen import console, print_json, quiet_table
+    from .screen import console, print_json
 
     if as_json:
         print_json({"pairs": [_plain(preset) for preset in PRESETS.values()]})
         return
-    table = quiet_table("name")
-    table.add_column("base\n[dim]aligned", no_wrap=True)
-    table.add_column("each\n[dim]memory", justify="right", no_wrap=True)
-    table.add_column("notes", ratio=1)
-    table.add_row(
-        "[bold]tiny",
-        "comes with the package",
-        "1.5M",
-        "for a first look, and tests",
-        end_section=True,
+    out = console()
+    (_print_table if out.width >= _TABLE_WIDTH else _print_list)(out)
+    out.print(
+        f"\n{_OF_ONE}: of one model. {_OF_BOTH}: the weights of both together, in bfloat16; "
+        "caches come on top.",
+        style="dim",
     )
+
+
+_OF_ONE, _OF_BOTH, _TABLE_WIDTH = "parameters", "memory", 78
+
+
+def _print_table(out: Console) -> None:
+    from rich.text import Text
+
+    from .screen import quiet_table
+
+    table = quiet_table("name")
+    table.columns[0].no_wrap = True
+    table.add_column("base\n[dim]aligned", no_wrap=True)
+    table.add_column(f"{_OF_ONE}\n[dim]{_OF_BOTH}", justify="right", no_wrap=True)
+    table.add_column("notes", ratio=1, overflow="fold")
+    table.add_row(*_TINY, end_section=True)
     for _, members in groupby(PRESETS.values(), key=lambda preset: preset.family):
         note = None
         for preset in members:
@@ -51,7 +64,23 @@ def pairs(as_json: options.Json = False) -> None:
             )
             note = preset.note
         table.add_section()
-    console().print(table)
+    out.print(table)
+
+
+def _print_list(out: Console) -> None:
+    """Put what a table has side by side below each other, so that names stay whole."""
+    name, what, size, note = _TINY
+    out.print(f"{name}  {size} {_OF_ONE}\n[dim]  {what}; {note}")
+    for preset in PRESETS.values():
+        out.print(
+            f"[bold]{preset.name}[/]  {_size(preset)} {_OF_ONE}, {_gibibytes(preset):.1f} GiB"
+            + (", needs a login" if preset.gated else "")
+            + f"\n  {preset.base}\n  [dim]{preset.aligned}",
+            soft_wrap=True,
+        )
+
+
+_TINY = ("[bold]tiny[/]", "comes with the package", "1.6M", "for a first look, and tests")
 
 
 def _size(preset: Preset) -> str:
@@ -68,8 +97,13 @@ def _plain(preset: Preset) -> dict[str, Any]:
 
 
 def check(
-    base: Annotated[str, typer.Argument(help="The base model, an id or a folder.")],
-    aligned: Annotated[str, typer.Argument(help="Its aligned counterpart.")],
+    base: Annotated[
+        str, typer.Argument(help="The base model, an id or a folder; or the name of a pair.")
+    ],
+    aligned: Annotated[
+        str | None,
+        typer.Argument(help="Its aligned counterpart; none beside the name of a pair."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell whether two models make a pair, without reading or fetching their weights.
@@ -77,6 +111,9 @@ def check(
     The exit code is 0 if they do and 1 if they do not.
     """
     from .screen import busy, print_json
+
+    if aligned is None:
+        base, aligned = _models(base)
 
     with busy("Reading tokenizers and configurations"):
         from ..pair.model_pair import ModelPair
@@ -87,6 +124,20 @@ def check(
     else:
         _show(report)
     raise typer.Exit(0 if report.compatible else 1)
+
+
+def _models(name: str) -> tuple[str, str]:
+    """Return the two models of a named pair."""
+    if name.lower() == "tiny":
+        from ..pair.tiny import WEIGHTS
+
+        return str(WEIGHTS / "base"), str(WEIGHTS / "aligned")
+    found = PRESETS.get(name.lower())
+    if found is None:
+        hint = nearest(name, ("tiny", *PRESETS))
+        remedy = f"{hint}For models of your own: baco check BASE ALIGNED."
+        raise ParameterError("base", "a pair's name where it stands alone", name, remedy)
+    return found.base, found.aligned
 
 
 def _show(report: PairReport) -> None:
@@ -119,5 +170,7 @@ def _show(report: PairReport) -> None:
         out.print(Text(f"Note: {note}"))
     for problem in report.problems:
         out.print(Text.assemble(("✗ ", "bold red"), problem))
-    if report.compatible:
+    if report.compatible and report.one_model:
+        out.print("[bold yellow]![/] One model can be decoded as a pair, with what the note says.")
+    elif report.compatible:
         out.print("[bold green]✓[/] The two make a pair.")

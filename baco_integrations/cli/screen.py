@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import typer
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -26,9 +27,31 @@ STYLES = {"base": "color(166)", "aligned": "color(32)"}
 _WIDEST, _NARROWEST, _LONGEST_WORD = 120, 26, 16
 
 
+# What a terminal would take for a command is shown as a sign instead: models and files may say
+# anything. Lines and tabs stay, and a carriage return, which only ends lines here, goes.
+_SIGNS = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
+    ord("\r"): None,
+}
+
+
+class SafeConsole(Console):
+    """A console whose texts cannot command the terminal."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render; what is printed is text, and only rich's own segments control."""
+        for text, style, control in super().render(renderable, options):
+            if self.is_terminal and control is None:
+                text = text.translate(_SIGNS)
+            yield Segment(text, style, control)
+
+
 def console(stderr: bool = False) -> Console:
     """Return a console for answers, or for everything else."""
-    return Console(stderr=stderr, highlight=False)
+    return SafeConsole(stderr=stderr, highlight=False)
 
 
 @contextmanager
@@ -114,10 +137,10 @@ def how(completion: Completion) -> str:
 
 
 def summary(completion: Completion) -> str:
-    """Say in a line how an answer was decoded and can be repeated."""
+    """Say in a line how an answer was decoded."""
     return (
         f"{how(completion)} · base gave {completion.base_share:.0%} of {len(completion.steps)} "
-        f"tokens · {completion.switches} switches · seed {completion.seed}"
+        f"tokens · {completion.switches} switches"
     )
 
 

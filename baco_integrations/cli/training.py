@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import BacoError
+from .guard import stoppable
 
 
 def train_tiny(
@@ -38,7 +39,8 @@ def train_tiny(
         from ..pair.tiny.train import Recipe, train
     steps = {"base_steps": base_steps, "aligned_steps": aligned_steps}
     recipe = Recipe(**{name: count for name, count in steps.items() if count is not None})
-    train(out, seed, recipe, threads=threads, progress=console().is_terminal)
+    with stoppable():
+        train(out, seed, recipe, threads=threads, progress=console().is_terminal)
     console().print(
         f"Done. Try: baco chat --base {out / 'base'} --aligned {out / 'aligned'}", soft_wrap=True
     )

@@ -11,6 +11,7 @@ import typer
 
 from . import collecting as c
 from . import options
+from .guard import stoppable
 
 if TYPE_CHECKING:
     from ..evaluation.statistics import Interval
@@ -73,19 +74,15 @@ def tune(
     from ..evaluation.methods import Grid
     from ..evaluation.tuning import GRID, ROUTERS
     from ..evaluation.tuning import tune as suggested
-    from ..evaluation.yardstick import find_yardstick
     from .screen import print_json
 
     asked = c.find_prompts(prompts, form, limit)
-    given = {
-        "similarity": c.load_object("similarity", similarity),
-        "quality": c.load_object("quality", quality),
-    }
-    find_yardstick(asked, **given)  # complains before anything is loaded
+    given = c.find_measures(similarity, quality, asked)
     speaker = options.open_pair(
         pair, base, aligned, dtype=dtype, device=device, base_prompt=base_prompt
     )
-    with c.bar("Answering") as progress:
+    kept = [] if out else ["nothing is kept; with --out FOLDER the same command would go on."]
+    with stoppable(*kept), c.bar("Answering") as progress:
         found = suggested(
             speaker,
             asked,
@@ -114,8 +111,7 @@ def _lines(
     """Return the suggestion as it is pasted into Python and into a shell."""
     told = models | ({"base_prompt": base_prompt} if base_prompt else {}) | settings
     python = ", ".join(f"{name}={json.dumps(value)}" for name, value in told.items())
-    # `baco generate` has no option for base_prompt.
-    words = " ".join(f"--{name} {value}" for name, value in (models | settings).items())
+    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in told.items())
     return {"python": f"ChatBACo({python})", "cli": f'baco generate "..." {words}'}
 
 

@@ -8,15 +8,20 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import ParameterError, nearest
+from .plain import require_whole
 
 Self = TypeVar("Self", bound="Checked")
 
 
-def _integer(value: object) -> object:
-    """Admit NumPy's and other true integers; the rest is pydantic's to refuse."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+def _integer(value: Any) -> object:
+    """Admit true integers, NumPy's and torch's scalars among them; pydantic refuses the rest."""
+    if isinstance(value, int):
         return value
-    return operator.index(value)
+    try:
+        # A scalar's item tells a truth value from a number, which its index does not.
+        return value.item() if hasattr(value, "item") else operator.index(value)
+    except Exception:  # Of several elements, without memory, or no number: each raises its own.
+        return value
 
 
 Integer = Annotated[int, BeforeValidator(_integer)]
@@ -37,8 +42,11 @@ class Checked(BaseModel):
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
+            return
         except ValidationError as error:
-            raise _parameter_error(type(self), error) from None
+            problem = _parameter_error(type(self), error)
+        # Out here nothing refers to pydantic's error, which holds every value that came.
+        raise problem
 
     def replace(self: Self, **changes: Any) -> Self:
         """Return a copy with some settings changed, checked like a new object."""
@@ -57,9 +65,11 @@ def _parameter_error(model: type[Checked], error: ValidationError) -> ParameterE
         return ParameterError(
             name,
             f"one of the settings of {model.__name__}",
-            first["input"],
+            type(first["input"]),  # The value stays untold: it may be somebody's secret.
             f"{nearest(name, model.model_fields)}Known settings: {known}.",
         )
+    if first["type"] == "string_unicode":
+        require_whole(first["input"], name, ParameterError)
     field = model.model_fields[name]
     extra = field.json_schema_extra
     remedy = str(extra["remedy"]) if isinstance(extra, dict) else ""

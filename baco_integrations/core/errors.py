@@ -23,6 +23,7 @@ parameter, what is allowed, what came, and what to do.
 from __future__ import annotations
 
 import difflib
+import pickle
 from collections.abc import Iterable
 
 
@@ -48,7 +49,20 @@ class ParameterError(BacoError, ValueError):
         super().__init__(f"{parameter} must be {allowed}, got {shorten(received)}. {remedy}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str, object, str]]:
-        return type(self), (self.parameter, self.allowed, self.received, self.remedy)
+        received, shown = self.received, shorten(self.received)
+        try:
+            kept = shorten(pickle.loads(pickle.dumps(received))) == shown
+        except Exception:  # What came may raise anything; its text can always go along.
+            kept = False
+        received = received if kept else _Shown(shown)
+        return type(self), (self.parameter, self.allowed, received, self.remedy)
+
+
+class _Shown(str):
+    """What a value that stayed behind looked like."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class PromptError(ParameterError):
@@ -84,10 +98,15 @@ class MissingExtraError(BacoError, ImportError):
     """
 
     def __init__(self, feature: str, extra: str) -> None:
+        self.feature = feature
+        self.extra = extra
         super().__init__(
             f"{feature} needs packages that are not installed. "
             f"Run: pip install 'baco-integrations[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.feature, self.extra)
 
 
 class DecoderError(BacoError, RuntimeError):
@@ -124,7 +143,10 @@ class WorkerError(DecoderError):
 
 def shorten(value: object, width: int = 80) -> str:
     """Represent a value in at most `width` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # It is nested too deeply, or cannot be shown.
+        text = f"<{type(value).__qualname__}>"
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 

@@ -1,21 +1,31 @@
-"""Conversations: one string, or role/content dicts, checked before anything else happens."""
+"""Conversations: one string, or role/content dicts, checked before anything else happens.
+
+Invariant: a checked conversation is plain JSON data of its own, and the arguments of its calls are
+dicts.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import PromptError, nearest
+from .plain import plain
 
 ROLES = ("system", "user", "assistant", "tool")
 Message = dict[str, Any]
 Messages = str | Sequence[Mapping[str, Any]]
 
 _EXAMPLE = "For example [{'role': 'user', 'content': 'Name a city.'}]."
+_CALL = "For example {'id': 'a', 'function': {'name': 'f', 'arguments': {'x': 1}}}."
 
 
 def conversation(messages: Messages) -> list[Message]:
     """Return a conversation as a list of role/content dicts; a string is one user message.
+
+    The arguments of a call may be a dict or JSON text, as in OpenAI's form. A call whose text is
+    not that of a dict is no call, but it was said: it stays in its message as text.
 
     Raises:
         PromptError: There is no message, or one is malformed.
@@ -25,7 +35,7 @@ def conversation(messages: Messages) -> list[Message]:
         raise PromptError(
             "messages", "a non-empty string or a non-empty list of messages", messages, _EXAMPLE
         )
-    return [_message(position, message) for position, message in enumerate(turns)]
+    return [_message(f"messages[{position}]", message) for position, message in enumerate(turns)]
 
 
 def require_text(messages: Sequence[Message]) -> None:
@@ -38,18 +48,66 @@ def require_text(messages: Sequence[Message]) -> None:
         raise PromptError("messages", "a conversation with some text in it", messages, _EXAMPLE)
 
 
-def _message(position: int, message: Mapping[str, Any]) -> Message:
-    where = f"messages[{position}]"
+def _message(where: str, message: Mapping[str, Any]) -> Message:
     if not isinstance(message, Mapping):
         raise PromptError(where, "a dict with 'role' and 'content'", message, _EXAMPLE)
-    role, content = message.get("role"), message.get("content")
+    checked: Message = {k: v for k, v in plain(message, where).items() if v is not None}
+    role, calls = checked.get("role"), checked.pop("tool_calls", [])
     if role not in ROLES:
         hint = nearest(role, ROLES) if isinstance(role, str) else ""
         raise PromptError(
             f"{where}['role']", f"one of {', '.join(ROLES)}", role, f"{hint}{_EXAMPLE}"
         )
+    # OpenAI's form has no content beside calls.
+    content = checked.setdefault("content", "" if calls else None)
     if not isinstance(content, str):
         raise PromptError(
             f"{where}['content']", "a string", content, "Join multi-part content into one text."
         )
-    return dict(message)
+    for name in ("name", "tool_call_id"):
+        _require_string(checked, name, where)
+    if not isinstance(calls, list):
+        raise PromptError(f"{where}['tool_calls']", "a list of calls", calls, _CALL)
+    read = [_call(f"{where}['tool_calls'][{index}]", call) for index, call in enumerate(calls)]
+    texts = [call for call in read if isinstance(call, str)]
+    if texts:
+        checked["content"] = "\n".join(filter(None, (content, *texts)))
+    if len(texts) < len(read):
+        checked["tool_calls"] = [call for call in read if not isinstance(call, str)]
+    return checked
+
+
+def _call(where: str, call: Any) -> Message | str:
+    """Return a call with its arguments as a dict, or as text if they cannot be read."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        raise PromptError(where, "a dict with 'function', which is a dict", call, _CALL)
+    if not isinstance(function.get("name"), str):
+        place = f"{where}['function']['name']"
+        raise PromptError(place, "the name of a tool", function.get("name"), _CALL)
+    _require_string(call, "id", where)
+    given = function.get("arguments")
+    arguments = _arguments(given) if isinstance(given, str) else {} if given is None else given
+    if arguments is None:
+        return f"{function['name']}({given})"
+    if not isinstance(arguments, dict):
+        place = f"{where}['function']['arguments']"
+        raise PromptError(place, "a dict, or the JSON text of one", arguments, _CALL)
+    told = {"name": function["name"], "arguments": arguments}
+    identity = {"id": call["id"]} if call.get("id") is not None else {}
+    return {"type": "function", **identity, "function": told}
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    """Return what the text of arguments says; None if it is not the JSON of a plain dict."""
+    try:
+        # Models write line breaks into strings as they are.
+        found = plain(json.loads(text or "{}", strict=False), "arguments")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _require_string(data: Message, name: str, where: str) -> None:
+    if not isinstance(data.get(name, ""), str | None):
+        raise PromptError(f"{where}[{name!r}]", "a string", data[name], "Leave it out if unsure.")

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from .checked import Checked, Integer, param
 from .errors import ParameterError, nearest
+from .plain import require_whole
 from .router import Router, RouterSpec, resolve_router
 
 # On the embedded pair these two give most distinct valid answers at a valid share well above .9;
@@ -42,7 +43,11 @@ class SideSampling(Checked):
 
 
 def _side(value: object) -> object:
-    return SideSampling(**value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError
+    return SideSampling(**value)
 
 
 def _strings(value: object) -> object:
@@ -91,6 +96,7 @@ def _schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
     _require_shallow(schema, "json_schema")
     if not _is_json(schema):
         raise ValueError
+    require_whole(json.dumps(schema, ensure_ascii=False), "json_schema", ParameterError)
     return schema
 
 
@@ -145,6 +151,9 @@ def _tool(tool: Any, place: str) -> Tool:
             schema,
             f"The arguments of {name!r} are its properties; leave it out where there are none.",
         )
+    if not _is_json(function):
+        raise ParameterError(f"{place}.function", "JSON data", function, "It is told as JSON.")
+    require_whole(json.dumps(function, ensure_ascii=False), f"{place}.function", ParameterError)
     filled = {"description": "", **function, "parameters": {**_NO_ARGUMENTS, **schema}}
     return {"type": "function", "function": filled}
 

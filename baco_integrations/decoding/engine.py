@@ -22,8 +22,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from ..core.errors import (
 from ..core.params import SamplingParams
 from ..core.trace import FinishReason
 from .faults import device_lost, out_of_memory
-from .guide import Limits
+from .guide import Constraint, Limits
 from .lookahead import DEEPEST, HARDLY, ROW_COST, Depth, Draft, pays
 from .metrics import Metrics
 from .row import Record, Row
@@ -146,7 +146,18 @@ class Engine:
             DecoderClosedError: The engine is closed, or this process was forked from its owner.
             DecoderError: The caller is the engine's own worker.
         """
-        if self.forked:
+        self.require_reader()
+        if self._closed:
+            raise DecoderClosedError(self._why_closed)
+
+    def require_reader(self) -> None:
+        """Refuse to let anybody wait to whom the worker cannot get.
+
+        Raises:
+            DecoderClosedError: This process was forked from the engine's owner.
+            DecoderError: The caller is the engine's own worker.
+        """
+        if self.forked:  # before any lock is asked for: one of the parent's threads may hold it
             raise DecoderClosedError(
                 "this decoder was opened before the process was forked, and its worker stayed in "
                 "the parent. Open the decoder in the child, or start children with 'spawn'."
@@ -156,8 +167,6 @@ class Engine:
                 "a router or a script asked its own decoder for tokens, and would wait for ever. "
                 "Use another decoder inside it."
             )
-        if self._closed:
-            raise DecoderClosedError(self._why_closed)
 
     def cancel(self, rows: Sequence[Row]) -> None:
         """Ask rows to stop; each leaves before the next iteration. Finished rows are unharmed."""
@@ -205,13 +214,9 @@ class Engine:
             try:
                 self._iterate()
             except BaseException as error:  # whatever it is must reach every caller: they wait
-                if out_of_memory(error):
-                    error.__traceback__ = None  # its frames hold tensors
-                    self._restart(error)
-                else:
-                    self._abandon(error)
+                self._recover(error)
             self.metrics.busy_s += time.perf_counter() - started
-        self._abandon(DecoderClosedError("the decoder was closed while this request was running."))
+        self._recover(DecoderClosedError("the decoder was closed while this request was running."))
         self._sides, self._both = (), None  # and with them the memory of their rows
         self._slots = Slots((), 0, self.metrics)
 
@@ -264,6 +269,13 @@ class Engine:
             candidates = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         try:
             self._slots.invite(candidates)
+        except BaseException as error:
+            if out_of_memory(error) or device_lost(error):
+                raise
+            row = self._slots.reading[-1]
+            _fail(row, error)
+            self._leave([row])
+            candidates.remove(row)
         finally:  # whoever has no slot waits on, in front, whatever happened
             group = set(self._slots.reading)
             with self._changed:
@@ -283,12 +295,13 @@ class Engine:
             self._cancelling = False
             dropped = [row for row in self._waiting if row.cancelled]
             self._waiting = deque(row for row in self._waiting if not row.cancelled)
-        for row in dropped:
-            row.sink.cancelled()
         running = [row for row in self._slots.rows if row.cancelled]
         self._leave(running)
-        for row in running:
-            row.sink.cancelled()
+        for row in (*dropped, *running):
+            with _kept_to(row):
+                row.sink.cancelled()
+            if row.error is not None:
+                _fail(row, row.error)
 
     def _expire(self) -> None:
         """Fail what has taken longer than it may, waiting or running."""
@@ -300,12 +313,12 @@ class Engine:
         running = [row for row in self._slots.rows if row.deadline < now]
         self._leave(running)
         for row in (*late, *running):
-            row.sink.fail(_too_late(row))
+            _fail(row, too_late(row.params, row.decoded, row.limit))
 
     def _leave(self, rows: list[Row]) -> None:
         """Take rows out of their slots."""
         for row in rows:
-            self._slots.leave(row, keep=not row.failed)
+            self._slots.leave(row, keep=row.error is None)
             self._settings = None
             self._most = min(self._most + 1, self.max_rows)
 
@@ -331,9 +344,7 @@ class Engine:
                 break
             limits = self._limits(everyone)
             draft.base.append(self._feed(BASE, draft.guesses[-1:], depth + 1)[:, 0])
-        for row in self._rows:
-            if row.guide:
-                row.guide.forget()
+        _forget(self._rows)
         return draft
 
     def _guess(self, draft: Draft, guess: Output, alive: list[float]) -> list[float]:
@@ -370,10 +381,8 @@ class Engine:
             if token in row.end:
                 alive[place] = 0.0
             elif row.guide and alive[place]:
-                try:
+                with _kept_to(row):
                     row.guide.guess(token)
-                except BaseException as error:
-                    row.fault, alive[place] = error, 0.0
         return alive
 
     def _decide(self, draft: Draft, aligned: torch.Tensor, limits: Limits | None) -> None:
@@ -450,19 +459,20 @@ class Engine:
     def _limits(self, places: Sequence[int]) -> Limits | None:
         """Return what the grammars of some rows allow; rows are numbered as they come."""
         rows = [self._rows[place] for place in places]
-        guided = [(number, row, row.guide) for number, row in enumerate(rows) if row.guide]
+        size = len(self._tables.content)
+        guided = []
+        for number, row in enumerate(rows):
+            if row.guide and row.error is None:
+                # One bit more than there are tokens: the grammar's own end.
+                bits = np.zeros(size // 32 + 1, dtype=np.int32)
+                with _kept_to(row):
+                    row.guide.allow(bits)
+                    guided.append((number, Constraint.of(row.guide), bits))
         if not guided:
             return None
-        size = len(self._tables.content)
-        # One bit more than there are tokens: the grammar's own end.
-        bits = np.zeros((len(guided), size // 32 + 1), dtype=np.int32)
-        for (_, row, guide), own in zip(guided, bits, strict=True):
-            try:
-                guide.allow(own)
-            except BaseException as error:  # a panic of the engine's is no Exception
-                row.fault = error
-        numbers, _, guides = zip(*guided, strict=True)
-        return Limits.build(numbers, guides, bits, size, self._tables.content.device)
+        numbers, constraints, masks = zip(*guided, strict=True)
+        device = self._tables.content.device
+        return Limits.build(numbers, constraints, np.stack(masks), size, device)
 
     def _deliver(self, places: list[int], output: Output) -> list[Row]:
         """Hand decided tokens to their rows; return those that have ended."""
@@ -471,12 +481,12 @@ class Engine:
         done = []
         for place, record in zip(places, records, strict=True):
             row = self._rows[place]
-            error = self._fault(row, record)
-            if error is not None:
-                row.failed = row.finished = True
-                row.sink.fail(error)
-            elif record is not None:
-                row.finished = self._accept(row, record)
+            with _kept_to(row):
+                row.error = row.error or self._fault(row, record)
+                if row.error is None and record is not None:
+                    row.finished = self._accept(row, record)
+            if row.error is not None:
+                _fail(row, row.error)
             done += [row] * row.finished
         return done
 
@@ -484,16 +494,12 @@ class Engine:
     def _fault(row: Row, record: Record | None) -> BaseException | None:
         """Return what keeps a row from going on; tell its guide what came."""
         if row.guard is not None and row.guard.error is not None:
-            return row.guard.error
-        if row.fault is not None:
-            return _failure(row.fault)
+            error = row.guard.error  # told as it is, unless it would end whoever reads it
+            return error if isinstance(error, Exception) else failure(error)
         if record is None:
-            return _failure(ArithmeticError("a model's logits are not finite"))
-        try:
-            if row.guide and not (record.token >= 0 and row.guide.accept(record.token)):
-                return _off_grammar(row, row.guide.error)
-        except BaseException as error:
-            return _failure(error)
+            return failure(ArithmeticError("a model's logits are not finite"))
+        if row.guide and not (record.token >= 0 and row.guide.accept(record.token)):
+            return _off_grammar(row, row.guide.error)
         return None
 
     def _accept(self, row: Row, record: Record) -> bool:
@@ -512,28 +518,37 @@ class Engine:
 
     # When something fails.
 
-    def _restart(self, error: BaseException) -> None:
-        """Begin again with fewer rows at a time; a row that gets nowhere even alone fails."""
+    def _recover(self, error: BaseException) -> None:
+        """Empty the slots after an error, and go on with those rows that can."""
         rows = [row for row in self._slots.rows if not row.finished]
-        self._reset()
+        full = out_of_memory(error)
+        if full:
+            error.__traceback__ = None  # its frames hold tensors
+        try:
+            self._reset()
+        except BaseException as other:  # a lost device cannot be tidied up
+            self._abandon(rows, other if full else error)
+            return
+        if full:
+            self._restart(rows, error)
+        else:
+            self._abandon(rows, error)
+
+    def _restart(self, rows: list[Row], error: BaseException) -> None:
+        """Begin again with fewer rows at a time; a row that gets nowhere even alone fails."""
         self.metrics.restarts += 1
         self._most = max(len(rows) // 2, 1)
         if len(rows) == 1 and rows[0].stuck_at == rows[0].decoded:
             row = rows.pop()
-            row.sink.fail(_too_large(row, error))
+            _fail(row, _too_large(row, error))
         elif len(rows) == 1:
             rows[0].stuck_at = rows[0].decoded
-        for row in rows:
-            if row.guide:
-                row.guide.forget()
+        _forget(rows)
         with self._changed:
             self._waiting.extendleft(reversed(rows))
 
-    def _abandon(self, error: BaseException) -> None:
-        """Fail every row, running and waiting; the slots are empty afterwards."""
-        rows = [row for row in self._slots.rows if not row.finished]
-        with suppress(Exception):  # a lost device cannot be tidied up
-            self._reset()
+    def _abandon(self, rows: list[Row], error: BaseException) -> None:
+        """Fail every row, running and waiting."""
         with self._changed:
             rows += self._waiting
             self._waiting.clear()
@@ -541,7 +556,7 @@ class Engine:
                 self._closed, self._why_closed = True, f"{_LOST} ({error})"
         for row in rows:
             # One exception object each: they are raised in threads of their own.
-            row.sink.fail(copy.copy(error) if isinstance(error, BacoError) else _failure(error))
+            _fail(row, copy.copy(error) if isinstance(error, BacoError) else error)
 
     def _reset(self) -> None:
         self._settings = None
@@ -562,14 +577,37 @@ def _too_large(row: Row, error: BaseException) -> OutOfMemoryError:
     )
 
 
-def _failure(cause: BaseException) -> WorkerError:
+@contextmanager
+def _kept_to(row: Row) -> Iterator[None]:
+    """Keep what a row's own guide or sink raises for that row."""
+    try:
+        yield
+    except BaseException as error:
+        row.error = row.error or error
+
+
+def _fail(row: Row, error: BaseException) -> None:
+    """End a row with an error; what is none of ours is told as the cause of one."""
+    routed = row.guard is not None and row.guard.error is error
+    row.error = error if routed or isinstance(error, BacoError) else failure(error)
+    row.finished = True
+    with suppress(BaseException):  # a sink that takes no error has nobody behind it
+        row.sink.fail(row.error)
+
+
+def _forget(rows: Sequence[Row]) -> None:
+    """Let guides go back to the last token that came."""
+    for row in rows:
+        if row.guide:
+            with _kept_to(row):
+                row.guide.forget()
+
+
+def failure(cause: BaseException) -> WorkerError:
+    """Return the error of a request whose part of the work has failed."""
     failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
     failure.__cause__ = cause
     return failure
-
-
-def _too_late(row: Row) -> DeadlineError:
-    return too_late(row.params, row.decoded, row.limit)
 
 
 def too_late(params: SamplingParams, decoded: int, limit: int) -> DeadlineError:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..core.threads import fork_safe
 from .faults import out_of_memory
 
 Mode = Literal["auto", "on", "off"]
@@ -30,7 +31,7 @@ Shape = tuple[torch.Size, range, int]
 
 MODES = ("auto", "on", "off")
 _LOG = logging.getLogger(__name__)
-_RECORDING = threading.Lock()
+_RECORDING = fork_safe(threading.Lock())
 """CUDA allows a process one recording at a time."""
 
 

@@ -48,6 +48,19 @@ class Guide(Protocol):
         """Go back to the last token that came."""
 
 
+class Constraint(NamedTuple):
+    """What a guide says of the next token, in the terms of `Limits`."""
+
+    structure: bool
+    begins: bool
+    reserved: int
+
+    @classmethod
+    def of(cls, guide: Guide) -> Constraint:
+        """Ask a guide."""
+        return cls(guide.structure, guide.begins, RESERVED.index(guide.reserved))
+
+
 class Limits(NamedTuple):
     """What the guides of ``k`` of the rows say about this step.
 
@@ -69,7 +82,7 @@ class Limits(NamedTuple):
     def build(
         cls,
         members: Sequence[int],
-        guides: Sequence[Guide],
+        constraints: Sequence[Constraint],
         bits: NDArray[np.int32],
         size: int,
         device: torch.device | str = "cpu",
@@ -81,7 +94,7 @@ class Limits(NamedTuple):
         return cls(
             torch.tensor(list(members), device=device),
             ~allowed,
-            torch.tensor([guide.structure for guide in guides], device=device),
-            torch.tensor([guide.begins for guide in guides], device=device),
-            torch.tensor([RESERVED.index(guide.reserved) for guide in guides], device=device),
+            torch.tensor([each.structure for each in constraints], device=device),
+            torch.tensor([each.begins for each in constraints], device=device),
+            torch.tensor([each.reserved for each in constraints], device=device),
         )

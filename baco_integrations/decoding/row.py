@@ -19,6 +19,9 @@ from .prefixes import common
 from .routers import GuardedRouter
 from .step import ALIGNED, BASE, NOBODY
 
+DRAWN = 64
+"""Uniforms are drawn for so many positions first, then for twice as many each time."""
+
 
 class Record(NamedTuple):
     """One decided token, in ids; `alternatives` are (id, probability) pairs of base and aligned."""
@@ -65,8 +68,7 @@ class Row:
         submitted: When it came, on the monotonic clock.
         cancelled: Whether it is to stop.
         finished: Whether nothing more is to come of it.
-        failed: Whether that is because of an error.
-        fault: What its guide has raised, if it has.
+        error: What keeps it from going on, if anything does.
         stuck_at: How many tokens had been decided when memory ran out for it alone.
         owner: The source of its last token.
         tokens: What has been decided.
@@ -89,8 +91,7 @@ class Row:
     submitted: float = 0.0
     cancelled: bool = False
     finished: bool = False
-    failed: bool = False
-    fault: BaseException | None = None
+    error: BaseException | None = None
     stuck_at: int | None = None
     owner: int = NOBODY
     tokens: list[int] = field(default_factory=list)
@@ -102,7 +103,6 @@ class Row:
     def start(self, read: list[int]) -> None:
         """Get ready to be read from some positions on; the last tokens are left to be fed."""
         self.read = read
-        self.noise = uniforms(self.seed, self.index, self.limit)
         self.pending = (self.history(BASE)[-1], self.history(ALIGNED)[-1])
 
     @property
@@ -134,5 +134,10 @@ class Row:
         return min(length, self.seen(side))
 
     def noise_at(self, position: int) -> Any:
-        """Return the uniforms of a position; of the last one, for positions that never count."""
-        return self.noise[min(position, len(self.noise) - 1)]
+        """Return the uniforms of a position; they are drawn as they are needed.
+
+        A row's limit may be more than memory holds, and is hardly ever reached.
+        """
+        if position >= len(self.noise):
+            self.noise = uniforms(self.seed, self.index, 2 * position + DRAWN)
+        return self.noise[position]

@@ -54,17 +54,20 @@ class Slots:
         """Let rows in, to be read together.
 
         Who begins as another one that is let in waits until that one's beginning has been read.
+        Where this fails for a row, that row is the last one of `reading`.
         """
         known: dict[Row, list[Prefix]] = {}
         for row in candidates:
+            self.reading.append(row)
             found = [self._known(side, row.history(side)[:-1]) for side in SIDES]
             if not any(_waits(row, found, other) for other in known):
                 known[row] = found
+            self.reading.pop()
         group = sorted(known, key=lambda row: row.position(ALIGNED) - known[row][ALIGNED].length)
         for row in group:
             slot = len(self.running) + len(self.reading)
-            row.start([0, 0])
             self.reading.append(row)
+            row.start([0, 0])
             for side, (length, source) in enumerate(known[row]):
                 if isinstance(source, int):
                     self._sides[side].copy(source, slot, length)

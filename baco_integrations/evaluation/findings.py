@@ -16,6 +16,7 @@ def findings(result: Mapping[str, Any]) -> list[str]:
         result: A result of `compare`, without its findings.
     """
     return [
+        *([result["unfinished"]] if "unfinished" in result else []),
         *_winner(result),
         *_control(result),
         *_valid_distinct(result),
@@ -142,10 +143,9 @@ def _caveats(result: Mapping[str, Any]) -> Iterator[str]:
     if about["prompts"] < 50:
         yield f"With {about['prompts']} prompts, differences have to be large to be seen."
     if about["prompts_left_out"]:
-        yield (
-            f"{about['prompts_left_out']} prompts were left out, because some point or seed has "
-            "no answers to them."
-        )
+        count = about["prompts_left_out"]
+        told = "1 prompt was" if count == 1 else f"{count} prompts were"
+        yield f"{told} left out, because some point or seed has no answers to them."
     for name in result["left_out"]:
         yield (
             f"{name.capitalize()} was left out: shuffled words do as well by it as the aligned "

@@ -17,7 +17,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MinLen
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
 
 from ..core.errors import ParameterError
 
@@ -25,6 +29,55 @@ GENERATIONS, TIMING, ERRORS = "generations.jsonl", "timing.jsonl", "errors.jsonl
 
 Record = dict[str, Any]
 Key = tuple[str, str, float | None, float, int]
+
+
+class _Key(TypedDict):
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+
+    id: str
+    method: str
+    knob: float | None
+    temperature: float
+    seed: int
+
+
+class _Answers(_Key):
+    prompt: str
+    model: str | None
+    generations: Annotated[list[str], MinLen(1)]
+    base_share: NotRequired[float | None]
+    switches: NotRequired[float | None]
+    tokens: NotRequired[int | None]
+    forwards: NotRequired[float | None]
+    sources: NotRequired[list[list[tuple[str, str]] | None] | None]
+
+
+class _Seconds(_Key):
+    seconds: float
+
+
+class _Settings(TypedDict):
+    methods: dict[str, list[Any]]
+    seeds: list[int]
+    n: int
+
+
+class _Asked(TypedDict):
+    id: str
+    text: str
+    details: dict[str, Any]
+
+
+class _Manifest(TypedDict):
+    settings: _Settings
+    prompts: list[_Asked]
+    command: str | None
+
+
+_KEY: TypeAdapter[Any] = TypeAdapter(_Key)
+_ANSWERS: TypeAdapter[Any] = TypeAdapter(_Answers)
+_SECONDS: TypeAdapter[Any] = TypeAdapter(_Seconds)
+_MANIFEST: TypeAdapter[Any] = TypeAdapter(_Manifest)
 
 
 def key_of(record: Record) -> Key:
@@ -47,10 +100,28 @@ def read_records(path: str | Path) -> list[Record]:
     if not file.is_file():
         remedy = "`baco eval run --out FOLDER` makes one."
         raise ParameterError("run", "a run's folder or file", str(path), remedy)
-    records, _ = _intact(file)
-    timing, _ = _intact(file.parent / TIMING)
+    records, _ = _intact(file, _ANSWERS)
+    timing, _ = _intact(file.parent / TIMING, _SECONDS)
     seconds = {key_of(row): row["seconds"] for row in timing}
     return [{**record, "seconds": seconds.get(key_of(record))} for record in records]
+
+
+def read_errors(folder: str | Path) -> list[Record]:
+    """Read what failed in a run.
+
+    Raises:
+        ParameterError: A line is not what a run writes; the message names file and line.
+    """
+    return _intact(Path(folder) / ERRORS, _KEY)[0]
+
+
+def read_object(file: Path) -> Record:
+    """Read a run's settings and prompts.
+
+    Raises:
+        ParameterError: They are not what a run writes.
+    """
+    return _checked(str(file), file.read_bytes(), _MANIFEST)
 
 
 class Journal:
@@ -64,7 +135,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.rows, length = _intact(path)
+        self.rows, length = _intact(path, _KEY)
         self._file = path.open("ab")
         self._file.truncate(length)
 
@@ -79,15 +150,22 @@ class Journal:
         self._file.close()
 
 
-def _intact(path: Path) -> tuple[list[Record], int]:
+def _intact(path: Path, kind: TypeAdapter[Any]) -> tuple[list[Record], int]:
     """Return the rows of a file up to its last whole line, and how many bytes they take."""
     data = path.read_bytes() if path.is_file() else b""
     length = data.rfind(b"\n") + 1
-    rows = []
-    for number, line in enumerate(data[:length].split(b"\n")[:-1], 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            remedy = f"The file was changed by something else ({error})."
-            raise ParameterError(f"{path}, line {number},", "JSON", line, remedy) from error
-    return rows, length
+    lines = enumerate(data[:length].split(b"\n")[:-1], 1)
+    return [_checked(f"{path}, line {number},", line, kind) for number, line in lines], length
+
+
+def _checked(what: str, text: bytes, kind: TypeAdapter[Any]) -> Record:
+    """Read an object of JSON that has what its kind names; all else stays as it is."""
+    try:
+        kind.validate_json(text)
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        told = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        remedy = f"It was changed by something else ({told}): restore it, or start in a new folder."
+        raise ParameterError(what, "JSON as a run writes it", text, remedy) from error
+    found: Record = json.loads(text)
+    return found

@@ -61,7 +61,8 @@ def _lede(result: Result) -> str:
     about = result["about"]
     seeds = len(about["seeds"])
     models = f" Models: {escape(', '.join(map(str, about['models'])))}." if about["models"] else ""
-    return (
+    doubt = "<strong>The run is not finished.</strong> " if "unfinished" in result else ""
+    return doubt + (
         f"{len(result['methods'])} methods, {about['prompts']} prompts, {about['k']} answers to "
         f"each at every setting, {seeds} seed{'s' * (seeds != 1)}.{models}"
     )

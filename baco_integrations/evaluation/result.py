@@ -61,7 +61,8 @@ def compare(scores: Scores, settings: Settings = Settings(), **about: Any) -> di
         scores: What `measure` found, for one set of prompts and one pair.
         settings: How to compare.
         **about: What the report says of the run: ``title``, ``command``, ``machine``,
-            ``versions``, ``similarity`` and so on; values are JSON.
+            ``versions``, ``similarity`` and so on; values are JSON. What ``unfinished`` says comes
+            first.
 
     Returns:
         The result, of JSON's types only.
@@ -70,7 +71,9 @@ def compare(scores: Scores, settings: Settings = Settings(), **about: Any) -> di
         ParameterError: A named method is not among the scores, or a metric has no scale.
     """
     comparison = _Comparison(scores, settings)
+    unfinished = {"unfinished": about["unfinished"]} if "unfinished" in about else {}
     result: dict[str, Any] = {
+        **unfinished,
         "about": {**_about(scores, settings), **about},
         "anchors": comparison.anchors(),
         "metrics": {"lexical": list(LEXICAL), "semantic": list(SEMANTIC)},

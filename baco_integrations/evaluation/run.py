@@ -29,7 +29,7 @@ from .judge import Judge
 from .methods import Grid, Method, Point, Sweep, find_methods
 from .models import Answer, Model, PairModel, as_model
 from .prompts import Prompt
-from .records import ERRORS, GENERATIONS, TIMING, Journal, Record, key_of
+from .records import ERRORS, GENERATIONS, TIMING, Journal, Record, key_of, read_object
 
 MANIFEST = "run.json"
 
@@ -206,10 +206,13 @@ def machine() -> str:
 
 
 def read_manifest(folder: str | Path) -> Record:
-    """Return a run's run.json; empty for records without one."""
+    """Return a run's run.json; empty for records without one.
+
+    Raises:
+        ParameterError: It is not what a run writes.
+    """
     file = Path(folder) / MANIFEST
-    found: Record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+    return read_object(file) if file.is_file() else {}
 
 
 def _batches(

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ParameterError
+from ..core.errors import BacoError, ParameterError
 from .metrics import diversity, valid_distinct
 from .quality import Quality
-from .similarity import Question, Similarity
+from .similarity import Likeness, Question, Similarity
 
 Floats = NDArray[np.float64]
 COSTS = ("base_share", "switches", "tokens", "forwards", "seconds")
@@ -219,8 +220,8 @@ class _Prompt:
         self._shuffled = [_shuffle(text, f"{prompt}:{n}") for n, text in enumerate(self._aligned)]
         lists = (row for p in table.points for row in table.answers(p, prompt))
         texts = list(dict.fromkeys([*(t for row in lists for t in row), *self._shuffled]))
-        judged = [_judged(name, judge, self._question, texts) for name, judge in qualities.items()]
-        self._quality = dict(zip(texts, np.transpose(judged), strict=True))
+        scores = [judged(name, judge, self._question, texts) for name, judge in qualities.items()]
+        self._quality = dict(zip(texts, np.transpose(scores), strict=True))
 
     def cell(self, point: Point) -> tuple[Any, ...]:
         """Return a point's values in the order of `_CELL`, averaged over seeds."""
@@ -229,13 +230,17 @@ class _Prompt:
 
     def identical(self) -> list[float]:
         answers = self._aligned[:1] * len(self._aligned)
-        return diversity(answers, *self._similarity(self._question, answers))
+        return diversity(answers, *self._likeness(answers))
 
     def shuffled(self) -> Any:
         return np.mean([self._quality[text] for text in self._shuffled], 0)
 
+    def _likeness(self, answers: Sequence[str]) -> Likeness:
+        found: Likeness = measured("similarity", self._similarity, self._question, answers)
+        return found
+
     def _scores(self, answers: Sequence[str]) -> tuple[Any, Any, float, float]:
-        classes, vectors = self._similarity(self._question, answers)
+        classes, vectors = self._likeness(answers)
         quality = np.array([self._quality[answer] for answer in answers])
         valid = quality[:, 0] >= self._valid_from
         return (
@@ -246,12 +251,44 @@ class _Prompt:
         )
 
 
-def _judged(name: str, judge: Quality, question: Question, texts: Sequence[str]) -> list[float]:
-    scores = [float(score) for score in judge(question, texts)]
+def measured(parameter: str, measure: Any, question: Question, texts: Sequence[str]) -> Any:
+    """Return what a similarity or a quality, which anybody may have written, says of answers.
+
+    Raises:
+        ParameterError: It fails.
+    """
+    try:
+        return measure(question, texts)
+    except BacoError:
+        raise
+    except Exception as error:  # it may raise anything
+        name = getattr(measure, "__name__", type(measure).__name__)
+        raise ParameterError(
+            parameter,
+            "a function that measures the answers to any prompt",
+            f"{type(error).__name__}: {error}",
+            f"{name} failed at the prompt {question.id!r}. Answers that have been collected are "
+            "kept: mend it, and measure again.",
+        ) from error
+
+
+def judged(name: str, judge: Quality, question: Question, texts: Sequence[str]) -> list[float]:
+    """Return a score from 0 to 1 for each answer.
+
+    Raises:
+        ParameterError: The judge fails, or returns something else.
+    """
+    parameter = f"qualities[{name!r}]"
+
+    @wraps(judge, ("__name__",), ())
+    def numbers(*given: Any) -> list[float]:
+        return [float(score) for score in judge(*given)]
+
+    scores: list[float] = measured(parameter, numbers, question, texts)
     wrong = [score for score in scores if not 0 <= score <= 1]
     if wrong or len(scores) != len(texts):
         raise ParameterError(
-            f"qualities[{name!r}]",
+            parameter,
             "a function that returns a number from 0 to 1 for each answer",
             wrong[0] if wrong else f"{len(scores)} numbers for {len(texts)} answers",
             "RewardQuality brings scores of any range into 0 to 1.",

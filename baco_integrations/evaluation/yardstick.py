@@ -13,14 +13,15 @@ from ..core.errors import ParameterError
 from .prompts import Prompt
 from .quality import ChatJudge, ConstraintQuality, OracleQuality, Quality, RewardQuality
 from .quality import SequenceClassifier as Classifier
-from .records import Record, read_records
+from .records import Record, key_of, read_errors, read_records
 from .result import Settings, compare
 from .run import machine, read_manifest, versions
-from .scores import Scores, measure
+from .scores import Scores, judged, measure, measured
 from .similarity import (
     EmbeddingSimilarity,
     OracleSimilarity,
     PairwiseSimilarity,
+    Question,
     Similarity,
     TfidfSimilarity,
 )
@@ -45,6 +46,17 @@ class Yardstick:
     similarity: Similarity
     qualities: Mapping[str, Quality]
     told: Mapping[str, str] = field(default_factory=dict)
+
+    def try_out(self, prompt: Prompt) -> None:
+        """See whether invented answers to a prompt can be measured.
+
+        Raises:
+            ParameterError: The similarity or a quality fails, or returns something else.
+        """
+        question, answers = Question(prompt.id, prompt.text), ["One answer.", "Another answer."]
+        measured("similarity", self.similarity, question, answers)
+        for name, quality in self.qualities.items():
+            judged(name, quality, question, answers)
 
     def measure(self, records: Iterable[Record], **settings: Any) -> Scores:
         """Score records; settings are those of `measure`."""
@@ -132,13 +144,11 @@ def evaluate(
     """
     started = time.perf_counter()
     records, manifest = read_records(folder), read_manifest(folder)
+    unfinished = _unfinished(Path(folder), records, manifest)
     if not records:
-        raise ParameterError(
-            "run", "a run with records", str(folder), "Its errors.jsonl tells why there are none."
-        )
+        remedy = unfinished[1] if unfinished else "Its errors.jsonl tells why there are none."
+        raise ParameterError("run", "a run with records", str(folder), remedy)
     yardstick = find_yardstick(asked(records, manifest), similarity, quality)
-    settings = replace(settings, **_anchors(records, settings))
-    scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
     about = {
         "title": title or f"Breadth and quality of {_one(records, 'model')}",
         "command": " && ".join(filter(None, (manifest.get("command"), command))),
@@ -147,13 +157,41 @@ def evaluate(
         "measured_with": dict(yardstick.told),
         "pair": {k: _called(v) for k, v in _model(manifest).items() if v not in (None, {}, "")},
     }
-    result = compare(scores, settings, **about)
+    if unfinished:
+        far, how = unfinished
+        told = f"The run is not finished: {far}, and all that follows is about these. {how}"
+        about = {"unfinished": told, **about}
+    try:
+        settings = replace(settings, **_anchors(records, settings))
+        scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
+        result = compare(scores, settings, **about)
+    except ParameterError as error:
+        if unfinished and error.parameter in ("run", "records", "scores"):
+            raise ParameterError("run", "far enough for a report", *unfinished) from error
+        raise
     answering = sum(record["seconds"] or 0 for record in records)
     result["about"]["time_used"] = {
         "answering": duration(answering),
         "measuring": duration(time.perf_counter() - started),
     }
     return result
+
+
+def _unfinished(
+    folder: Path, records: Sequence[Record], manifest: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Say how far a run is that has not come to its end, and how to go on; None of one that has."""
+    if not manifest:
+        return None
+    settings = manifest["settings"]
+    points = sum(map(len, settings["methods"].values()))
+    whole = points * len(settings["seeds"]) * len(manifest["prompts"])
+    done = {key_of(record) for record in records}
+    failed = {key_of(row) for row in read_errors(folder)} - done
+    if len(done) + len(failed) >= whole:
+        return None
+    n, command = settings["n"], manifest["command"] or "collect(...) with the same settings"
+    return f"{n * len(done):,} of {n * whole:,} answers are there", f"Go on with: {command}"
 
 
 def _called(value: Any) -> Any:

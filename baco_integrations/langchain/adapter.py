@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams
 from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.runnables import RunnableConfig
 from pydantic import Field, SecretStr
 
 from ..core.calls import CallPiece
@@ -17,12 +19,13 @@ from ..core.messages import Messages
 from ..core.params import SamplingParams
 from ..core.trace import Completion, TokenStep
 from ..opening import Adapter, provenance, summary
+from .batches import NumberedBatches, place_of, seed_at
 from .messages import conversation_of
 from .tools import contradiction, tool_of
 
 
-class LangChainAdapter(Adapter):
-    """Streaming, token counting, tracing and serialization for LangChain."""
+class LangChainAdapter(NumberedBatches, Adapter):
+    """Batches, streaming, token counting, tracing and serialization for LangChain."""
 
     n: Integer | None = None
     logprobs: bool | None = None
@@ -51,13 +54,53 @@ class LangChainAdapter(Adapter):
             """Return a piece of output; the last piece comes with the completion."""
 
     def __init__(self, **values: Any) -> None:
+        key = values.get("api_key")
+        if not isinstance(key, str | SecretStr | None):  # pydantic would show it
+            raise ParameterError("api_key", "a string", type(key), "It stands in for token.")
         named = values.get("pair") is None or isinstance(values.get("pair"), str)
-        if named and values.get("api_key") is not None and values.get("token") is None:
-            values["token"] = values["api_key"]
+        if named and key is not None and values.get("token") is None:
+            values["token"] = key
         _check_switch(values.get("logprobs"))
         super().__init__(**values)
 
     # -- decoding ----------------------------------------------------------------------------
+
+    def invoke(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Answer one input."""
+        seeded = self._seeded_at(place_of(config), kwargs)
+        return super().invoke(input, config, stop=stop, **seeded)  # type: ignore[misc]
+
+    async def ainvoke(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Answer one input, without blocking the event loop."""
+        seeded = self._seeded_at(place_of(config), kwargs)
+        return await super().ainvoke(input, config, stop=stop, **seeded)  # type: ignore[misc]
+
+    def _seed(self, call: Mapping[str, Any]) -> int | None:
+        """Return the seed of a call, None where each request draws a fresh one."""
+        seed: int | None = call.get("seed")
+        return self.seed if seed is None else seed
+
+    def _seeded_at(self, place: int, call: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's settings with the seed of its place in a batch."""
+        seed = self._seed(call)
+        if not place or seed is None:
+            return dict(call)
+        self._sampling({"seed": seed})  # complains of what is no seed before one is derived
+        return {**call, "seed": seed_at(seed, place)}
 
     def _stream(
         self,
@@ -138,6 +181,20 @@ class LangChainAdapter(Adapter):
             "total_tokens": prompt + completion,
         }
         return {"token_usage": usage, "model_name": self.model_name}
+
+    def _combine_llm_outputs(self, _llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+        totals = self._totals([])
+        for output in _llm_outputs:
+            for name, count in (output or {}).get("token_usage", {}).items():
+                totals["token_usage"][name] += count
+        return totals
+
+    def _joined(self, results: Sequence[LLMResult]) -> LLMResult:
+        return LLMResult(
+            generations=[each for result in results for each in result.generations],
+            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
+            run=[info for result in results for info in result.run or []],
+        )
 
     # -- counting ----------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -17,11 +19,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import (
-    get_config_list,
-    get_executor_for_config,
-    patch_config,
-)
+from langchain_core.runnables.config import get_executor_for_config, patch_config
 from langchain_core.tools import BaseTool
 
 from ..core.calls import CallPiece
@@ -42,6 +40,11 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
     Every token comes from the base or the aligned model of a pair; ``gamma`` says how readily from
     the base model: 0 is the aligned model, 1 as diverse as it gets. All objects that name the same
     pair share its weights, and their calls meet in one batch.
+
+    A ``seed`` repeats the answer to a call; its ``n`` samples differ. The rows of a batch differ
+    too, and repeat with the batch: the first has the seed itself, each later one a seed that is
+    derived from it and told in ``response_metadata``. Calls apart, such as the steps of agents that
+    run beside one another, all have the seed itself.
 
     Example:
         ```python
@@ -128,13 +131,6 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
                 chunk_position="last" if last else None,
             )
         )
-
-    def _combine_llm_outputs(self, _llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
-        totals = self._totals([])
-        for output in _llm_outputs:
-            for name, count in (output or {}).get("token_usage", {}).items():
-                totals["token_usage"][name] += count
-        return totals
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         # Where only a listener asks for a stream, it must not cost the caller the other samples.
@@ -261,47 +257,42 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
         one = super().generate
         if len(messages) < 2:
             return one(messages, stop, callbacks, run_id=run_id, **kwargs)
-        run_ids = [run_id, *[None] * (len(messages) - 1)]
-        with get_executor_for_config(self._together(None, 1)[0]) as executor:
-            results = list(
-                executor.map(
-                    lambda each, its_id: one([each], stop, callbacks, run_id=its_id, **kwargs),
-                    messages,
-                    run_ids,
-                )
+
+        def answer(place: int) -> LLMResult:
+            own = self._seeded_at(place, kwargs)
+            its_id = None if place else run_id
+            return one([messages[place]], stop, callbacks, run_id=its_id, **own)
+
+        with get_executor_for_config(self._placed(None, 1)[0]) as executor:
+            return self._joined(list(executor.map(answer, range(len(messages)))))
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer several conversations in one batch, without blocking the event loop."""
+        one = super().agenerate
+        if len(messages) < 2 or self._seed(kwargs) is None:
+            return await one(messages, stop, callbacks, run_id=run_id, **kwargs)
+        results = await asyncio.gather(
+            *(
+                one([each], stop, callbacks, run_id=its_id, **self._seeded_at(place, kwargs))
+                for place, (each, its_id) in enumerate(zip_longest(messages, [run_id]))
             )
-        return LLMResult(
-            generations=[each for result in results for each in result.generations],
-            llm_output=self._combine_llm_outputs([result.llm_output for result in results]),
-            run=[info for result in results for info in result.run or []],
         )
+        return self._joined(results)
 
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer several inputs in one batch, as many at once as the decoder has rows."""
-        return super().batch(inputs, self._together(config, len(inputs)), **kwargs)
-
-    def batch_as_completed(
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, Any]]:
-        """Answer several inputs in one batch, each as soon as it is finished."""
-        return super().batch_as_completed(inputs, self._together(config, len(inputs)), **kwargs)
-
-    def _together(
-        self, config: RunnableConfig | Sequence[RunnableConfig] | None, count: int
-    ) -> list[RunnableConfig]:
+    def _placed(self, config: Any, count: int) -> list[RunnableConfig]:
         """Let as many threads run as the decoder has rows, where the caller set no number."""
         rows = self.decoder.max_rows if count else 1
         return [
             patch_config(each, max_concurrency=each.get("max_concurrency") or rows)
-            for each in get_config_list(config, count)
+            for each in super()._placed(config, count)
         ]
 
 

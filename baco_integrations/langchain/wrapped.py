@@ -11,12 +11,9 @@ from typing import Any, ClassVar
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableBinding
-from langchain_core.runnables.configurable import (
-    RunnableConfigurableAlternatives,
-    RunnableConfigurableFields,
-)
 
 from . import structured
+from .batches import NumberedAlternatives, NumberedFields
 from .brainstorm import Brainstorm, brainstorm
 
 
@@ -82,22 +79,12 @@ class BoundChatBACo(Wrapped, RunnableBinding):  # type: ignore[type-arg, no-rede
         return RunnableBinding.lc_id()
 
 
-class ConfigurableChatBACo(Wrapped, RunnableConfigurableFields):  # type: ignore[type-arg]
+class ConfigurableChatBACo(Wrapped, NumberedFields):
     """A `ChatBACo` some of whose fields come with the config."""
 
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return core's own class, which serialized objects name."""
-        return RunnableConfigurableFields.lc_id()
 
-
-class AlternativeChatBACo(Wrapped, RunnableConfigurableAlternatives):  # type: ignore[type-arg]
+class AlternativeChatBACo(Wrapped, NumberedAlternatives):
     """A `ChatBACo` and other models, of which the config chooses one."""
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return core's own class, which serialized objects name."""
-        return RunnableConfigurableAlternatives.lc_id()
 
     def bind(self, **kwargs: Any) -> Any:
         """Return the models with settings of a call bound to each."""

@@ -44,6 +44,7 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     Every token comes from the base or the aligned model of a pair; ``gamma`` says how readily from
     the base model: 0 is the aligned model, 1 as diverse as it gets. All objects that name the same
     pair share its weights, and their calls meet in one batch. A completion is one user message.
+    Calls with one ``seed`` draw alike: for answers that differ, give each call its own.
 
     The strings of structured output and of tools' arguments are routed like any text. What must be
     exact, such as calls that repeat what the user said, wants a low gamma: give agents

@@ -12,7 +12,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.errors import MissingExtraError, PairError
-from .loading import Source, reading
+from .loading import ADAPTER, Source, reading
+from .options import SIDES
 from .quantization import quiet_torchao
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
     from ..decoding.twin import LowRank, Own
 
-CONFIG = "adapter_config.json"
+CONFIG = ADAPTER
 WEIGHTS = "adapter_model.safetensors"
 CARD = "baco.json"
 """What `extract` says of an adapter that it made."""
 
+_TOLD = ("exact", "error")
 PREFIX = "base_model.model."
 _FACTORS = {
     "lora_A.weight": "down",
@@ -76,7 +78,8 @@ def read_adapter_config(source: Source) -> Any:
     with reading(source, "adapter configuration"):
         config: Any = PeftConfig.from_pretrained(str(source.folder), local_files_only=True)
     if not isinstance(config, LoraConfig):
-        raise PairError(f"{source.name} is an adapter of type {config.peft_type.value}. {_ONLY}")
+        kind = getattr(config.peft_type, "value", None)
+        raise PairError(f"{source.name} is an adapter of type {kind}. {_ONLY}")
     plain = vars(LoraConfig())
     unknown = [
         name for name in sorted(plain.keys() - _KNOWN) if getattr(config, name) != plain[name]
@@ -90,10 +93,18 @@ def read_adapter_config(source: Source) -> Any:
 
 
 def read_card(source: Source) -> dict[str, Any]:
-    """Return what `extract` says of the adapter; nothing of one that was trained."""
+    """Return what `extract` says of the adapter; nothing of one that was trained.
+
+    Raises:
+        PairError: It is damaged.
+    """
     file = source.folder / CARD
     with reading(source, CARD):
         card: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    exact, error = (card.get(name) if isinstance(card, dict) else card for name in _TOLD)
+    measured = error is None or (isinstance(error, int | float) and error >= 0)
+    if exact not in (None, *SIDES) or not measured:
+        raise PairError(f"{file} is not what `baco extract` writes. Make the adapter again.")
     return card
 
 
@@ -115,15 +126,14 @@ def read_changes(source: Source, config: Any, model: Any) -> dict[str, LowRank |
     """
     from safetensors.torch import load_file
 
-    with reading(source, "adapter"):
-        tensors = load_file(source.folder / WEIGHTS)
     found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        module, part = _place(key)
-        found.setdefault(module, {})[part] = tensor
-    reader = _Reader(source.name, config, model)
-    reader.require_targets(found)
-    return {name: reader.change(name, parts) for name, parts in found.items()}
+    with reading(source, "adapter"):  # PEFT looks at what its configuration says only now
+        for key, tensor in load_file(source.folder / WEIGHTS).items():
+            module, part = _place(key)
+            found.setdefault(module, {})[part] = tensor
+        reader = _Reader(source.name, config, model)
+        reader.require_targets(found)
+        return {name: reader.change(name, parts) for name, parts in found.items()}
 
 
 def _place(key: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from .loading import (
 )
 from .memory import WIDTHS, measure_bytes, require_memory, target_devices
 from .model_pair import ModelPair
-from .options import LoadOptions
+from .options import LoadOptions, check_exact
 from .options import plain as plain_data
 from .quantization import quantizer
 from .sharing import Shared
@@ -67,9 +67,8 @@ class AdapterPair(ModelPair):
         cls, model: str | Path, adapter: str | Path, exact: Exact | None, options: LoadOptions
     ) -> AdapterPair:
         """Load a pair; ask twice, get the same object."""
-        if exact not in (None, "base", "aligned"):
-            remedy = "It says which of the two the model is."
-            raise ParameterError("exact", "'base' or 'aligned'", exact, remedy)
+        if exact is not None:
+            check_exact(exact)
         target_devices(options.placement)
         switched = locate(adapter, _other(exact), options, CONFIG)
         card = read_card(switched)
@@ -111,7 +110,7 @@ class AdapterPair(ModelPair):
             TwinModel(twin, False),
             TwinModel(twin, True, load_generation_config(switched)),
         ]
-        names = [plain.name, f"{plain.name}+{switched.name}"]
+        names = [plain.label, f"{plain.label}+{switched.label}"]
         revisions = [plain.revision, f"{plain.revision}+{switched.revision}"]
         if exact == "aligned":
             for both in (models, tokenizers, names, revisions):

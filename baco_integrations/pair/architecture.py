@@ -3,15 +3,82 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
-from ..core.errors import PairError
+from ..core.errors import PairError, UnsafeWeightsError, shorten
 from .quantization import quiet_torchao
 
 _ATTENTION = ("sdpa", "eager")
 _LAYERS = {"full_attention", "sliding_attention"}
 _ROPE = {"dynamic", "longrope"}
+
+# Well beyond every published model. Layers and experts may be built one by one.
+_LAYERS_MOST, _EXPERTS_MOST, _MOST, _WINDOW_MOST = 1024, 4096, 2**24, 2**30
+_LIMITS = (
+    (re.compile(r"(?:.*_)?layers?"), _LAYERS_MOST),
+    (re.compile(r"(?:.*_)?experts"), _EXPERTS_MOST),
+    (re.compile(r"(?:.*_)?(?:size|dim|heads?|embd|inner|d_model|d_ff|rank)"), _MOST),
+    (re.compile(r"(?:.*_)?(?:positions|position_embeddings|ctx|window)"), _WINDOW_MOST),
+)
+# What every model has, whatever its configuration calls them.
+_SIZES = {
+    **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "head_dim"), _MOST),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads"), _MOST),
+    "num_hidden_layers": _LAYERS_MOST,
+    "max_position_embeddings": _WINDOW_MOST,
+}
+
+
+def require_plausible(folder: Path, told: Mapping[str, Any]) -> None:
+    """Refuse a configuration that asks for more than any model has, before it is believed.
+
+    Args:
+        folder: Where it is, for the message.
+        told: What its file says.
+
+    Raises:
+        PairError: The field, its value and what is allowed.
+        UnsafeWeightsError: It names weights of its own.
+    """
+    if told.get("transformers_weights") is not None:
+        raise UnsafeWeightsError(
+            f"{folder / 'config.json'} names weights of its own (transformers_weights). Take that "
+            "out, and call the weights model.safetensors."
+        )
+    for field, value in told.items():
+        if isinstance(value, Mapping):
+            require_plausible(folder, value)
+        elif isinstance(value, int | float):
+            most = next((most for names, most in _LIMITS if names.fullmatch(field)), None)
+            least = 1 if field in _SIZES else -math.inf
+            if most is not None and not least <= value <= most:
+                _refuse(folder, field, f"a whole number from 1 to {most:,}", value)
+
+
+def require_sizes(folder: Path, config: Any) -> None:
+    """Refuse a configuration whose main sizes are no sizes.
+
+    Raises:
+        PairError: The field, its value and what is allowed.
+    """
+    text = config.get_text_config()
+    if isinstance(text, dict):  # of a kind that has no such part
+        _refuse(folder, "text_config", "left out", text)
+    for field, most in _SIZES.items():
+        value = getattr(text, field, None)
+        if isinstance(value, int | float | str) and not (type(value) is int and 0 < value <= most):
+            _refuse(folder, field, f"a whole number from 1 to {most:,}", value)
+
+
+def _refuse(folder: Path, field: str, allowed: str, value: object) -> NoReturn:
+    raise PairError(
+        f"{folder / 'config.json'} says {field} is {shorten(value)}, which must be {allowed}. "
+        "Fetch the file again, or choose another model."
+    )
 
 
 def architecture_problems(config: Any) -> list[str]:
@@ -73,6 +140,16 @@ def _model_class(config: Any) -> Any:
 
 
 def context_window(config: Any, tokenizer: Any) -> int:
-    """Return how many tokens a model was made to read."""
+    """Return how many tokens a model was made to read.
+
+    Raises:
+        PairError: Neither the configuration nor the tokenizer tells a length.
+    """
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(window or tokenizer.model_max_length)
+    window = min(window or tokenizer.model_max_length, _WINDOW_MOST)
+    if not window >= 1:
+        raise PairError(
+            f"A tokenizer has model_max_length={window}, and its model tells no other. Set "
+            "max_position_embeddings in config.json to the model's context window."
+        )
+    return int(window)

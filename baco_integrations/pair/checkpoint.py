@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import PairError
 from .architecture import require_decodable
 from .compatibility import compare
-from .loading import Source, fetch_weights, load_config, load_tokenizer, locate, reading
+from .loading import (
+    Source,
+    fetch_weights,
+    load_config,
+    load_modules,
+    load_tokenizer,
+    locate,
+    reading,
+    require_stored,
+)
 from .options import LoadOptions
+from .weights import weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,18 +52,12 @@ class Checkpoint:
 
     def open(self) -> Any:
         """Fetch the weights; return the model's modules, without weights."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
         fetch_weights(self.source, self._options)
-        whole = self.source.folder / "model.safetensors"
-        shards = sorted(self.source.folder.glob("model-*.safetensors"))
-        for file in [whole] if whole.is_file() else shards:
+        require_stored(self.source, self.config, self._options)
+        for file in weight_files(self.source):
             with self._reading(file) as opened:
                 self._files |= dict.fromkeys(opened.keys(), file)
-        build: Any = AutoModelForCausalLM.from_config
-        with reading(self.source, "configuration"), torch.device("meta"):
-            model = build(self.config, trust_remote_code=self._options.trust_remote_code)
+        model = load_modules(self.source, self.config, self._options)
         self._tied = dict(model.all_tied_weights_keys)
         return model
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baco_integrations.core.errors import VocabularyMismatchError
+from baco_integrations.core.errors import PairError, VocabularyMismatchError, shorten
+from baco_integrations.pair.templates import ChatTemplate, TemplateLimitError
 from baco_integrations.pair.vocabulary import BoolArray, TokenTable, read_token_table
 
 if TYPE_CHECKING:
@@ -101,18 +102,19 @@ def compare(
 def _differing(
     base: TokenTable, aligned: TokenTable, pieces: list[tuple[str | None, str | None]]
 ) -> Iterator[tuple[int, str | None, str | None]]:
-    """Find text tokens that the other side lacks or spells otherwise.
+    """Find text tokens that the other side lacks or spells otherwise; markup may be one side's.
 
     A hole is control on its own side, yet no control token takes the id's place there, so text on
     the other side still has no counterpart.
     """
+    base_own, aligned_own = (table.control | table.marked for table in (base, aligned))
     for token_id, (ours, theirs) in enumerate(pieces):
         if ours == theirs:
             continue
-        control = (ours is not None and token_id in base.control) or (
-            theirs is not None and token_id in aligned.control
+        owned = (ours is not None and token_id in base_own) or (
+            theirs is not None and token_id in aligned_own
         )
-        if not control:
+        if not owned:
             yield token_id, ours, theirs
 
 
@@ -140,18 +142,44 @@ def end_tokens(
     They are the EOS ids of the generation config, the model config and the tokenizer, and the
     control token with which the chat template closes the assistant's turn. The template is
     rendered rather than searched for well-known names: in some formats a name such as `<|end|>`
-    closes only a part of the turn.
+    closes only a part of the turn. What is no id of the tokenizer is left out: see `end_notes`.
 
     Args:
         tokenizer: One side's tokenizer, with or without a chat template.
         generation_config: That side's generation config, if it has one.
         config: That side's model config, if it is at hand.
+
+    Raises:
+        PairError: The chat template takes too long, or writes too much.
     """
-    found = {tokenizer.eos_token_id, _turn_end(tokenizer)}
-    for source in (generation_config, config):
-        eos = getattr(source, "eos_token_id", None)
-        found.update(eos if isinstance(eos, list | tuple) else [eos])
-    return frozenset(token_id for token_id in found if token_id is not None)
+    found = [tokenizer.eos_token_id, _turn_end(tokenizer)]
+    found += [end for ends in _configured(generation_config, config).values() for end in ends]
+    return frozenset(end for end in found if _is_token(end, tokenizer))
+
+
+def end_notes(
+    side: str,
+    tokenizer: PreTrainedTokenizerBase,
+    generation_config: GenerationConfig | None,
+    config: PreTrainedConfig | None,
+) -> list[str]:
+    """Return which ends of one side are left out because they are no ids of its tokenizer."""
+    return [
+        f"The {side} model's {name} calls {shorten(end)} an end, which is no id of its tokenizer."
+        for name, ends in _configured(generation_config, config).items()
+        for end in ends
+        if end is not None and not _is_token(end, tokenizer)
+    ]
+
+
+def _configured(*configs: Any) -> dict[str, list[Any]]:
+    names = ("generation config", "model config")
+    told = {n: getattr(each, "eos_token_id", None) for n, each in zip(names, configs, strict=True)}
+    return {n: [*eos] if isinstance(eos, list | tuple) else [eos] for n, eos in told.items()}
+
+
+def _is_token(end: Any, tokenizer: PreTrainedTokenizerBase) -> bool:
+    return type(end) is int and 0 <= end < len(read_token_table(tokenizer).pieces)
 
 
 def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -159,10 +187,17 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     mark = "ANSWER"
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
+    variables = {"add_generation_prompt": False}
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        template = ChatTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map, {})
+        text = template.render(messages, variables)
+    except TemplateLimitError as error:
+        raise PairError(
+            f"The chat template of {tokenizer.name_or_path} {error}. Choose another model, or "
+            "mend the template."
+        ) from error
     except Exception:  # A template may raise anything; the configs then have the last word.
         return None
-    closing = str(text).rpartition(mark)[2].lstrip()
+    closing = text.rpartition(mark)[2].lstrip()
     ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
     return ids[0] if ids and ids[0] in read_token_table(tokenizer).control else None

@@ -11,15 +11,19 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ..core.errors import PairError, ParameterError
+from pydantic import Field
+
+from ..core.checked import Checked, Integer, param
+from ..core.errors import BacoError, PairError, ParameterError
 from .adapter import CARD, CONFIG, PREFIX, WEIGHTS, require_peft
 from .checkpoint import Checkpoint, checkpoints
 from .loading import load_generation_config
-from .options import LoadOptions
+from .options import LoadOptions, check_exact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,12 +97,17 @@ def extract(
     """
     require_peft("Extracting an adapter")
     amount = _amount(rank, energy)
-    if exact not in ("base", "aligned"):
-        raise ParameterError("exact", "'base' or 'aligned'", exact, "The other is approximated.")
+    check_exact(exact)
+    if not callable(progress):
+        remedy = "Leave it out to be told nothing."
+        raise ParameterError("progress", "a function of two whole numbers", progress, remedy)
     checked = LoadOptions(**options)
+    if not isinstance(out, str | Path):
+        raise ParameterError("out", "the path of a new folder", out, "For example 'adapter'.")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ParameterError("out", "a new folder", str(out), "Choose another name.")
+    with _making(out):
+        if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+            raise ParameterError("out", "a new folder", str(out), "Choose another name.")
     other, plain = checkpoints(base, aligned, checked)
     if exact == "base":
         other, plain = plain, other
@@ -110,16 +119,32 @@ def extract(
     return job.finish()
 
 
+class _Amount(Checked):
+    rank: Annotated[Integer, Field(ge=1)] | None = param(None, "at least 1", "For example 32.")
+    energy: Annotated[float, Field(gt=0, le=1)] | None = param(
+        None, "above 0 and at most 1", "For example 0.9."
+    )
+
+
 def _amount(rank: int | None, energy: float | None) -> float:
     """Return a rank as a whole number, or an energy as a share."""
     if (rank is None) == (energy is None):
         given = {"rank": rank, "energy": energy}
         raise ParameterError("rank", "given, or else energy", given, "For example rank=32.")
-    if rank is not None and rank < 1:
-        raise ParameterError("rank", "at least 1", rank, "For example 32.")
-    if energy is not None and not 0 < energy <= 1:
-        raise ParameterError("energy", "above 0 and at most 1", energy, "For example 0.9.")
-    return int(rank) if rank is not None else float(energy or 0)
+    amount = _Amount(rank=rank, energy=energy)
+    return float(amount.energy or 0) if amount.rank is None else amount.rank
+
+
+@contextmanager
+def _making(out: Path) -> Iterator[None]:
+    """Say that a folder cannot be made, whatever the system has against it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, BacoError):
+            raise
+        remedy = f"The system says: {error}."
+        raise ParameterError("out", "a folder that can be made", str(out), remedy) from error
 
 
 class _Job:
@@ -169,10 +194,11 @@ class _Job:
             "dtype": str(self.dtype),
         }
         file, text = self.folder / "plan.json", json.dumps(plan, indent=2)
-        if not file.is_file() or file.read_text() != text:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            _write(file, text.encode())
+        with _making(self.out):
+            if not file.is_file() or file.read_text() != text:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder.mkdir(parents=True)
+                _write(file, text.encode())
 
     def work_on(self, name: str) -> None:
         """Make the piece of one tensor, unless it is there."""

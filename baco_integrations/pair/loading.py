@@ -6,33 +6,48 @@ local folders, so nothing but `_snapshot` touches the network or sees a token.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import (
+    BacoError,
     ModelNotFoundError,
     NotEnoughMemoryError,
     PairError,
     ParameterError,
     UnsafeWeightsError,
+    shorten,
 )
-from .memory import Parameters, count_parameters
+from ..core.threads import fork_safe
+from .architecture import require_plausible, require_sizes
+from .memory import Parameters, build_empty, count_parameters
 from .options import LoadOptions, Side, plain
+from .weights import (
+    INDEX,
+    WHOLE,
+    count_layers,
+    fingerprint,
+    read_shapes,
+    require_own_file,
+    weight_files,
+)
 
 _SMALL = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py"]
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+_SHOWN = 3
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 Bar = Callable[[int, int], None]
 # transformers builds models under a process-wide default dtype, and its bars and log level are
 # process-wide too; so one load at a time. Downloads stay outside.
-_LOADING = threading.RLock()
+_LOADING = fork_safe(threading.RLock())
 
 
 class Source(NamedTuple):
@@ -46,10 +61,13 @@ class Source(NamedTuple):
     revision: str
     remote: bool = False
 
+    @property
+    def label(self) -> str:
+        """What it is called in an identity: its id, or its folder's own name, wherever that is."""
+        return self.name if self.remote else self.folder.name
 
-def locate(
-    model: str | Path, side: Side, options: LoadOptions, config: str = "config.json"
-) -> Source:
+
+def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CONFIG) -> Source:
     """Find a model's configuration and tokenizer, fetching them from the hub if need be.
 
     Args:
@@ -65,13 +83,21 @@ def locate(
     if not isinstance(model, str | Path) or not str(model).strip():
         remedy = "For example 'Qwen/Qwen2.5-0.5B', or a folder with config.json."
         raise ParameterError(side, "a folder or an id on the Hugging Face hub", model, remedy)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        folder = folder.resolve()
-        source = Source(str(model), folder, _fingerprint(folder))
-    elif isinstance(model, Path) or not _HUB_ID.fullmatch(model):
+    try:
+        folder = Path(model).expanduser().resolve()
+        revision = fingerprint(folder) if folder.is_dir() else ""
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a loop of links
         raise ModelNotFoundError(
-            f"{side}: there is no folder {str(model)!r}. Give a folder with {config}, "
+            f"{side}: {shorten(str(model))} cannot be looked at ({type(error).__name__}). Give a "
+            f"readable folder with {config}, or an id on the Hugging Face hub."
+        ) from error
+    if revision:
+        source = Source(str(model), folder, revision)
+    elif isinstance(model, Path) or not _HUB_ID.fullmatch(model):
+        # An address may hold somebody's password.
+        looked_at = re.sub("[^/]*:[^/]*@", "", str(folder))
+        raise ModelNotFoundError(
+            f"{side}: there is no folder {looked_at!r}. Give a folder with {config}, "
             "tokenizer.json and safetensors weights, or an id on the Hugging Face hub."
         )
     else:
@@ -81,11 +107,18 @@ def locate(
         remedy = (
             "A model is a folder with config.json, tokenizer.json and safetensors weights; with "
             "its adapter it is loaded by ModelPair.from_adapter(model, adapter)."
-            if config == "config.json"
+            if config == CONFIG
             else "An adapter is a folder that PEFT has saved; whole models are loaded by "
             "ModelPair.from_pretrained(base, aligned)."
         )
-        raise ModelNotFoundError(f"{source.name} has no {config}. {remedy}")
+        looked_for = source.folder / config
+        raise ModelNotFoundError(f"{source.name} has no {config} ({looked_for}). {remedy}")
+    if config != ADAPTER and (source.folder / ADAPTER).is_file():
+        # With PEFT installed transformers would apply it, and without leave it out.
+        raise PairError(
+            f"{source.folder} holds a whole model and an adapter ({ADAPTER}). Put the adapter into "
+            "a folder of its own, and load the two by ModelPair.from_adapter(model, adapter)."
+        )
     return source
 
 
@@ -101,45 +134,47 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
     Raises:
         ModelNotFoundError: There is no such model, or it is out of reach; only where `fetch`.
     """
-    folder = Path(model).expanduser()
-    file: object = folder / "config.json"
-    if not folder.is_dir() and _HUB_ID.fullmatch(model):
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
+    file: object = None
+    with suppress(OSError, RuntimeError, ValueError):  # `locate` says what is wrong
+        folder = Path(model).expanduser()
+        file = folder / CONFIG
+        if not folder.is_dir() and _HUB_ID.fullmatch(model):
+            from huggingface_hub import try_to_load_from_cache
 
-        with suppress(HFValidationError):  # `locate` says what is wrong with the id
-            file = try_to_load_from_cache(model, "config.json", revision=options.of(side).revision)
+            file = try_to_load_from_cache(model, CONFIG, revision=options.of(side).revision)
     if fetch and not (isinstance(file, str | Path) and Path(file).is_file()):
-        file = locate(model, side, options).folder / "config.json"
+        file = locate(model, side, options).folder / CONFIG
     try:
         config = json.loads(Path(file).read_text()) if isinstance(file, str | Path) else {}
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return {}
-    return {**config, **(config.get("text_config") or {})} if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        return {}
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, dict) else config
 
 
-def _fingerprint(folder: Path) -> str:
-    """Tell the states of a local folder apart, without reading the weights."""
-    files = [(file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
-    state = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
-    return hashlib.sha256(state.encode()).hexdigest()[:12]
+def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = None) -> None:
+    """Make sure that a model's safetensors are in its folder.
 
-
-def fetch_weights(
-    source: Source, options: LoadOptions, pattern: str = "model*.safetensors"
-) -> None:
-    """Make sure that a model's safetensors, of such names, are in its folder.
+    Args:
+        source: Where the model is.
+        options: How to load.
+        adapter: The name of an adapter's weights, which are one file.
 
     Raises:
-        UnsafeWeightsError: There are only pickled weights.
+        UnsafeWeightsError: There are only pickled weights, or weights of another folder.
         ModelNotFoundError: There are none, or they are out of reach.
+        PairError: Their index is damaged.
     """
     from huggingface_hub.constants import is_offline_mode
 
     if source.remote:
-        _snapshot(source.name, source.revision, options, [pattern])
-    if any(source.folder.glob(pattern)):
-        return
+        _snapshot(source.name, source.revision, options, [adapter or "model*.safetensors"])
+    if adapter and (source.folder / adapter).is_file():
+        return require_own_file(source, adapter)
+    if not adapter and weight_files(source):
+        return None
     pickled = any(file.suffix in _PICKLES for file in source.folder.iterdir())
     if pickled or (source.remote and not options.local_files_only and not is_offline_mode()):
         raise UnsafeWeightsError(
@@ -147,10 +182,8 @@ def fetch_weights(
             "they are read. Choose a revision with model.safetensors, or convert weights that you "
             "trust: load them with use_safetensors=False, then call save_pretrained(folder)."
         )
-    raise ModelNotFoundError(
-        f"{source.name} has no weights. Put {pattern.replace('*', '')}, or its shards and their "
-        f"index, into {source.folder}."
-    )
+    files = adapter or f"{WHOLE}, or its shards and {INDEX},"
+    raise ModelNotFoundError(f"{source.name} has no weights. Put {files} into {source.folder}.")
 
 
 def _snapshot(model: str, revision: str | None, options: LoadOptions, files: list[str]) -> Path:
@@ -211,11 +244,58 @@ def _raise_out_of_reach(model: str, revision: str | None, error: Exception) -> N
 
 
 def load_config(source: Source, options: LoadOptions) -> Any:
-    """Read a model's configuration."""
-    from transformers import AutoConfig
+    """Read a model's configuration.
+
+    Raises:
+        PairError: It is damaged, or asks for what no model has.
+    """
+    from transformers import AutoConfig, PreTrainedConfig
 
     with reading(source, "configuration"):
-        return AutoConfig.from_pretrained(source.folder, **_local(options))
+        told, _ = PreTrainedConfig.get_config_dict(source.folder, local_files_only=True)
+    # Before anything is made of it: some kinds list all of their layers.
+    require_plausible(source.folder, told)
+    with reading(source, "configuration"):
+        config = AutoConfig.from_pretrained(source.folder, **_local(options))
+    require_sizes(source.folder, config)
+    return config
+
+
+def load_modules(source: Source, config: Any, options: LoadOptions) -> Any:
+    """Build a model's modules, without weights."""
+    with reading(source, "configuration"):
+        return build_empty(config, options.trust_remote_code)
+
+
+def require_stored(source: Source, config: Any, options: LoadOptions) -> None:
+    """Refuse a configuration that the weights beside it belie, before anything is made of it.
+
+    Weights that are not at hand, quantised or called otherwise than the model's are left to the
+    loader.
+
+    Raises:
+        PairError: With the fields that are wrong.
+    """
+    try:
+        shapes = read_shapes(source.name, weight_files(source))
+    except ModelNotFoundError:
+        return
+    text = config.get_text_config()
+    layers, asked = count_layers(shapes), getattr(text, "num_hidden_layers", 0)
+    if layers is not None and asked > layers:
+        raise PairError(
+            f"{source.folder / CONFIG} says num_hidden_layers is {asked}, but the weights beside "
+            f"it have {layers}. Fetch the files again, or check that they belong together."
+        )
+    if shapes and not getattr(config, "quantization_config", None):
+        modules = load_modules(source, config, options).named_parameters()
+        made = {name: tuple(parameter.shape) for name, parameter in modules}
+        others = [
+            (name, shapes[name], made[name])
+            for name in sorted(made.keys() & shapes.keys())
+            if sorted(shapes[name]) != sorted(made[name])  # some are transposed when they are read
+        ]
+        _require_fit(source, text, others)
 
 
 def load_tokenizer(source: Source, options: LoadOptions, config: Any = None) -> Any:
@@ -223,7 +303,9 @@ def load_tokenizer(source: Source, options: LoadOptions, config: Any = None) -> 
     from transformers import AutoTokenizer
 
     with reading(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.folder, config=config, **_local(options))
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, config=config, **_local(options))
+        float(tokenizer.model_max_length)  # what it is compared with at every prompt
+        return tokenizer
 
 
 def load_generation_config(source: Source) -> Any:
@@ -273,6 +355,8 @@ def load_model(
         "attn_implementation": options.attn_implementation,
         "quantization_config": quantizer,
     }
+    require_stored(source, config, options)
+    load_generation_config(source)  # transformers would pass over one that is damaged
     with reading(source, "weights", bar):
         model, info = read(
             source.folder,
@@ -280,18 +364,55 @@ def load_model(
             dtype=options.dtype,
             device_map=options.placement,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # `_require_fit` tells them
             output_loading_info=True,
             **_local(options),
             **{name: value for name, value in given.items() if value is not None},
         )
-    if missing := sorted(info["missing_keys"]):
-        # transformers would go on with random numbers in their place.
-        raise PairError(
-            f"{source.name} lacks {len(missing)} weights, {missing[0]} among them. Fetch the files "
-            "again, or check that config.json belongs to them."
-        )
+    # Of several towers, only the one that decodes is read; quantisers keep tensors of their own.
+    whole = config.get_text_config() is config and not getattr(config, "quantization_config", None)
+    # transformers would go on with random numbers in place of what is missing.
+    _require_fit(
+        source,
+        config,
+        sorted(info["mismatched_keys"]),
+        info["missing_keys"],
+        info["unexpected_keys"] if whole else (),
+    )
     model.requires_grad_(False)
     return model.eval()
+
+
+def _require_fit(
+    source: Source,
+    config: Any,
+    others: Iterable[tuple[str, Any, Any]],
+    missing: Iterable[str] = (),
+    unused: Iterable[str] = (),
+) -> None:
+    """Refuse weights that do not fit their configuration, with the names of some."""
+    sizes = {field: value for field, value in config.to_dict().items() if type(value) is int}
+    wrong = []
+    for name, stored, made in others:
+        fields = [field for field, size in sizes.items() if size in {*made} - {*stored}]
+        of = f", by {' or '.join(fields)}" if fields else ""
+        wrong.append(f"{name}: {tuple(stored)} instead of {tuple(made)}{of}")
+    kinds = {
+        f"has {len(wrong)} of other shapes": wrong,
+        f"lacks {len([*missing])}": sorted(missing),
+        f"has {len([*unused])} that would be left unused": sorted(unused),
+    }
+    told = [f"{kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    if told:
+        raise PairError(
+            f"The weights of {source.name} are not what {source.folder / CONFIG} asks for: it "
+            f"{'; it '.join(told)}. Fetch the files again, or check that they belong together."
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def _local(options: LoadOptions) -> dict[str, bool]:
@@ -311,15 +432,21 @@ def reading(source: Source, what: str, bar: Bar | None = None) -> Iterator[None]
             f"{source.name} did not fit into the device's memory. Load with dtype='bfloat16' or "
             "quantization='8bit', or spread it with device_map='auto'."
         ) from error
+    except BacoError:
+        raise
     except Exception as error:  # Loaders raise whatever their files make them stumble over.
         if "trust_remote_code" in str(error):
             raise UnsafeWeightsError(
                 f"{source.name} wants to run code of its own. Read that code, then pass "
                 "trust_remote_code=True, or choose another pair."
             ) from error
-        said = next(filter(str.strip, str(error).splitlines()), type(error).__name__).strip()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
         kind = ModelNotFoundError if what == "tokenizer" else PairError
-        raise kind(f"The {what} of {source.name} could not be read: {said}") from error
+        raise kind(
+            f"The {what} of {source.name} could not be read from {source.folder}: "
+            f"{said or type(error).__name__}"
+        ) from error
 
 
 @contextmanager

@@ -35,14 +35,21 @@ class Parameters(NamedTuple):
         return round(self.linear * weight + self.rows * row + self.other * width)
 
 
-def count_parameters(config: Any, trust_remote_code: bool = False) -> Parameters:
-    """Count a model's parameters without weights, by building it on torch's ``meta`` device."""
+def build_empty(config: Any, trust_remote_code: bool = False) -> Any:
+    """Build a model's modules without weights, on torch's ``meta`` device."""
     import torch
     from transformers import AutoModelForCausalLM
 
     build: Any = AutoModelForCausalLM.from_config
     with torch.device("meta"):
-        model = build(config, trust_remote_code=trust_remote_code)
+        return build(config, trust_remote_code=trust_remote_code)
+
+
+def count_parameters(config: Any, trust_remote_code: bool = False) -> Parameters:
+    """Count a model's parameters without weights."""
+    import torch
+
+    model = build_empty(config, trust_remote_code)
     head = model.get_output_embeddings()
     linear = [
         module

@@ -7,7 +7,6 @@ load parameters give one object per process, whose memory is freed with its last
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.calls import CallFormat
-from ..core.errors import ParameterError
+from ..core.errors import PairError, ParameterError
 from ..core.messages import Messages, conversation
+from ..core.plain import plain as plain_json
+from ..core.plain import require_whole
 from .architecture import context_window, require_decodable
-from .compatibility import Compatibility, compare, end_tokens
+from .compatibility import Compatibility, compare, end_notes, end_tokens
+from .encoding import Encoder
 from .loading import (
     Source,
     fetch_weights,
@@ -36,11 +38,9 @@ from .presets import PRESETS, preset
 from .prompts import (
     BasePrompt,
     call_format,
-    check_base_prompt,
     render_aligned,
     render_base,
     stop_strings,
-    text_ids,
 )
 from .quantization import quantizer
 from .report import PairReport, check_pair
@@ -120,7 +120,14 @@ class ModelPair:
         template_kwargs: Mapping[str, Any] | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
-        self.base_prompt = check_base_prompt(base_prompt)
+        variables: Any = {} if template_kwargs is None else template_kwargs
+        if isinstance(variables, Mapping):
+            variables = dict(variables)
+        own = LoadOptions(base_prompt=base_prompt, template_kwargs=variables)
+        self.base_prompt = own.base_prompt
+        _require_parts(_sides(base, aligned), _sides(base_tokenizer, aligned_tokenizer))
+        if not isinstance(name, str | None):
+            raise ParameterError("name", "a string", name, "Leave it out for the models' names.")
         models: list[tuple[str, Any]] = _sides(base, aligned)
         names = [str(model.config.name_or_path or side) for side, model in models]
         for called, (_, model) in zip(names, models, strict=True):
@@ -133,7 +140,7 @@ class ModelPair:
             # does not add a warning of its own.
             tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.name = name or "|".join(names)
-        self._template_kwargs = dict(template_kwargs or {})
+        self._template_kwargs = plain_json(own.template_kwargs, "template_kwargs", ParameterError)
 
         self.compatibility = compare(base_tokenizer, aligned_tokenizer)
         self.compatibility.require()
@@ -148,21 +155,24 @@ class ModelPair:
             context_window(base.config, base_tokenizer),
             context_window(aligned.config, aligned_tokenizer),
         )
-        template = aligned_tokenizer.chat_template and aligned_tokenizer.get_chat_template(
-            tools=[{}]
-        )
+        template = _chat_template(aligned_tokenizer)
         self.call_format = call_format(template)
         self.call_markers = _call_markers(aligned_tokenizer, self.call_format)
-        self.notes = (*self.compatibility.notes, *self._template_note())
-        self.identity = dict(identity or {"base": names[0], "aligned": names[1]})
+        self.notes = (
+            *self.compatibility.notes,
+            *end_notes("base", base_tokenizer, base.generation_config, base.config),
+            *end_notes("aligned", aligned_tokenizer, aligned.generation_config, aligned.config),
+            *self._template_note(),
+        )
+        by_name = {"base": names[0], "aligned": names[1]}
+        self.identity = _plain_identity(by_name if identity is None else identity)
         self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
         self.identity |= {"template_kwargs": self._template_kwargs}
-        self._spelled = {
-            side: _control_texts(tokenizer)
+        control = _control_texts(base_tokenizer, aligned_tokenizer)
+        self._encoders = {
+            side: Encoder(tokenizer, control)
             for side, tokenizer in _sides(base_tokenizer, aligned_tokenizer)
         }
-        # The tokenizers' backend keeps settings of the running call.
-        self._encoding = threading.Lock()
 
     @classmethod
     def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
@@ -287,8 +297,8 @@ class ModelPair:
                 load = partial(load_model, *one, quantized, bar(f"Loading {one[0].name}"))
                 models.append(_MODELS.get(key, load))
         identity = {
-            "base": sources[0].name,
-            "aligned": sources[1].name,
+            "base": sources[0].label,
+            "aligned": sources[1].label,
             "base_revision": sources[0].revision,
             "aligned_revision": sources[1].revision,
             "dtype": options.dtype,
@@ -309,10 +319,12 @@ class ModelPair:
 
         Raises:
             PromptError: The conversation is malformed.
+            ParameterError: `tokenize` is not a bool.
         """
+        _require_flag(tokenize)
         if self.base_prompt == "chat_template":
             template = {"chat_template": self._aligned_template()}
-            return self._by_template(self.base_tokenizer, messages, tokenize, template)
+            return self._by_template("base", messages, tokenize, template)
         return self._as_text("base", messages, tokenize)
 
     def render_aligned(
@@ -331,19 +343,30 @@ class ModelPair:
 
         Raises:
             PromptError: The conversation is malformed, or the chat template refuses it.
+            ParameterError: `tokenize` is not a bool, or `tools` not a list of dicts.
         """
+        _require_flag(tokenize)
         if self.aligned_tokenizer.chat_template:
-            return self._by_template(self.aligned_tokenizer, messages, tokenize, {}, tools)
+            return self._by_template("aligned", messages, tokenize, {}, _plain_tools(tools))
         return self._as_text("aligned", messages, tokenize)
 
     def count_tokens(self, messages: Messages) -> int:
-        """Return how many tokens the aligned model is fed for a conversation."""
+        """Return how many tokens the aligned model is fed for a conversation.
+
+        Raises:
+            PromptError: As for `render_aligned`.
+        """
         return len(self.render_aligned(messages, tokenize=True))
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text as the aligned model reads it, without special tokens."""
-        with self._encoding:
-            return list(self.aligned_tokenizer.encode(text, add_special_tokens=False))
+        """Return the tokens of a text as the aligned model reads it, without special tokens.
+
+        Raises:
+            ParameterError: It is no text, or holds half a character.
+        """
+        if not isinstance(text, str):
+            raise ParameterError("text", "a string", text, "Render conversations instead.")
+        return self._encoders["aligned"].meant_ids(require_whole(text, "text", ParameterError))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of decoded tokens, control tokens left out."""
@@ -382,21 +405,19 @@ class ModelPair:
 
     def _by_template(
         self,
-        tokenizer: Any,
+        side: str,
         messages: Messages,
         tokenize: bool,
         template: Mapping[str, Any],
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str | list[int]:
-        options = {**self._template_kwargs, **template}
-        with self._encoding:
-            rendered: str | list[int] = render_aligned(
-                tokenizer,
-                conversation(messages),
-                tokenize=tokenize,
-                tools=tools,
-                template_kwargs=options,
-            )
+        rendered: str | list[int] = render_aligned(
+            self._encoders[side],
+            conversation(messages),
+            tokenize=tokenize,
+            tools=tools,
+            template_kwargs={**self._template_kwargs, **template},
+        )
         return rendered
 
     def _aligned_template(self) -> str:
@@ -409,9 +430,7 @@ class ModelPair:
         text = render_base(self.base_prompt, conversation(messages))
         if not tokenize:
             return text
-        tokenizer = self.base_tokenizer if side == "base" else self.aligned_tokenizer
-        with self._encoding:
-            return text_ids(tokenizer, text, self._spelled[side])
+        return self._encoders[side].text_ids(text)
 
     def _template_note(self) -> list[str]:
         if self.aligned_tokenizer.chat_template:
@@ -430,6 +449,34 @@ def _sides(base: Any, aligned: Any) -> list[tuple[str, Any]]:
     return [("base", base), ("aligned", aligned)]
 
 
+def _require_parts(models: list[tuple[str, Any]], tokenizers: list[tuple[str, Any]]) -> None:
+    """Refuse what is no model or no tokenizer of transformers, such as a path."""
+    from transformers import PreTrainedTokenizerBase
+
+    remedy = "For a folder or an id there is ModelPair.from_pretrained(base, aligned)."
+    for side, model in models:
+        if not hasattr(getattr(model, "config", None), "get_text_config"):
+            allowed = "a model that transformers has loaded"
+            raise ParameterError(side, allowed, type(model), remedy)
+    for side, tokenizer in tokenizers:
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            allowed = "a tokenizer that transformers has loaded"
+            raise ParameterError(f"{side}_tokenizer", allowed, type(tokenizer), remedy)
+
+
+def _require_flag(tokenize: object) -> None:
+    if not isinstance(tokenize, bool):
+        raise ParameterError("tokenize", "True or False", tokenize, "True asks for token ids.")
+
+
+def _plain_tools(tools: object) -> list[dict[str, Any]]:
+    listed = isinstance(tools, list | tuple) and all(isinstance(tool, Mapping) for tool in tools)
+    if not (listed or tools is None):
+        raise ParameterError("tools", "a list of OpenAI-style dicts", tools, "None offers none.")
+    found: list[dict[str, Any]] = plain_json(tools or [], "tools", ParameterError)
+    return found
+
+
 def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> Vocabulary:
     """Classify the longer of the two vocabularies; what is not text on both sides is control."""
     longer = aligned if compatibility.aligned_size >= compatibility.base_size else base
@@ -444,14 +491,29 @@ def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> 
     )
 
 
+def _chat_template(tokenizer: Any) -> str | None:
+    """Return the text of a chat template, where there are several that for tools."""
+    if not tokenizer.chat_template:
+        return None
+    try:
+        template: str = tokenizer.get_chat_template(tools=[{}])
+        template.encode()
+    except Exception as error:  # It may be anything that JSON can hold.
+        raise PairError(
+            f"The aligned tokenizer's chat_template is no text ({error}). Set it in "
+            "tokenizer_config.json, or put chat_template.jinja beside that."
+        ) from error
+    return template
+
+
 def _rows(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _control_texts(tokenizer: Any) -> frozenset[str]:
-    """Return the literal texts of a tokenizer's control tokens."""
-    table = read_token_table(tokenizer)
-    return frozenset(piece for i in table.control & table.added if (piece := table.pieces[i]))
+def _control_texts(*tokenizers: Any) -> frozenset[str]:
+    """Return the texts of added tokens that are control tokens to one of the tokenizers."""
+    tables = [read_token_table(tokenizer) for tokenizer in tokenizers]
+    return frozenset(p for t in tables for i in t.control & t.added if (p := t.pieces[i]))
 
 
 def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
@@ -460,6 +522,16 @@ def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
     table = read_token_table(tokenizer)
     pieces = {token_id: table.pieces[token_id] for token_id in table.control & table.added}
     return {i: piece.encode() for i, piece in pieces.items() if piece and piece in frame}
+
+
+def _plain_identity(identity: Any) -> dict[str, Any]:
+    try:
+        told = dict(identity)
+        json.dumps(told)
+    except Exception as error:  # of what is no mapping, no JSON, or holds itself
+        remedy = "For example {'base': 'org/model', 'aligned': 'org/model-instruct'}."
+        raise ParameterError("identity", "a dict of plain data", identity, remedy) from error
+    return told
 
 
 def _pair_name(sources: tuple[Source, Source]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -10,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from ..core.checked import Checked, param
-from ..core.errors import ParameterError, nearest
+from ..core.errors import ParameterError, nearest, shorten
 from .prompts import BasePrompt, check_base_prompt
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
@@ -25,13 +27,24 @@ _FLAG = "True or False"
 
 def _dtype(value: object) -> object:
     """Name a dtype: torch's own objects are admitted."""
-    name = str(value).removeprefix("torch.")
+    name = value if isinstance(value, str) else shorten(value).removeprefix("torch.")
     name = _SHORT.get(name, name)
     if name not in DTYPES:
         hint = nearest(name, DTYPES)
         remedy = f"{hint}'auto' keeps the checkpoint's own."
         raise ParameterError("dtype", f"one of {', '.join(DTYPES)}", value, remedy)
     return name
+
+
+def check_exact(exact: object) -> None:
+    """Refuse what is no side of a pair.
+
+    Raises:
+        ParameterError: It is neither ``base`` nor ``aligned``.
+    """
+    if not (isinstance(exact, str) and exact in SIDES):
+        remedy = "It is the side that stays as it is; the other is approximated."
+        raise ParameterError("exact", "'base' or 'aligned'", exact, remedy)
 
 
 def device_name(device: Any) -> str:
@@ -53,13 +66,13 @@ def _device_map(value: Any) -> object:
 
 def _placed(value: Any) -> object:
     """Name where one model goes."""
-    if value is None or value in SPREAD:
+    if value is None or (isinstance(value, str) and value in SPREAD):
         return value
     try:
         if isinstance(value, Mapping):
             return {module: device_name(device) for module, device in value.items()}
         return device_name(value)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise _misplaced(value) from error
 
 
@@ -74,8 +87,12 @@ def _misplaced(value: object) -> ParameterError:
 
 
 def _quantization(value: object, info: ValidationInfo) -> object:
-    if value is None or value in WORDS or isinstance(value, dict) or hasattr(value, "to_dict"):
+    if value is None or (isinstance(value, str) and value in WORDS):
         return value
+    if not isinstance(value, str):
+        with suppress(Exception):  # data that holds itself has no plain form
+            if isinstance(plain(value), dict):
+                return value
     hint = nearest(value, WORDS) if isinstance(value, str) else ""
     raise ParameterError(
         str(info.field_name),
@@ -107,10 +124,32 @@ def plain(value: Any) -> Any:
 
 
 def _token(value: object) -> object:
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, bool):
+        return value
+    # http libraries show a token that cannot stand in a header, a line break at its end for one.
+    if isinstance(value, str) and re.fullmatch("[!-~]*", value):
         return value
     # What came may be a secret in a wrapper, so only its type is told.
-    raise ParameterError("token", "a string, True, False or None", type(value), "Pass plain text.")
+    raise ParameterError(
+        "token", "visible ASCII text, True, False or None", type(value), "Pass it without spaces."
+    )
+
+
+def _template_kwargs(value: object) -> object:
+    try:
+        named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+        repr(value)  # it is part of the pair's key
+    except Exception:  # It is nested too deeply, or cannot be shown.
+        named = False
+    if named:
+        return value
+    # What a template is given may be a secret, so only its type is told.
+    raise ParameterError(
+        "template_kwargs",
+        "a dict of template variables by their names",
+        type(value),
+        "For example {'enable_thinking': False}.",
+    )
 
 
 _Quantization = Annotated[Any, BeforeValidator(_quantization)]
@@ -167,9 +206,7 @@ class LoadOptions(Checked):
     local_files_only: bool = param(False, _FLAG, "True stays off the network.")
     trust_remote_code: bool = param(False, _FLAG, "True runs code that comes with the model.")
     base_prompt: Any = "qa"
-    template_kwargs: dict[str, Any] = param(
-        {}, "a dict of template variables", "For example {'enable_thinking': False}."
-    )
+    template_kwargs: Annotated[dict[str, Any], BeforeValidator(_template_kwargs)] = {}
     progress: bool | None = param(None, "True, False or None", "None shows it on a terminal.")
     check_memory: bool = param(True, _FLAG, "False loads whatever the size.")
 

@@ -7,14 +7,18 @@ frame holds control tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any
 
 from ..core.calls import FORMATS, CallFormat
 from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Message
+from ..core.plain import require_whole
+from .encoding import Encoder
+from .templates import TemplateLimitError
 
 BasePrompt = str | Callable[[list[Message]], str]
 """A kind of base prompt, or a function of messages, whose ``stop`` may list stop strings."""
@@ -81,13 +85,18 @@ def render_base(kind: BasePrompt, messages: Sequence[Message]) -> str:
         messages: A checked conversation, ending with any role.
 
     Raises:
-        PromptError: A function of the caller's returned something else than text.
+        PromptError: A function of the caller's failed, or returned something else than text.
     """
     if callable(kind):
-        text = kind([dict(message) for message in messages])
+        try:
+            text = kind([dict(message) for message in messages])
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            allowed = "a function that takes these messages"
+            raise PromptError("base_prompt", allowed, told, "Mend the function.") from error
         if not isinstance(text, str):
             raise PromptError("base_prompt", "a function that returns text", text, "Return a str.")
-        return text
+        return require_whole(text, "base_prompt")
     turns = [(turn["role"], _text(turn).strip()) for turn in merge_turns(messages)]
     if kind == "plain":
         return "".join(f"{text}\n\n" for _, text in turns)
@@ -110,16 +119,17 @@ def _render_qa(turns: Sequence[tuple[str, str]]) -> str:
 def merge_turns(messages: Sequence[Message]) -> list[Message]:
     """Join consecutive messages of one role; tool calls and tool results stay as they are."""
     merged: list[Message] = []
-    for message in messages:
-        last = merged[-1:]
-        if [each["role"] for each in last] == [message["role"]] and not any(
-            each["role"] == "tool" or each.get("tool_calls") for each in (*last, message)
-        ):
-            texts = (last[0]["content"], message["content"])
-            merged[-1] = {**last[0], "content": "\n\n".join(filter(None, texts))}
-        else:
-            merged.append(dict(message))
+    for joins, group in groupby(enumerate(messages), key=lambda each: _joint(*each)):
+        turns = [message for _, message in group]
+        texts = "\n\n".join(filter(None, (turn["content"] for turn in turns)))
+        merged += [{**turns[0], "content": texts}] if isinstance(joins, str) else map(dict, turns)
     return merged
+
+
+def _joint(position: int, message: Message) -> str | int:
+    """Return what the messages that are joined have in common."""
+    alone = message["role"] == "tool" or message.get("tool_calls")
+    return position if alone else str(message["role"])
 
 
 def _two_roles(messages: Sequence[Message]) -> list[Message]:
@@ -136,13 +146,11 @@ def _two_roles(messages: Sequence[Message]) -> list[Message]:
 
 def _text(message: Message) -> str:
     """Return what a message says; the calls of an assistant that says nothing are written out."""
-    calls = [call.get("function", call) for call in message.get("tool_calls") or ()]
-    written = [f"{call.get('name')}({_arguments(call.get('arguments'))})" for call in calls]
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    written = [
+        f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in calls
+    ]
     return "\n".join([part for part in (message["content"], *written) if part])
-
-
-def _arguments(arguments: object) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 # -- what the aligned model is told about schemas and tools -------------------------------------
@@ -213,7 +221,7 @@ def _tools_in_words(
     spoken = [_spoken(message) for message in messages]
     if not tools:
         return spoken
-    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    listed = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
     return _instructed(spoken, _TOOLS.format(tools=listed))
 
 
@@ -223,16 +231,12 @@ def _spoken(message: Message) -> Message:
         return {"role": "user", "content": result}
     if not message.get("tool_calls"):
         return message
-    calls = [call.get("function", call) for call in message["tool_calls"]]
-    written = FORMATS["hermes"].write([(c["name"], _as_dict(c["arguments"])) for c in calls])
+    calls = [call["function"] for call in message["tool_calls"]]
+    written = FORMATS["hermes"].write([(each["name"], each["arguments"]) for each in calls])
     return {
         "role": message["role"],
         "content": "\n".join(filter(None, (message["content"], written))),
     }
-
-
-def _as_dict(arguments: Any) -> dict[str, Any]:
-    return dict(json.loads(arguments) if isinstance(arguments, str) else arguments)
 
 
 def _short_ids(messages: Sequence[Message]) -> list[Message]:
@@ -254,7 +258,7 @@ def _short_ids(messages: Sequence[Message]) -> list[Message]:
 
 
 def render_aligned(
-    tokenizer: Any,
+    encoder: Encoder,
     messages: Sequence[Message],
     *,
     tokenize: bool = False,
@@ -269,80 +273,56 @@ def render_aligned(
     A template that knows nothing of tools is given them, their calls and their results in words.
 
     Args:
-        tokenizer: A Hugging Face tokenizer with a chat template.
+        encoder: What encodes with a tokenizer that has a chat template.
         messages: A checked conversation.
         tokenize: Whether to return token ids instead of text.
         tools: Tools offered to the model, as JSON schemas.
-        template_kwargs: Further variables for the template.
+        template_kwargs: Further variables for the template; ``chat_template`` is one in its place.
 
     Returns:
         The text, or its token ids, to which nothing (no second BOS) may be added.
 
     Raises:
-        PromptError: The template refuses every form of the conversation.
+        PromptError: The template refuses every form of the conversation, takes too long or writes
+            too much.
     """
-    from jinja2 import TemplateError
-
     options: dict[str, Any] = {**(template_kwargs or {}), "add_generation_prompt": True}
-    template = options.get("chat_template") or tokenizer.get_chat_template(
+    source = options.pop("chat_template", None) or encoder.tokenizer.get_chat_template(
         tools=list(tools) if tools else None
     )
-    if "tools" not in template:
+    if "tools" not in source:
         messages = _tools_in_words(messages, tools)
     elif tools:
         options["tools"] = list(tools)
-    if "[TOOL_CALLS]" in template:
+    if "[TOOL_CALLS]" in source:
         messages = _short_ids(messages)
     system = [m["content"].strip() for m in messages if m["role"] == "system"]
     refusal: Exception | None = None
     for form in (list(messages), merge_turns(messages), _two_roles(messages)):
         try:
-            text = tokenizer.apply_chat_template(form, tokenize=False, **options)
-        except (TemplateError, TypeError, KeyError, ValueError) as error:
+            marked = encoder.template(source).render(form, options)
+        except Exception as error:  # a template may raise anything
             refusal = error
+            if isinstance(error, TemplateLimitError):
+                break
             continue
+        text = encoder.text(marked)
         if all(part in text for part in system):
-            return _template_ids(tokenizer, form, options) if tokenize else text
+            return encoder.ids(marked) if tokenize else text
     raise PromptError(
         "messages",
         "a conversation that the aligned model's chat template accepts",
         [message["role"] for message in messages],
-        f"The template says: {refusal or 'nothing, but it drops the system message'}.",
+        f"The template {_said(refusal, encoder)}.",
     ) from refusal
 
 
-def _template_ids(tokenizer: Any, messages: list[Message], options: dict[str, Any]) -> list[int]:
-    try:
-        ids: list[int] = tokenizer.apply_chat_template(
-            messages, return_dict=False, sanitize_control_tokens=True, **options
-        )
-    except ValueError as error:
-        raise PromptError(
-            "messages",
-            "free of control tokens that the tokenizer cannot spell out",
-            [message["content"] for message in messages],
-            f"Leave them out ({error}).",
-        ) from error
-    return ids
+def _said(refusal: Exception | None, encoder: Encoder) -> str:
+    from jinja2 import TemplateError
 
-
-def text_ids(tokenizer: Any, text: str, control: Collection[str]) -> list[int]:
-    """Return the token ids of plain text, with the BOS that the tokenizer begins texts with.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer.
-        text: Text in which nothing is a control token.
-        control: Literal texts that the tokenizer would take for control tokens. They are spelled
-            out; its special tokens always are.
-
-    Raises:
-        PromptError: The text holds a control token that the tokenizer cannot spell out.
-    """
-    # Chat templates are where transformers can spell out control tokens, and the string constants
-    # of a template are where it looks for those that are not special.
-    names = json.dumps(sorted(control), ensure_ascii=False)
-    template = f"{{% set control = {names} %}}{{{{ messages[0]['content'] }}}}"
-    message = {"role": "user", "content": text}
-    ids = _template_ids(tokenizer, [message], {"chat_template": template})
-    start: list[int] = tokenizer("")["input_ids"][:1]
-    return start + ids if start == [tokenizer.bos_token_id] else ids
+    if refusal is None:
+        return "drops the system message"
+    if isinstance(refusal, TemplateLimitError):
+        return str(refusal)
+    kind = "" if isinstance(refusal, TemplateError) else f"{type(refusal).__name__}: "
+    return f"says: {kind}{encoder.text(str(refusal))}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import VocabularyMismatchError
 from .architecture import architecture_problems, context_window
-from .compatibility import compare, end_tokens
+from .compatibility import compare, end_notes, end_tokens
 from .loading import (
     Source,
     load_config,
@@ -16,6 +16,7 @@ from .loading import (
     load_parameters,
     load_tokenizer,
     locate,
+    require_stored,
 )
 from .memory import Parameters
 from .options import LoadOptions
@@ -26,6 +27,11 @@ _NUMBERS: dict[str, tuple[str, str | None]] = {
     "int8": ("bfloat16", "8bit"),
     "int4": ("bfloat16", "4bit"),
 }
+_ONE_MODEL = (
+    "both sides are the same model, which is loaded once. They differ only in what they are shown, "
+    "base a plain prompt and aligned the chat template, so there is less variety to gain; BACo is "
+    "meant for the model before its alignment as base"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ class PairReport:
         """Whether the two can be decoded together."""
         return not self.problems
 
+    @property
+    def one_model(self) -> bool:
+        """Whether both sides are the same model."""
+        return self.base == self.aligned
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
         return {"compatible": self.compatible, **asdict(self)}
@@ -94,6 +105,8 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
         "aligned": locate(aligned, "aligned", options),
     }
     configs = {side: load_config(source, options) for side, source in located.items()}
+    for side, source in located.items():
+        require_stored(source, configs[side], options)
     tokenizers = {side: load_tokenizer(source, options) for side, source in located.items()}
     compatibility = compare(tokenizers["base"], tokenizers["aligned"])
     problems = [
@@ -106,15 +119,21 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     except VocabularyMismatchError as error:
         problems.append(str(error))
     sizes = {side: load_parameters(located[side], configs[side], options) for side in located}
-    sides = {
-        side: _side(located[side], configs[side], tokenizers[side], sizes[side]) for side in located
-    }
+    generation = {side: load_generation_config(source) for side, source in located.items()}
+    ends = {side: (tokenizers[side], generation[side], configs[side]) for side in located}
+    sides = {side: _side(located[side], sizes[side], *ends[side]) for side in located}
+    notes = [
+        *compatibility.notes,
+        *(note for side in located for note in end_notes(side, *ends[side])),
+    ]
+    if sides["base"] == sides["aligned"]:
+        notes.append(_ONE_MODEL)
     return PairReport(
         base=sides["base"],
         aligned=sides["aligned"],
         shared_vocabulary=int(compatibility.shared.sum()),
         problems=tuple(problems),
-        notes=compatibility.notes,
+        notes=tuple(notes),
         bytes={
             name: sum(size.bytes(*number) for size in sizes.values())
             for name, number in _NUMBERS.items()
@@ -122,15 +141,22 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     )
 
 
-def _side(source: Source, config: Any, tokenizer: Any, size: Parameters) -> SideReport:
-    ends = sorted(end_tokens(tokenizer, load_generation_config(source), config))
+def _side(
+    source: Source, size: Parameters, tokenizer: Any, generation: Any, config: Any
+) -> SideReport:
+    ends = sorted(end_tokens(tokenizer, generation, config))
     return SideReport(
         model=source.name,
         revision=source.revision,
-        architecture=(config.architectures or [config.model_type])[0],
+        architecture=_architecture(config),
         parameters=size.linear + size.other,
         vocabulary=len(tokenizer),
         end_tokens=tuple(tokenizer.convert_ids_to_tokens(ends)),
         context=context_window(config, tokenizer),
         template=bool(tokenizer.chat_template),
     )
+
+
+def _architecture(config: Any) -> str:
+    told = config.architectures
+    return str(told[0] if isinstance(told, list) and told else config.model_type)

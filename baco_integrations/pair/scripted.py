@@ -17,6 +17,7 @@ import numpy as np
 from ..core.calls import FORMATS
 from ..core.errors import ParameterError, nearest
 from ..core.messages import Messages, conversation
+from ..core.plain import require_whole
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -142,8 +143,9 @@ class ScriptedPair:
 
     def encode(self, text: str) -> list[int]:
         """Return a text as the tokens of a prompt, one per byte."""
+        whole = require_whole(text, "text", ParameterError)
         # Prompt bytes are ids of their own beyond the vocabulary, so any prompt can be fed.
-        return [len(self.tokens) + byte for byte in text.encode()]
+        return [len(self.tokens) + byte for byte in whole.encode()]
 
 
 class ScriptedSide:

@@ -18,7 +18,8 @@ from enum import Enum
 from functools import cache, lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,11 @@ _PACKAGED = files("baco_integrations.pair").joinpath("function_words")
 # Additions that are not declared special but stand for structure, not prose: <|fim_prefix|>,
 # <unused7>, <tool_call>, [PAD], |||EMAIL_ADDRESS|||.
 _MARKER = re.compile(r"<[^\s<>]+>|\[/?[A-Z][A-Z0-9_]*\]|\|\|\|\w+\|\|\|")
+# Of these, tags as in HTML, such as Gemma's <table> and </h1>, are text where no chat template has
+# them; but not what is named for a place in the model.
+_ROLES = "unused|reserved|(?:bos|eos|pad|unk|mask|sep|cls|image|audio|video)>"
+_TAG = re.compile(rf"</?(?!{_ROLES})[a-z]+[1-9]?/?>", re.IGNORECASE)
+_MOST_IDS = 2**24  # well beyond every published vocabulary
 # The mandatory breaks of UAX #14: LF, VT, FF, CR, NEL, LINE and PARAGRAPH SEPARATOR.
 _LINE_BREAK = re.compile(rb"[\n\v\f\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 _ALPHANUMERIC = re.compile(r"[^\W_]")
@@ -61,7 +67,8 @@ class Vocabulary:
         size: Number of real token ids; a model's logits beyond it are padding.
         control: Special and structural tokens, and ids without a token.
         line_break: The text holds a line break.
-        punctuation: No letter or digit, but more than a single space; or a line break; or control.
+        punctuation: No letter or digit, but more than a single space; or a line break; or an added
+            token that is markup; or control.
         function_word: A closed-class word or a contraction's piece.
         starts_word: A change of side may happen here.
         unfinished: A character begins in the token but does not end in it.
@@ -149,12 +156,14 @@ class TokenTable(NamedTuple):
     """A tokenizer's content, as far as it decides what its tokens mean.
 
     `pieces` are indexed by id, None where an id has no token. `skipped` are the ids that decoding
-    leaves out, `added` those beside the model's own pieces, `control` as in `Vocabulary`.
+    leaves out, `added` those beside the model's own pieces, `marked` those of them that are markup,
+    be it control or text, `control` as in `Vocabulary`.
     """
 
     pieces: tuple[str | None, ...]
     added: frozenset[int]
     skipped: frozenset[int]
+    marked: frozenset[int]
     control: frozenset[int]
     decoder: bytes
 
@@ -162,8 +171,10 @@ class TokenTable(NamedTuple):
 def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
     """Read a tokenizer's pieces by id, and which of them are control tokens.
 
+    A tokenizer is read once, and again when it has changed.
+
     Raises:
-        PairError: The tokenizer has no `tokenizers` backend.
+        PairError: The tokenizer has no `tokenizers` backend, or ids beyond all vocabularies.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.decoder is None:
@@ -171,8 +182,27 @@ def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
             f"{type(tokenizer).__name__} has no decoder of the tokenizers library, so the bytes of "
             "its tokens are unknown. Load it with AutoTokenizer from a folder with tokenizer.json."
         )
+    decoder: bytes = backend.decoder.__getstate__()
+    template = str(tokenizer.chat_template or "")
+    state = (len(tokenizer), frozenset(tokenizer.all_special_ids), template, decoder)
+    if (known := _TABLES.get(tokenizer)) is None or known[0] != state:
+        known = _TABLES[tokenizer] = state, _read_token_table(tokenizer, template, decoder)
+    return known[1]
+
+
+_TABLES: WeakKeyDictionary[Any, tuple[Any, TokenTable]] = WeakKeyDictionary()
+
+
+def _read_token_table(tokenizer: Any, template: str, decoder: bytes) -> TokenTable:
+    backend = tokenizer.backend_tokenizer
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    pieces: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    last = max(vocabulary.values(), default=-1)
+    if not 0 <= last < _MOST_IDS:
+        raise PairError(
+            f"{type(tokenizer).__name__} numbers its tokens up to {last:,}, and the last must be "
+            f"from 0 to {_MOST_IDS - 1:,}. Fetch tokenizer.json again, or choose another model."
+        )
+    pieces: list[str | None] = [None] * (last + 1)
     for piece, token_id in vocabulary.items():
         pieces[token_id] = piece
     added = backend.get_added_tokens_decoder()
@@ -180,23 +210,28 @@ def read_token_table(tokenizer: PreTrainedTokenizerBase) -> TokenTable:
         pieces[token_id] = token.content
     skipped = {token_id for token_id, token in added.items() if token.special}
     marked = {token_id for token_id, token in added.items() if _MARKER.fullmatch(token.content)}
+    text = {i for i in marked if _TAG.fullmatch(tag := added[i].content) and tag not in template}
     holes = {token_id for token_id, piece in enumerate(pieces) if piece is None}
     return TokenTable(
         pieces=tuple(pieces),
         added=frozenset(added),
         skipped=frozenset(skipped),
-        control=frozenset(skipped | marked | holes | set(tokenizer.all_special_ids)),
-        decoder=backend.decoder.__getstate__(),
+        marked=frozenset(marked),
+        control=frozenset(skipped | marked - text | holes | set(tokenizer.all_special_ids)),
+        decoder=decoder,
     )
 
 
 @lru_cache(maxsize=8)
 def _classify(table: TokenTable, function_words: frozenset[str]) -> Vocabulary:
-    return _from_bytes(tuple(_all_bytes(table)), table.control, function_words)
+    return _from_bytes(tuple(_all_bytes(table)), table.control, function_words, table.marked)
 
 
 def _from_bytes(
-    token_bytes: tuple[bytes, ...], control_ids: frozenset[int], function_words: frozenset[str]
+    token_bytes: tuple[bytes, ...],
+    control_ids: frozenset[int],
+    function_words: frozenset[str],
+    markup_ids: frozenset[int] = frozenset(),
 ) -> Vocabulary:
     rows = np.array([_traits(data, function_words) for data in token_bytes], dtype=np.bool_)
     arrays = dict(zip(_Traits._fields, np.ascontiguousarray(rows.T), strict=True))
@@ -204,6 +239,7 @@ def _from_bytes(
     control[list(control_ids)] = True
     arrays["control"] = control
     arrays["punctuation"] |= control | arrays["line_break"]
+    arrays["punctuation"][list(markup_ids)] = True
     arrays["function_word"] &= ~control
     arrays["starts_word"] |= control
     for array in arrays.values():

@@ -16,16 +16,19 @@ import torch
 
 from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair, streams
 from baco_integrations.core.errors import (
+    DeadlineError,
     DecoderClosedError,
     DecoderError,
     OutOfMemoryError,
     StreamOverrunError,
     WorkerError,
 )
+from baco_integrations.decoding.row import Row
 from baco_integrations.decoding.sides import ModelSide
 from baco_integrations.pair.grammar import Guide
+from baco_integrations.rendering import Renderer
 from tests.pairs import random_pair
-from tests.test_decoder import endless, eventually
+from tests.test_decoder import Surprise, endless, eventually
 
 Forward = Callable[..., torch.Tensor]
 LONG = "word " * 80
@@ -133,6 +136,137 @@ def test_only_the_row_that_does_not_fit_alone_fails(faults: Any, expected: list[
         assert isinstance(failed, OutOfMemoryError) and isinstance(failed, MemoryError)
         assert "DefaultCPUAllocator" in str(failed) and "max_tokens" in str(failed)
         assert [said(each) for (each,) in batch] == expected
+
+
+def test_where_memory_is_back_as_many_run_as_before(faults: Any, expected: list[Any]) -> None:
+    short, widest = threading.Event(), 0
+
+    def at_most_two(ids: torch.Tensor, first: Any) -> None:
+        nonlocal widest
+        if short.is_set() and len(ids) > 2:
+            raise no_memory()
+        widest = max(widest, len(ids))
+
+    faults(at_most_two)
+    short.set()
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        decoder.generate_batch(*requests(10))
+        assert decoder.metrics.restarts >= 2 and widest == 2
+        short.clear()
+        batch = decoder.generate_batch(*requests(10))
+        assert widest >= 5
+    assert [said(each) for (each,) in batch] == expected
+
+
+@pytest.mark.parametrize("name", ["start", "history"])
+@pytest.mark.parametrize("error", [MemoryError("no"), ValueError("a bug"), Surprise("no")])
+def test_a_row_that_cannot_be_let_in_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], name: str, error: BaseException
+) -> None:
+    real = getattr(Row, name)
+
+    def failing(row: Row, *args: Any) -> Any:
+        if row.seed == 99:
+            raise error
+        return real(row, *args)
+
+    monkeypatch.setattr(Row, name, failing)
+    prompts, params = requests(10)
+    bad = SamplingParams(seed=99)
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        with pytest.raises((OutOfMemoryError, WorkerError), match="no|bug"):
+            decoder.generate("x", bad)
+        batch: Any = decoder.generate_batch([*prompts, "x"], [*params, bad], return_exceptions=True)
+        assert isinstance(batch.pop(), OutOfMemoryError | WorkerError)
+        assert [said(each) for (each,) in batch] == expected
+        assert decoder.metrics.restarts < 10
+
+
+def test_a_failure_while_memory_is_tidied_up_reaches_everyone(
+    monkeypatch: pytest.MonkeyPatch, faults: Any
+) -> None:
+    armed = threading.Event()
+    armed.set()
+
+    def fail(ids: torch.Tensor, first: Any) -> None:
+        if armed.is_set():
+            raise no_memory()
+
+    def refuse(side: ModelSide) -> None:
+        raise RuntimeError("the device takes no orders")
+
+    faults(fail)
+    with Decoder(random_pair()) as decoder:
+        with monkeypatch.context() as patch:
+            patch.setattr(ModelSide, "reset", refuse)
+            batch = decoder.generate_batch(*requests(3), return_exceptions=True)
+        assert all(isinstance(each, WorkerError) and "orders" in str(each) for each in batch)
+        armed.clear()
+        assert decoder.generate("x", max_tokens=2)[0].steps
+
+
+class Failing:
+    """A guide that fails at one of its parts, not before it has been asked a few times."""
+
+    def __init__(self, guide: Any, part: str) -> None:
+        self._guide, self._part, self._left = guide, part, 3
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._part:
+            self._left -= 1
+            if not self._left:
+                raise IndexError("out of bounds")
+        return getattr(self._guide, name)
+
+
+@pytest.mark.parametrize(
+    "part", ["structure", "begins", "reserved", "allow", "accept", "guess", "forget"]
+)
+def test_a_guide_that_fails_harms_only_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
+) -> None:
+    rows = Renderer.rows
+
+    def with_failing(*given: Any) -> list[Row]:
+        made = rows(*given)
+        for each in made:
+            if each.seed == 99:
+                each.guide = Failing(each.guide, part)
+        return made
+
+    monkeypatch.setattr(Renderer, "rows", with_failing)
+    prompts, params = requests(10)
+    bad = SamplingParams(seed=99, regex="[a-z ]{20,40}")
+    with Decoder(random_pair(), lookahead=3) as decoder:
+        batch: Any = decoder.generate_batch([*prompts, "x"], [*params, bad], return_exceptions=True)
+        failed = batch.pop()
+        assert isinstance(failed, WorkerError) and isinstance(failed.__cause__, IndexError)
+        assert [said(each) for (each,) in batch] == expected
+        assert eventually(lambda: not decoder._engine._slots.rows)
+
+
+@pytest.mark.parametrize("part", ["accept", "fail", "cancelled"])
+def test_a_sink_that_fails_harms_only_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
+) -> None:
+    real = getattr(streams.Sample, part)
+
+    def failing(sample: streams.Sample, *args: Any) -> Any:
+        if sample._seed == 99 and (part != "accept" or len(sample._steps) == 2):
+            raise Surprise("a bug in a reader")
+        return real(sample, *args)
+
+    monkeypatch.setattr(streams.Sample, part, failing)
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        bad = decoder.stream("x", seed=99, max_tokens=400, timeout=0.05 if part == "fail" else 30)
+        running = [decoder.stream(*each) for each in zip(*requests(10), strict=True)]
+        if part == "cancelled":
+            decoder._engine.cancel(bad.rows)
+        with pytest.raises((WorkerError, DeadlineError)) as caught:
+            list(bad)
+        assert isinstance(caught.value, DeadlineError) == (part == "fail")
+        assert [[step[:3] for step in stream] for stream in running] == expected
+        assert eventually(lambda: not decoder._engine._slots.rows)
 
 
 def test_memory_that_runs_out_while_the_cache_grows(
@@ -299,6 +433,34 @@ def test_the_interpreter_exits_with_rows_running(end: str) -> None:
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "running\n", "")
     assert time.monotonic() - started < 100
+
+
+RENDERING = """
+import asyncio, threading
+from baco_integrations import Decoder, ScriptedPair
+
+class Stuck(ScriptedPair):
+    def render_base(self, messages, *, tokenize=False):
+        print("rendering", flush=True)
+        threading.Event().wait()
+
+async def main():
+    decoder = Decoder(Stuck({"": {" a": 1}}, {}))
+    kept = [decoder.astream("x") for _ in range(6)]
+    await asyncio.sleep(0.2)
+
+asyncio.run(main())
+"""
+
+
+def test_the_interpreter_exits_although_rendering_never_ends() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RENDERING],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "rendering\n" * 4, "")
 
 
 def test_results_of_a_whole_life_are_plain_data() -> None:

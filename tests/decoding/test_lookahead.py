@@ -11,6 +11,7 @@ from baco_integrations import Completion, Decoder, ModelPair, SamplingParams, Sc
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.decoding.lookahead import DEEPEST, Trust, pays
 from baco_integrations.decoding.routers import RouteInputs
+from baco_integrations.pair.scripted import ScriptedSide
 
 PROMPTS = ("Suggest a hobby.", "Name a place to visit.", "Tell me a short story.")
 GIFT = {
@@ -113,6 +114,29 @@ def test_scripts_are_asked_in_lockstep_unless_said_otherwise() -> None:
     words, decoder = scripted(None)
     assert "".join(words) == "b c x y"
     assert (decoder.metrics.iterations, decoder.metrics.guessed) == (5, 0)
+
+
+@pytest.mark.parametrize("limit", [50, 10_000])
+def test_nothing_is_read_ahead_beyond_a_neighbours_window(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    window, reached = 60, set()
+    advance = ScriptedSide.advance
+
+    def noting(side: Any, tokens: Any, positions: Any) -> Any:
+        reached.add(max(positions) + len(tokens[0]))
+        return advance(side, tokens, positions)
+
+    monkeypatch.setattr(ScriptedSide, "advance", noting)
+    sure = {" b": 1.0}
+    pair = ScriptedPair(lambda _: sure, lambda _: sure, vocabulary=[" b"], context=window)
+    with Decoder(pair, lookahead=DEEPEST) as decoder:
+        params = SamplingParams(max_tokens=limit)
+        long, short = decoder.generate_batch(["x" * 45, "x"], params)
+    texts = [pair.count_tokens("x" * 45), pair.count_tokens("x")]
+    room = [window - length for length in texts]
+    assert [len(each[0].steps) for each in (long, short)] == [min(limit, left) for left in room]
+    assert max(reached) <= window
 
 
 class Counting:

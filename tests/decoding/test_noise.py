@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baco_integrations import SamplingParams
 from baco_integrations.decoding.noise import uniforms
+from baco_integrations.decoding.row import DRAWN, Row
 
 seeds = st.integers(0, 2**64 - 1)
 
@@ -34,3 +36,13 @@ def test_known_values() -> None:
     """The stream is a promise: a seed written down today gives the same text tomorrow."""
     expected = [[0.4821286018761155, 0.724135572624844], [0.05025403948627161, 0.31612687235830483]]
     np.testing.assert_allclose(uniforms(7, 3, 2), expected, rtol=0, atol=0)
+
+
+def test_a_row_draws_as_far_as_it_has_come_whatever_its_limit() -> None:
+    params, end = SamplingParams(), frozenset[int]()
+    row = Row(((1,), (1,)), params, 7, 3, end, 10**20, 10**20, sink=None)  # type: ignore[arg-type]
+    row.start([0, 0])
+    expected = uniforms(7, 3, 3000)
+    for position in (0, 1, DRAWN - 1, DRAWN, DRAWN + 8, DRAWN, 2999):
+        np.testing.assert_array_equal(row.noise_at(position), expected[position])
+        assert len(row.noise) <= 2 * position + DRAWN + 16

@@ -83,6 +83,13 @@ def test_top_p_keeps_the_token_that_crosses() -> None:
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, top_p=1e-9) == 3
 
 
+def test_top_p_at_a_boundary_keeps_no_more() -> None:
+    # Halves are exact in binary: what comes before the second token is all of top-p.
+    assert draw([0.5, 0.5, 0, 0], LAST, top_p=0.5) == 0
+    assert draw([0.25, 0.25, 0.25, 0.25], LAST, top_p=0.75) == 2
+    assert draw([0.5, 0.5, 0, 0], LAST, top_p=0.5 + 2**-53) == 1
+
+
 def test_min_p_is_relative_to_the_best() -> None:
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=0.49) == 1
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=0.51) == 2

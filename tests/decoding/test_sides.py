@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import pytest
 import torch
 
@@ -88,3 +91,24 @@ def test_lower_precision(dtype: torch.dtype) -> None:
     side = ModelSide(model)
     side.read(0, [[1, 2, 3]], [0])
     assert side.advance([[4]], [3]).dtype == dtype
+
+
+def test_the_cache_goes_by_the_name_that_the_model_has() -> None:
+    model = make_model("llama", VOCABULARY)
+    forward = model.forward
+    (now,) = {"cache", "past_key_values"} & {*inspect.signature(forward).parameters}
+
+    def newer(*, cache: Any, **inputs: Any) -> Any:
+        return forward(**inputs, **{now: cache})
+
+    def older(*, past_key_values: Any, **inputs: Any) -> Any:
+        return forward(**inputs, **{now: past_key_values})
+
+    told = []
+    for model.forward in (newer, older):
+        side = ModelSide(model)
+        side.read(0, [[1, 2, 3]], [0])
+        told.append(side.advance([[4]], [3]))
+    with torch.inference_mode():
+        plain = forward(torch.tensor([[1, 2, 3, 4]]), use_cache=False).logits[:, -1:]
+    torch.testing.assert_close(told, [plain, plain], rtol=0, atol=TOLERANCE["sdpa"])

@@ -226,6 +226,58 @@ def test_a_row_waits_for_who_reads_the_same() -> None:
     confirm(held, tapes)
 
 
+def test_rows_that_have_said_different_things_do_not_wait_for_each_other() -> None:
+    held = Slots((Tape(), Tape()), 0, Metrics())
+    rows = [row([1, 2], [1, 2, 3]) for _ in range(3)]
+    for number, each in enumerate(rows):  # as where memory ran out and all begin again
+        each.tokens += [number] * 5
+    held.invite(rows)
+    assert set(held.reading) == set(rows)
+
+
+def test_rows_wait_for_tokens_that_they_share_and_not_for_as_many_others() -> None:
+    size = slots.PATIENCE + 2
+    held = Slots((Tape(), Tape()), 0, Metrics())
+    rows = [row([first] * size, [first] * size) for first in range(3)]
+    held.invite(rows)
+    assert set(held.reading) == set(rows)
+
+
+@pytest.mark.parametrize("said", [0, 3])
+def test_what_is_kept_is_what_was_read(said: int) -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 10_000, Metrics())
+    half = row(list(range(60)), list(range(100, 160)))
+    held.invite([half])
+    held.read(slots.WORTH + 4)
+    held.leave(half, keep=True)  # cancelled while it is read
+    whole = row(list(range(200, 230)), list(range(300, 340)))
+    held.invite([whole])
+    held.read(100)
+    for token in range(said):
+        for side, tape in enumerate(tapes):
+            tape.slots[0] = [*tape.slots[0][: whole.position(side)], whole.pending[side]]
+        whole.tokens.append(token)
+        whole.pending = (token, token)
+    held.leave(whole, keep=True)
+    for side, kept in enumerate(held._kept):
+        assert sorted(map(len, kept._kept)) == [slots.WORTH + 4, whole.position(side)]
+        assert all(tuple(saved.content) == text for text, saved in kept._kept.items())
+
+
+def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 10_000, Metrics())
+    one = row(list(range(30)), list(range(40)), n=2)
+    held.invite([one])
+    held.read(100)
+    for side, tape in enumerate(tapes):
+        tape.slots[0].append(one.pending[side])
+    one.tokens.append(7)
+    held.leave(one, keep=True)
+    assert [list(kept._kept) for kept in held._kept] == [[tuple(range(29))], [tuple(range(39))]]
+
+
 def test_slots_close_up_behind_whoever_leaves() -> None:
     tapes = Tape(), Tape()
     held = Slots(tapes, 0, Metrics())

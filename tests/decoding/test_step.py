@@ -127,6 +127,25 @@ def test_owner_looks_at_what_it_may_emit() -> None:
     assert sources(run(base, {}, router="p")) == "bba"
 
 
+@pytest.mark.parametrize(
+    "first", ["es", " fox"]
+)  # the token that a side without any would seem to want
+@pytest.mark.parametrize("left", [{END: 1.0}, {"\n": 0.7, END: 0.3}])
+def test_a_base_that_may_emit_nothing_owns_no_word(first: str, left: dict) -> None:
+    base = {"": {" fox": 0.55, " red": 0.45}, " fox": left}
+    aligned = {" fox": {"es": 0.9, " red": 0.1}, " foxes": {".": 1.0}}
+    pair = ScriptedPair(base, aligned, vocabulary=[first, "es", ".", " fox", " red"])
+    with Decoder(pair) as decoder:
+        (completion,) = decoder.generate("x", router="p", gamma=0.6, temperature=0)
+    assert (completion.text, sources(list(completion.steps))) == ("foxes.", "baaa")
+
+
+def test_a_base_whose_favourite_is_banned_goes_on_with_its_word_as_it_may() -> None:
+    base = {"": {" fox": 0.55, " red": 0.45}, " fox": {"\n": 0.7, " red": 0.2, "es": 0.1}}
+    steps = run(base, {" fox": {".": 1.0}}, router="p")
+    assert [(step.text, step.source) for step in steps[:2]] == [("fox", "base"), (".", "aligned")]
+
+
 def test_sides_have_sampling_settings_of_their_own() -> None:
     base = {"": {" red": 0.5, " fox": 0.5}}
     params = {"router": "base", "gamma": None, "temperature": 1.0, "base": {"top_k": 1}}

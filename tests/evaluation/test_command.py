@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def test_the_tiny_pair_runs_and_goes_on(tmp_path: Path) -> None:
     file.write_bytes(whole[:-30])
     assert "1 of them new" in run(*command).stdout
     assert file.read_bytes() == whole
-    assert "the same n" in run(*command, "-n", 3, code=2).stderr
+    *start, _, _, _, _ = command  # -n 2 --max-tokens 20
+    assert "the same n" in run(*start, "-n", 3, "--max-tokens", 20, code=2).stderr
 
 
 def test_a_foreign_model_and_a_file_of_prompts(
@@ -47,7 +49,8 @@ def test_a_foreign_model_and_a_file_of_prompts(
     )
     (tmp_path / "asked.txt").write_text("Name a city.\nName a river.\n")
     monkeypatch.chdir(tmp_path)
-    run("--out", "run", "--prompts", "asked.txt", "--model", "my_models:make", *QUICK)
+    asked = run("--out", "run", "--prompts", "asked.txt", "--model", "my_models:make", *QUICK)
+    assert "--max-tokens has no effect with --model" in asked.stderr
     records = read_records(tmp_path / "run")
     assert {(r["id"], r["model"]) for r in records} == {
         ("asked-1", "my_models:make"),
@@ -79,7 +82,7 @@ def test_failures_are_told(tmp_path: Path) -> None:
     [
         (("--prompts", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--method", "p-punk"), "Did you mean 'p-punc'"),
-        (("--method", "judge"), "judge must be given"),
+        (("--method", "judge"), "--judge must be given"),
         (("--model", "no_such_module:make"), "the name of something to import"),
         (("--model", "json:loads", "--pair", "tiny"), "left out where a pair is given"),
         (("--form", "novelty", "--prompts", "x"), "Did you mean 'noveltybench'"),
@@ -184,3 +187,112 @@ def test_there_is_no_report_of_nothing(tmp_path: Path) -> None:
 )
 def test_help_teaches_by_an_example(command: tuple[str, ...], told: str) -> None:
     assert f"Example: {told}" in " ".join(baco(*command, "--help").stdout.split())
+
+
+JUDGES = """
+import math
+
+def broken(question, answers): return [math.sqrt(-1) for a in answers]
+def late(question, answers):
+    if "One answer." in answers: return [1.0] * len(answers)
+    raise RuntimeError("out of credit")
+def one(question): return [1]
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("quality", "message"),
+    [
+        ("my_judges:broken", "'ValueError: math domain error'. broken failed at the prompt"),
+        ("my_judges:one", "one failed at the prompt"),
+        ("my_judges:number", "a chat model of LangChain, or a function"),
+        ("my_judges:nothing", "has no attribute 'nothing'"),
+        ("unwritten:judge", "SyntaxError"),
+        ("my_judges", "the name of something to import"),
+    ],
+)
+@pytest.mark.parametrize("command", [("eval", "sweep"), ("tune", "tiny")])
+def test_a_judge_is_tried_before_anybody_is_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    quality: str,
+    message: str,
+) -> None:
+    (tmp_path / "my_judges.py").write_text(JUDGES)
+    (tmp_path / "unwritten.py").write_text("def judge(")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_judges", raising=False)
+    shown = baco(*command, "--limit", 2, "--out", "run", "--quality", quality, code=2).stderr
+    assert message in shown and shown.startswith("Error: --quality must be")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_judge_that_fails_late_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_judges.py").write_text(JUDGES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_judges", raising=False)
+    command = ("eval", "sweep", "--out", "run", "--limit", 2, "--method", "p-punc", *QUICK)
+    shown = baco(*command, "--quality", "my_judges:late", code=2).stderr
+    assert "RuntimeError: out of credit" in shown and "late failed at the prompt 'eval-" in shown
+    assert len(read_records(tmp_path / "run")) == 6
+
+
+def test_ctrl_c_says_that_the_run_goes_on_and_a_report_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_stop.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\n"
+        "asked = []\n"
+        "def answer(messages):\n"
+        "    asked.append(messages)\n"
+        "    if len(asked) == 5: raise KeyboardInterrupt\n"
+        "    return 'Oslo.'\n"
+        "def make(temperature): return RunnableLambda(answer)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    points = ("--points", 1, "--seeds", 1, "-n", 1, "--rows", 1, "--method", "plain")
+    command = ("eval", "run", "--out", "run", "--limit", 8, "--model", "my_stop:make", *points)
+    monkeypatch.setattr("sys.argv", ["baco", *map(str, command)])
+    stopped = baco(*command, code=130)
+    assert stopped.stderr == "Stopped; the same command goes on where it was.\n"
+    shown = baco("eval", "report", "run", "--resamples", 10, code=2).stderr
+    assert "of 8 answers are there" in shown and "Go on with: baco eval run --out run" in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("eval", "run", "--out", "x", "--form", "text"),
+            "--form must be left out",
+        ),
+        (("tune", "tiny", "--form", "gsm8k"), "--form must be left out"),
+        (
+            ("eval", "run", "--out", "x", "--model", "json:loads", "--device", "cpu"),
+            "--model must",
+        ),
+        (("eval", "run", "--out", "x", "--model", "json:loads", "--sources"), "--sources must be"),
+        (("eval", "report", "x", "--out", "no/where.html"), "--out must be a page in a folder"),
+        (("eval", "report", "x", "--out", "x.json"), "--out must be a page in a folder"),
+        (("eval", "report", "x"), "RUN must be a run's folder or file"),
+    ],
+)
+def test_what_would_be_dropped_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in baco(*args, code=2).stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_methods_may_stand_in_one_list(tmp_path: Path) -> None:
+    several = "p-punc:first=aligned,boundary=false,min-p"
+    run("--out", tmp_path, "--limit", 1, "--method", several, *QUICK)
+    assert {r["method"] for r in read_records(tmp_path)} == {
+        "p-punc:first=aligned,boundary=false",
+        "min-p",
+    }

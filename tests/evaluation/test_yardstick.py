@@ -19,6 +19,7 @@ from baco_integrations.evaluation import (
     load_prompts,
     tiny_prompts,
 )
+from baco_integrations.evaluation.report import render
 from baco_integrations.evaluation.yardstick import _called, duration
 from tests.evaluation.synthetic import proper, records
 
@@ -106,3 +107,62 @@ def test_reports_name_folders_without_the_way_to_them() -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (3.4, 89, 120, 4000)] == ["3 s", "89 s", "2 min", "1 h 7 min"]
+
+
+def manifest(prompts: int, command: str | None) -> dict[str, Any]:
+    """What the run.json says of a run of base and aligned, at two temperatures, with two seeds."""
+    points = [[None, 0.5], [None, 1.0]]
+    settings = {"methods": {"base": points, "aligned": points}, "seeds": [0, 1], "n": 5}
+    asked = [
+        {"id": f"q{x}", "text": f"Which city in month {x}?", "details": {}} for x in range(prompts)
+    ]
+    return {"settings": settings, "prompts": asked, "command": command}
+
+
+def test_an_unfinished_run_says_so_first(tmp_path: Path) -> None:
+    rows = list(records(["base", "aligned"], prompts=3))
+    (tmp_path / "run.json").write_text(json.dumps(manifest(4, "baco eval sweep --out here")))
+    result = evaluate(write(tmp_path, rows), quality=good, settings=QUICK)
+    told = result["unfinished"]
+    assert next(iter(result)) == "unfinished" and result["findings"][0] == told
+    assert "120 of 160 answers are there" in told and "Go on with: baco eval sweep" in told
+    page = render(result)
+    assert page.index("<strong>The run is not finished.") < page.index(told) < page.index("largest")
+
+    # What failed is not missing: nobody would answer it again.
+    gone = [{**row, "id": "q3"} for row in rows if row["id"] == "q0"]
+    failed = [
+        {**{k: row[k] for k in ("id", "method", "knob", "temperature", "seed")}} for row in gone
+    ]
+    (tmp_path / "errors.jsonl").write_text("".join(json.dumps(row) + "\n" for row in failed))
+    assert "unfinished" not in evaluate(tmp_path, quality=good, settings=QUICK)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 13])
+def test_too_little_for_a_report_says_how_to_go_on(tmp_path: Path, kept: int) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(manifest(3, None)))
+    write(tmp_path, list(records(["base", "aligned"], prompts=3))[:kept])
+    with pytest.raises(ParameterError, match=r"Go on with: collect\(\.\.\.\) with the same"):
+        evaluate(tmp_path, quality=good, settings=QUICK)
+
+
+def test_measures_are_tried_out() -> None:
+    def broken(question: Question, answers: list[str]) -> list[float]:
+        raise ZeroDivisionError("by nobody")
+
+    prompt = Prompt("p1", "Name a city.")
+    find_yardstick([prompt], quality=good).try_out(prompt)
+    said = r"got 'ZeroDivisionError: by nobody'\. broken failed at the prompt 'p1'"
+    with pytest.raises(ParameterError, match=rf"task quality.*{said}"):
+        find_yardstick([prompt], quality=broken).try_out(prompt)
+    for useless in (
+        lambda question: [1],
+        lambda question, answers: None,
+        lambda q, a: ["good"] * 2,
+    ):
+        with pytest.raises(ParameterError, match="failed at the prompt 'p1'"):
+            find_yardstick([prompt], quality=useless).try_out(prompt)
+    with pytest.raises(ParameterError, match="a number from 0 to 1 for each answer, got 7"):
+        find_yardstick([prompt], quality=lambda q, a: [7] * len(a)).try_out(prompt)
+    with pytest.raises(ParameterError, match="similarity"):
+        find_yardstick([prompt], lambda texts: 1 / 0, good).try_out(prompt)

@@ -69,6 +69,14 @@ def test_bad_settings_are_refused_per_object_and_per_call(chat: ChatBACo) -> Non
 # -- what comes back -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("pair", ["tiny", cities()], ids=["tiny", "scripted"])
+@pytest.mark.parametrize("name", ["api_key", "token"])
+def test_a_secret_of_another_type_is_not_told(name: str, pair: Any) -> None:
+    with pytest.raises(BacoError) as caught:
+        ChatBACo(pair=pair, **{name: ["sk-secret"]})
+    assert "sk-secret" not in f"{caught.value}{vars(caught.value)}"
+
+
 def test_a_message_tells_how_it_came_about(chat: ChatBACo) -> None:
     answer = chat.invoke("City?", gamma=0.9, seed=3, logprobs=True)
     told = answer.response_metadata
@@ -176,6 +184,23 @@ def test_streamed_and_whole_are_the_same(pair: Any) -> None:
         assert joined.usage_metadata == whole.usage_metadata
         assert {**whole.response_metadata, **joined.response_metadata} == whole.response_metadata
         assert len(joined.response_metadata["logprobs"]) == whole.usage_metadata["output_tokens"]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_stream_shows_the_first_of_several_samples(n: int) -> None:
+    llm = ChatBACo(pair=cities(), gamma=0.9, seed=2, logprobs=True)
+    first = llm.invoke("Name a city.", n=n)
+    for chunks in (
+        list(llm.stream("Name a city.", n=n)),
+        asyncio.run(_astreamed(llm, n=n)),
+        asyncio.run(_astreamed(ChatBACo(pair=llm.pair, gamma=0.9, seed=2, n=n, logprobs=True))),
+    ):
+        assert "".join(chunk.text for chunk in chunks) == first.text
+        told = [
+            step["token_id"] for c in chunks for step in c.response_metadata.get("logprobs", [])
+        ]
+        assert told == [step["token_id"] for step in first.response_metadata["logprobs"]]
+        assert [chunk.chunk_position for chunk in chunks].count("last") == 1
 
 
 class Listener(BaseCallbackHandler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from baco_integrations.core.errors import (
     VocabularyMismatchError,
 )
 from baco_integrations.pair import memory
+from baco_integrations.pair.adapter import CARD, CONFIG
 from tests.adapters import save_adapter
 from tests.families import make_pair_folder, make_tokenizer
 
@@ -69,6 +71,34 @@ class TestRefused:
     ) -> None:
         configure(adapter, **changes)
         with pytest.raises(PairError, match=message):
+            ModelPair.from_adapter(base, adapter)
+
+    @pytest.mark.parametrize(
+        ("file", "text"),
+        [
+            *((CONFIG, text) for text in ("", "[]", "3", "null", "{}", "[" * 100_000)),
+            *((CONFIG, text) for text in ('{"peft_type": "X"}', '{"peft_type": ["LORA"]}')),
+            *((CARD, text) for text in ("", "[]", "3", '{"exact": 3}', '{"exact": ["base"]}')),
+            *((CARD, text) for text in ('{"error": "x"}', '{"error": [1]}', '{"error": NaN}')),
+        ],
+        ids=lambda value: value[:30],
+    )
+    def test_by_files_that_hold_something_else(
+        self, file: str, text: str, base: Path, adapter: Path
+    ) -> None:
+        (adapter / file).write_text(text)
+        with pytest.raises(PairError, match=str(adapter)):
+            ModelPair.from_adapter(base, adapter)
+
+    @pytest.mark.parametrize("value", ["x", {"q": "x"}, [1], -1])
+    @pytest.mark.parametrize(
+        "name", ["r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules"]
+    )
+    def test_by_settings_of_another_type(
+        self, name: str, value: object, base: Path, adapter: Path
+    ) -> None:
+        configure(adapter, **{name: value})
+        with suppress(PairError):  # and nothing else; of some, PEFT makes sense
             ModelPair.from_adapter(base, adapter)
 
     @pytest.mark.parametrize(
@@ -188,7 +218,7 @@ class TestSides:
         assert plain.base is not pair.base.twin.model
         copied = shutil.copytree(adapter, tmp_path / "copied")
         assert ModelPair.from_adapter(base, copied).identity != pair.identity
-        assert pair.identity["base"] == str(base) and str(adapter) in pair.identity["aligned"]
+        assert pair.identity["base"] == base.name and adapter.name in pair.identity["aligned"]
 
     def test_each_side_generates_by_itself(self, base: Path, adapter: Path) -> None:
         pair = ModelPair.from_adapter(base, adapter)

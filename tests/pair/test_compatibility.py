@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from baco_integrations.core.errors import VocabularyMismatchError
-from baco_integrations.pair.compatibility import compare, end_tokens
+from baco_integrations.pair.compatibility import compare, end_notes, end_tokens
 from tests.families import KINDS, make_config, make_tokenizer
 
 
@@ -53,6 +53,23 @@ def test_markers_that_one_side_adds_are_no_text():
     assert found.same_text_vocabulary
 
 
+def test_tags_of_prose_are_shared_and_may_be_one_sides_alone():
+    tags = [("<table>", False), ("<b>", False)]
+    assert compare(tokenizer_of(["a"], tags), tokenizer_of(["a"], tags)).shared.all()
+    found = compare(tokenizer_of(["a"], tags[:1]), tokenizer_of(["a"], tags))
+    assert found.same_text_vocabulary
+    assert found.shared.tolist() == [True, True, False]
+
+
+def test_what_is_control_to_one_side_is_not_shared():
+    tags = [("<think>", False), ("<b>", False)]
+    aligned = tokenizer_of(["a"], tags)
+    aligned.chat_template = "{{ '<think>' }}"
+    found = compare(tokenizer_of(["a"], tags), aligned)
+    assert found.same_text_vocabulary
+    assert found.shared.tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("swap", [False, True])
 def test_text_that_one_side_adds_is_a_difference(swap):
     pair = [tokenizer_of(["a", "b"]), tokenizer_of(["a", "b"], [("hello", False)])]
@@ -94,6 +111,20 @@ def test_end_tokens_merge_all_sources(kind):
     config = make_config("llama", len(tokenizer), eos_token_id=[7, 8])
     found = end_tokens(tokenizer, GenerationConfig(eos_token_id=[8, 9]), config)
     assert found == {tokenizer.eos_token_id, 7, 8, 9}
+
+
+@pytest.mark.parametrize("end", [10**6, -1, "2", 2.5, True, [1], {"a": 1}])
+def test_what_is_no_id_ends_nothing_and_is_told(end):
+    tokenizer = make_tokenizer("byte-level")
+    settings, config = GenerationConfig(), make_config("llama", len(tokenizer), eos_token_id=7)
+    settings.eos_token_id = [8, end]
+    assert end_tokens(tokenizer, settings, config) == {tokenizer.eos_token_id, 7, 8}
+    assert end_notes("base", tokenizer, settings, config) == [
+        f"The base model's generation config calls {end!r} an end, which is no id of its tokenizer."
+    ]
+    settings.eos_token_id, config.eos_token_id = 8, len(tokenizer)
+    (note,) = end_notes("aligned", tokenizer, settings, config)
+    assert note.startswith("The aligned model's model config calls 505 an end")
 
 
 def test_end_tokens_of_a_base():

@@ -17,6 +17,7 @@ from baco_integrations.pair.extract import extract
 from tests.adapters import peft_logits
 from tests.families import FAMILIES, make_model, make_pair_folder, make_tokenizer
 
+NAN = float("nan")
 IDS = torch.arange(40)[None] * 7 % 300
 
 
@@ -203,7 +204,10 @@ def test_what_comes_with_the_adapter(folders: tuple[Path, Path], tmp_path: Path)
         ({"rank": 2, "energy": 0.5}, "rank must be given, or else energy"),
         ({"rank": 0}, "rank must be at least 1"),
         ({"energy": 1.5}, "energy must be above 0 and at most 1"),
-        ({"rank": 2, "exact": "both"}, "exact must be 'base' or 'aligned'"),
+        *(({"rank": rank}, "rank must be at least 1") for rank in (True, 2.5, "2", torch.ones(2))),
+        *(({"energy": energy}, "energy must be above 0") for energy in (NAN, "all", torch.ones(2))),
+        *(({"rank": 2, "exact": side}, "exact must be 'base' or") for side in ("both", [], IDS)),
+        ({"rank": 2, "progress": True}, "progress must be a function"),
         ({"rank": 2, "dtype": "int3"}, "dtype must be one of"),
     ],
 )
@@ -212,8 +216,25 @@ def test_what_is_asked_wrongly(
 ) -> None:
     with pytest.raises(ParameterError, match=message):
         extract(*folders, tmp_path / "out", **asked)
-    with pytest.raises(ParameterError, match="out must be a new folder"):
-        extract(*folders, folders[0], rank=2)
+
+
+@pytest.mark.parametrize("out", [None, 3, b"out", "", ".", "base", "base/config.json"])
+def test_folders_that_are_none_or_not_new(
+    out: Any, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders[0].parent)
+    with pytest.raises(ParameterError, match="out must be (a|the path of a) new folder"):
+        extract(*folders, out, rank=2)
+
+
+@pytest.mark.parametrize("out", ["a" * 300, "a\0b", "/dev/null/out"])
+def test_folders_that_cannot_be_made(out: str, folders: tuple[Path, Path]) -> None:
+    with pytest.raises(ParameterError, match="out must be a folder that can be made"):
+        extract(*folders, out, rank=2)
+
+
+def test_a_rank_of_another_library(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    assert set(extract(*folders, tmp_path / "out", rank=torch.tensor(2)).ranks.values()) == {2}
 
 
 def test_models_that_cannot_be_compared(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import logging
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from baco_integrations.core.errors import (
@@ -30,7 +32,13 @@ from baco_integrations.pair.options import LoadOptions
 from baco_integrations.pair.sharing import Shared
 from tests.families import FAMILIES, make_config, make_model, make_pair_folder, make_tokenizer
 
+TINY = Path(ModelPair.__init__.__code__.co_filename).parent / "tiny" / "weights"
 SECRET = "hf_secret"
+ROUND: dict = {}
+ROUND["itself"] = ROUND
+NESTED: dict = {}
+for _ in range(100_000):
+    NESTED = {"within": NESTED}
 
 
 @pytest.fixture
@@ -41,6 +49,13 @@ def pair(tmp_path):
 def edit_config(folder, **changes):
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def edit_weights(folder, changes):
+    """Add weights to a folder, or take those out that are None."""
+    file = folder / "model.safetensors"
+    weights = {n: w for n, w in (load_file(file) | changes).items() if w is not None}
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 class TestOptions:
@@ -56,6 +71,13 @@ class TestOptions:
             ({"attn_implementation": "flash_attention_2"}, "'sdpa' or 'eager'.*masks"),
             ({"base_prompt": "q&a"}, "base_prompt must be one of.*Did you mean 'qa'"),
             ({"template_kwargs": ["x"]}, "template_kwargs must be a dict"),
+            ({"template_kwargs": {1: 2}}, "template_kwargs must be a dict"),
+            ({"template_kwargs": NESTED}, "template_kwargs must be a dict"),
+            ({"quantization": ROUND}, "quantization must be '4bit'"),
+            ({"quantization": torch.zeros(2)}, "quantization must be '4bit'"),
+            ({"device_map": torch.zeros(2)}, "device_map must be a device"),
+            ({"device_map": 10**30}, "device_map must be a device"),
+            ({"dtype": NESTED}, "dtype must be one of"),
             ({"local_files_only": "yes"}, "local_files_only must be True or False"),
             ({"revision": 3}, "revision must be the name of a branch"),
             ({"dtpye": "auto"}, "Did you mean 'dtype'"),
@@ -88,9 +110,14 @@ class TestOptions:
 
     def test_token_is_never_shown(self):
         assert SECRET not in repr(LoadOptions(token=SECRET))
-        with pytest.raises(ParameterError) as raised:
-            LoadOptions(token=[SECRET])
-        assert SECRET not in str(raised.value)
+        # The second could not stand in a header, and http libraries say so by showing it.
+        for token in ([SECRET], f"{SECRET}\n"):
+            with pytest.raises(ParameterError, match="token must be visible ASCII text") as raised:
+                LoadOptions(token=token)
+            assert SECRET not in f"{raised.value}{vars(raised.value)}"
+        with pytest.raises(ParameterError, match="template_kwargs must be a dict") as raised:
+            LoadOptions(template_kwargs=[{"api_key": SECRET}])
+        assert SECRET not in f"{raised.value}{vars(raised.value)}"
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
     def test_device_that_is_missing(self, pair):
@@ -108,19 +135,34 @@ class TestFolders:
 
     @pytest.mark.parametrize("model", ["./nowhere", "/no/where", "a/b/c", "model.gguf/", "~/nope"])
     def test_missing_folder(self, model):
-        with pytest.raises(ModelNotFoundError, match="base: there is no folder"):
+        with pytest.raises(ModelNotFoundError, match="base: there is no folder") as raised:
             ModelPair.from_pretrained(model, "org/model")
+        # Where it was looked for, as `.` and `~` depend on who asks.
+        assert repr(str(Path(model).expanduser().absolute())) in str(raised.value)
+
+    @pytest.mark.parametrize("model", ["~no-such-user/model", "a" * 5000])
+    def test_paths_that_cannot_be_looked_at(self, model):
+        with pytest.raises(ModelNotFoundError, match="aligned: .* cannot be looked at"):
+            ModelPair.check(TINY / "base", model)
+
+    def test_passwords_in_addresses_are_not_told(self):
+        with pytest.raises(ModelNotFoundError, match="huggingface.co/org/model") as raised:
+            ModelPair.check(f"https://me:{SECRET}@huggingface.co/org/model", "org/model")
+        assert SECRET not in str(raised.value)
 
     def test_missing_config(self, pair):
         (pair[1] / "config.json").unlink()
-        with pytest.raises(ModelNotFoundError, match="aligned has no config.json"):
+        with pytest.raises(ModelNotFoundError, match="aligned has no config.json") as raised:
             ModelPair.from_pretrained(*pair)
+        assert str(pair[1] / "config.json") in str(raised.value)
 
-    def test_missing_tokenizer(self, pair):
+    def test_missing_tokenizer(self, pair, monkeypatch):
         for file in pair[0].glob("token*"):
             file.unlink()
-        with pytest.raises(PairError, match="tokenizer of .*base"):
-            ModelPair.from_pretrained(*pair)
+        monkeypatch.chdir(pair[0].parent)
+        with pytest.raises(PairError, match="tokenizer of ./base") as raised:
+            ModelPair.from_pretrained("./base", pair[1])
+        assert str(pair[0]) in str(raised.value)
 
     def test_missing_weights(self, pair):
         (pair[1] / "model.safetensors").unlink()
@@ -140,14 +182,79 @@ class TestFolders:
             ModelPair.from_pretrained(*pair)
 
     def test_lacking_weights_are_not_made_up(self, pair):
-        edit_config(pair[1], num_hidden_layers=3)
-        with pytest.raises(PairError, match=r"lacks \d+ weights, model.layers.2"):
+        edit_weights(pair[1], {"model.norm.weight": None})
+        with pytest.raises(PairError, match=r"it lacks 1 \(model.norm.weight\)"):
+            ModelPair.from_pretrained(*pair)
+
+    def test_weights_that_nothing_reads_are_told(self, pair):
+        edit_weights(pair[1], {"model.norm.bias": torch.zeros(32), "more": torch.zeros(1)})
+        with pytest.raises(
+            PairError, match=r"has 2 that would be left unused \(model.norm.bias, more\)"
+        ):
+            ModelPair.from_pretrained(*pair)
+
+    def test_buffers_of_older_releases_are_no_weights(self, pair):
+        edit_weights(pair[1], {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)})
+        assert ModelPair.from_pretrained(*pair)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"num_hidden_layers": 3}, "config.json says num_hidden_layers is 3, but .* have 2"),
+            ({"num_hidden_layers": 1}, r"has 9 that would be left unused \(model.layers.1.*6 more"),
+            ({"vocab_size": 2**24}, r"embed_tokens.weight: \(505, 32\) .*16777216.*by vocab_size"),
+            ({"vocab_size": 508}, r"has 2 of other shapes \(lm_head.weight.*by vocab_size"),
+            ({"intermediate_size": 2**24}, "down_proj.weight.*by intermediate_size"),
+            ({"num_attention_heads": 8}, "q_proj.weight: "),
+        ],
+    )
+    def test_configurations_that_weights_belie(self, pair, changes, message):
+        edit_config(pair[1], **changes)
+        start = time.monotonic()
+        for memory_is_checked in (True, False):
+            with pytest.raises(PairError, match=message) as raised:
+                ModelPair.from_pretrained(*pair, check_memory=memory_is_checked)
+            assert str(pair[1] / "config.json") in str(raised.value)
+        assert time.monotonic() - start < 20
+
+    def test_an_adapter_beside_a_model_is_refused(self, pair, tmp_path):
+        (pair[1] / "adapter_config.json").write_text("{}")
+        for load in (ModelPair.from_pretrained, ModelPair.check):
+            with pytest.raises(PairError, match="a whole model and an adapter.*from_adapter"):
+                load(*pair)
+        with pytest.raises(PairError, match="a whole model and an adapter"):
+            ModelPair.from_adapter(pair[1], pair[1])
+
+    def test_no_pickle_is_opened(self, pair, monkeypatch):
+        monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("opened"))
+        weights = pair[1] / "model.safetensors"
+        torch.save(load_file(weights), pair[1] / "weights.bin")
+        edit_config(pair[1], transformers_weights="adapter_model.bin")
+        with pytest.raises(UnsafeWeightsError, match="weights of its own"):
+            ModelPair.from_pretrained(*pair)
+        edit_config(pair[1], transformers_weights=None)
+        (pair[1] / "weights.bin").replace(weights)  # a pickle by another name
+        with pytest.raises(PairError, match="not in the format of safetensors"):
             ModelPair.from_pretrained(*pair)
 
     def test_damaged_config(self, pair):
         (pair[0] / "config.json").write_text("{")
         with pytest.raises(PairError, match="configuration of .*base could not be read"):
             ModelPair.from_pretrained(*pair)
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"cache_implementation": "x"}'])
+    def test_damaged_generation_settings(self, pair, content):
+        (pair[0] / "generation_config.json").write_text(content)
+        for load in (ModelPair.check, ModelPair.from_pretrained):
+            with pytest.raises(PairError, match="generation settings of .*base could not be read"):
+                load(*pair)
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"model_max_length": "many"}'])
+    def test_damaged_tokenizer_settings(self, pair, content):
+        (pair[1] / "tokenizer_config.json").write_text(content)
+        for load in (ModelPair.check, ModelPair.from_pretrained):
+            with pytest.raises(PairError, match="tokenizer of .*aligned could not be read"):
+                load(*pair)
 
     def test_code_of_its_own(self, pair):
         edit_config(pair[0], model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})

@@ -67,9 +67,20 @@ class TestParts:
         assert names(sorted(pair.aligned_eos)) == ["<|endoftext|>", "<|im_end|>"]
         assert pair.base_stop == ("\nQ:",)
 
+    def test_ends_beyond_the_vocabulary_are_left_out(self, folders):
+        file = folders[1] / "generation_config.json"
+        file.write_text(json.dumps({"eos_token_id": [504, 10**6]}))
+        loaded = ModelPair.from_pretrained(*folders)
+        assert loaded.aligned_eos and max(loaded.aligned_eos) < loaded.size
+        told = (
+            "The aligned model's generation config calls 1000000 an end, which is no id of its "
+            "tokenizer."
+        )
+        assert told in loaded.notes and told in ModelPair.check(*folders).notes
+
     def test_identity_is_plain_data(self, pair, folders):
         assert json.loads(json.dumps(pair.identity)) == pair.identity
-        assert pair.identity["base"] == str(folders[0])
+        assert pair.identity["base"] == folders[0].name  # not where it lies
         assert pair.identity["base_prompt"] == "qa"
 
     def test_repr(self, pair):
@@ -116,6 +127,22 @@ class TestPrompts:
         assert any("no chat template" in note for note in loaded.notes)
         with pytest.raises(ParameterError, match="no chat template"):
             ModelPair(model, model, tokenizer, tokenizer, base_prompt="chat_template")
+
+    def test_markup_is_text_unless_it_is_control_to_either_side(self):
+        base, aligned = (
+            make_tokenizer("byte-level"),
+            make_tokenizer("byte-level", chat_template=True),
+        )
+        for tokenizer in (base, aligned):
+            tokenizer.add_tokens(["<think>", "<table>"])
+        aligned.chat_template += "{% if think %}<think>{% endif %}"
+        model = make_model("llama", 600)
+        loaded = ModelPair(model, model, base, aligned)
+        think, table = base.convert_tokens_to_ids(["<think>", "<table>"])
+        assert (loaded.shared[think], loaded.shared[table]) == (False, True)
+        for render in (loaded.render_base, loaded.render_aligned):
+            ids = render("A <table> and a <think>.", tokenize=True)
+            assert table in ids and think not in ids
 
     def test_template_variables(self, folders):
         (folders[1] / "chat_template.jinja").write_text("{{ enable_thinking }}")
@@ -176,6 +203,32 @@ class TestSharing:
 
 
 class TestPlainConstructor:
+    @pytest.mark.parametrize("value", [None, 3, "org/model", torch.zeros(2), ModelPair])
+    @pytest.mark.parametrize("part", ["base", "aligned", "base_tokenizer", "aligned_tokenizer"])
+    def test_parts_of_another_type(self, part, value):
+        tiny = ModelPair.tiny()
+        parts = [*("base", "aligned", "base_tokenizer", "aligned_tokenizer")]
+        given = {name: getattr(tiny, name) for name in parts} | {part: value}
+        with pytest.raises(ParameterError, match=f"^{part} must be a .*from_pretrained"):
+            ModelPair(**given)
+
+    @pytest.mark.parametrize("value", [3, [1], torch.zeros(2), {1: 2}])
+    @pytest.mark.parametrize("setting", ["name", "base_prompt", "template_kwargs"])
+    def test_settings_of_another_type(self, setting, value):
+        parts = ModelPair.tiny()
+        given = parts.base, parts.aligned, parts.base_tokenizer, parts.aligned_tokenizer
+        with pytest.raises(ParameterError, match=f"^{setting} must be"):
+            ModelPair(*given, **{setting: value})
+        with pytest.raises(ParameterError, match="^identity must be a dict of plain data"):
+            ModelPair(*given, identity=[value])
+
+    @pytest.mark.parametrize("template", [3, {"rag": "{{ messages }}"}, {"default": 3}])
+    def test_a_chat_template_that_is_no_text(self, template):
+        tokenizer, model = make_tokenizer("byte-level"), make_model("llama", 600)
+        tokenizer.chat_template = template
+        with pytest.raises(PairError, match="chat_template is no text"):
+            ModelPair(model, model, tokenizer, tokenizer)
+
     def test_attention_without_masks(self):
         tokenizer, model = make_tokenizer("byte-level"), make_model("llama", 600)
         model.config._attn_implementation_internal = "flash_attention_2"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from baco_integrations.core.errors import ParameterError, PromptError
+from baco_integrations.pair.encoding import Encoder
 from baco_integrations.pair.prompts import (
     check_base_prompt,
     render_aligned,
     render_base,
     stop_strings,
-    text_ids,
 )
-from tests.families import KINDS, SPECIALS, make_tokenizer
+from tests.families import make_tokenizer
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 HISTORY = [
@@ -47,10 +47,10 @@ DROPS_SYSTEM = (
 NEVER = "{{ raise_exception('Not today') }}"
 
 
-def templated(template, kind="byte-level"):
-    tokenizer = make_tokenizer(kind)
+def templated(template):
+    tokenizer = make_tokenizer("byte-level")
     tokenizer.chat_template = template
-    return tokenizer
+    return Encoder(tokenizer)
 
 
 class TestBase:
@@ -113,8 +113,8 @@ class TestBase:
 
 class TestAligned:
     def test_history_ends_with_an_open_answer(self):
-        tokenizer = make_tokenizer("byte-level", chat_template=True)
-        text = render_aligned(tokenizer, [SYSTEM, *HISTORY])
+        encoder = Encoder(make_tokenizer("byte-level", chat_template=True))
+        text = render_aligned(encoder, [SYSTEM, *HISTORY])
         assert text.startswith("<|begin_of_text|><|im_start|>system\nBe brief.<|im_end|>\n")
         assert text.endswith("Another.<|im_end|>\n<|im_start|>assistant\n")
 
@@ -146,56 +146,6 @@ class TestAligned:
             render_aligned(templated(NEVER), HISTORY)
 
     def test_variables_and_tools_reach_the_template(self):
-        tokenizer = templated("{{ enable_thinking }} {{ tools[0].name }}")
+        encoder = templated("{{ enable_thinking }} {{ tools[0].name }}")
         options = {"template_kwargs": {"enable_thinking": False}, "tools": [{"name": "weather"}]}
-        assert render_aligned(tokenizer, HISTORY, **options) == "False weather"
-
-
-class TestIds:
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_never_two_bos(self, kind):
-        tokenizer = make_tokenizer(kind, chat_template=True)
-        ids = render_aligned(tokenizer, HISTORY, tokenize=True)
-        assert (
-            ids
-            == tokenizer(render_aligned(tokenizer, HISTORY), add_special_tokens=False)["input_ids"]
-        )
-        assert ids.count(tokenizer.bos_token_id) == 1
-
-    def test_template_without_bos_is_followed(self):
-        tokenizer = templated(NO_SYSTEM, "sentencepiece")
-        assert tokenizer.bos_token_id not in render_aligned(tokenizer, HISTORY, tokenize=True)
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_plain_text_is_encoded_as_ever(self, kind):
-        tokenizer = make_tokenizer(kind)
-        text = render_base("qa", HISTORY)
-        assert text_ids(tokenizer, text, ()) == tokenizer(text)["input_ids"]
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_control_tokens_in_messages_stay_text(self, kind):
-        tokenizer = make_tokenizer(kind, chat_template=True)
-        forged = {"role": "user", "content": f"Hi {SPECIALS[kind][5]} there {SPECIALS[kind][0]}"}
-        honest = {"role": "user", "content": "Hi there"}
-        control = set(tokenizer.all_special_ids)
-        count = [
-            sum(i in control for i in render_aligned(tokenizer, [message], tokenize=True))
-            for message in (forged, honest)
-        ]
-        assert count[0] == count[1]
-        bos = tokenizer("")["input_ids"]
-        assert not control & set(text_ids(tokenizer, forged["content"], ())[len(bos) :])
-
-    def test_control_tokens_that_are_not_special(self):
-        tokenizer = make_tokenizer("byte-level")
-        tokenizer.add_tokens(["<think>"])
-        thought = tokenizer.convert_tokens_to_ids("<think>")
-        assert thought in text_ids(tokenizer, "a <think> b", ())
-        ids = text_ids(tokenizer, "a <think> b", {"<think>"})
-        assert thought not in ids
-        assert tokenizer.decode(ids) == "a <think> b"
-
-    @pytest.mark.parametrize("text", ["", " ", "{{ 1 }}", "{% raw %}", "\n\nx\n", "é😀"])
-    def test_any_text_survives(self, text):
-        tokenizer = make_tokenizer("byte-level")
-        assert tokenizer.decode(text_ids(tokenizer, text, {'"', "\\", "</s>'"})) == text
+        assert render_aligned(encoder, HISTORY, **options) == "False weather"

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from baco_integrations.core.errors import PairError, ParameterError
-from baco_integrations.pair.vocabulary import Vocabulary, load_function_words
+from baco_integrations.pair.vocabulary import Vocabulary, load_function_words, read_token_table
 from tests.families import KINDS, TEXT, make_tokenizer
 
 FLAGS = {
@@ -196,6 +196,29 @@ def test_additions():
     ]
 
 
+@pytest.mark.parametrize("tag", ["<table>", "</h1>", "<br/>", "<strong>", "<think>"])
+def test_tags_of_prose_are_text_unless_the_chat_template_has_them(tag):
+    tokenizer = tokenizer_of(decoders.ByteLevel(), ["a"], [(tag, False), ("<unused9>", False)])
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    assert vocabulary.control.tolist() == [False, False, True]
+    assert vocabulary.punctuation[1]  # markup is the aligned side's all the same
+    assert vocabulary.token_bytes[1] == tag.encode()
+    tokenizer.chat_template = f"{{{{ '{tag}' }}}}"
+    assert Vocabulary.from_tokenizer(tokenizer).control.tolist() == [False, True, True]
+
+
+def test_a_tag_that_is_declared_special_is_control():
+    tokenizer = tokenizer_of(decoders.ByteLevel(), ["a"], [("<s>", True), ("<mask>", False)])
+    assert Vocabulary.from_tokenizer(tokenizer).control.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("last", [2**24, 2**31])
+def test_ids_beyond_all_vocabularies(last):
+    tokenizer = tokenizer_of(decoders.ByteLevel(), {"a": 0, "b": last})
+    with pytest.raises(PairError, match=f"numbers its tokens up to {last:,}"):
+        Vocabulary.from_tokenizer(tokenizer)
+
+
 def test_text_like_a_marker_is_control_only_if_added():
     assert classes(decoders.ByteLevel(), ["<b>"]) == [(b"<b>", "s")]
 
@@ -212,6 +235,17 @@ def test_same_content_gives_the_same_read_only_object():
     assert first is second
     with pytest.raises(ValueError, match="read-only"):
         first.control[0] = True
+
+
+def test_a_tokenizer_is_read_once_and_again_when_it_has_changed():
+    tokenizer = make_tokenizer("byte-level")
+    table = read_token_table(tokenizer)
+    assert read_token_table(tokenizer) is table
+    tokenizer.add_tokens(["<table>"])
+    grown = read_token_table(tokenizer)
+    assert grown.pieces == (*table.pieces, "<table>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<table>"]})
+    assert read_token_table(tokenizer).control == grown.control | {len(table.pieces)}
 
 
 def test_own_function_words():

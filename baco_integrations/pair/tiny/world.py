@@ -7,6 +7,7 @@ after words it would never have chosen.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -42,6 +43,24 @@ class Request:
     system: str | None
     used: tuple[str, ...]
     messages: list[Message] = field(hash=False)
+
+
+def recognised(messages: Sequence[Message]) -> Request | None:
+    """Return what a conversation of one turn asks for, None where the world has no such request."""
+    *before, last = messages
+    text, told = last["content"], before[0]["content"] if before else None
+    found = [
+        (len(asked), kind.name, form)
+        for kind in words.ALL_KINDS
+        for form, phrases in (("plain", kind.asks), ("list", kind.plurals))
+        for asked in phrases
+        if re.search(rf"\b{re.escape(asked if form == 'plain' else f'three {asked}')}\b", text)
+    ]
+    if not found:
+        return None
+    _, kind, form = max(found)
+    known = (name for name, splits in words.SYSTEMS.items() for s in splits.values() if told in s)
+    return Request("", kind, form, next(known, None), (), list(messages))
 
 
 class Draft(NamedTuple):
