@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +29,9 @@ from .streams import SOURCES, Sample
 if TYPE_CHECKING:
     from .decoding.graphs import Mode
     from .decoding.sides import Side
+
+LARGE = 2**16
+"""For vocabularies of so many tokens, what compiles grammars is made before the first request."""
 
 ROOMY = 8
 """Texts with more characters for each token of the window hardly ever fit into it."""
@@ -78,6 +82,8 @@ class Renderer:
         self._pair = pair
         self._grammars: dict[bool, Grammars] = {}
         self._compiling = threading.Lock()
+        if len(pair.vocabulary.token_bytes) >= LARGE:
+            threading.Thread(target=self._prepare, name="baco-grammars").start()
 
     def rows(self, messages: Messages, params: SamplingParams, began: float) -> list[Row]:
         """Return a request's rows, one for each sample.
@@ -200,7 +206,15 @@ class Renderer:
     def _guide(self, params: SamplingParams, end: Collection[int], deadline: float) -> Guide | None:
         if not (params.offered or params.json_schema is not None or params.regex or params.choices):
             return None
-        calls = bool(params.offered and self._pair.call_markers)
+        grammars = self._compiler(bool(params.offered and self._pair.call_markers))
+        # Outside of the lock: a schema that takes long keeps no other request waiting.
+        try:
+            return grammars.guide(params, end, deadline)
+        except OutOfTimeError:
+            raise too_late(params, 0, params.max_tokens) from None
+
+    def _compiler(self, calls: bool) -> Grammars:
+        """Return what compiles grammars, over a vocabulary with the tokens that frame calls."""
         with self._compiling:
             if calls not in self._grammars:
                 control = self._pair.vocabulary.control
@@ -209,11 +223,11 @@ class Renderer:
                 for marker, data in self._pair.call_markers.items() if calls else ():
                     text[marker] = data
                 self._grammars[calls] = Grammars(text, self._pair.encode, self._pair.call_format)
-        # Outside of the lock: a schema that takes long keeps no other request waiting.
-        try:
-            return self._grammars[calls].guide(params, end, deadline)
-        except OutOfTimeError:
-            raise too_late(params, 0, params.max_tokens) from None
+            return self._grammars[calls]
+
+    def _prepare(self) -> None:
+        with suppress(Exception):  # whoever asks for a grammar is told
+            self._compiler(False)
 
     def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
         """Return how many tokens fit behind the prompts of both sides."""

@@ -70,7 +70,30 @@ def _is_json(schema: object) -> bool:
     return True
 
 
+_DEEPEST = 127
+"""Most objects and lists inside one another in a schema: what the grammar engine reads."""
+
+
+def _require_shallow(value: Any, parameter: str, around: int = 0) -> None:
+    """Refuse what nests deeper than a schema may, `around` levels around the schema aside."""
+    level = [value]
+    for _ in range(_DEEPEST + around + 1):
+        level = [each for each in level if isinstance(each, dict | list | tuple)]
+        if not level:
+            return
+        level = [
+            part for each in level for part in (each.values() if isinstance(each, dict) else each)
+        ]
+    raise ParameterError(
+        parameter,
+        f"a JSON schema of at most {_DEEPEST} objects and lists inside one another",
+        "a deeper one",
+        "Give what nests a name in $defs, and refer to it.",
+    )
+
+
 def _schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    _require_shallow(schema, "json_schema")
     if not _is_json(schema):
         raise ValueError
     require_whole(json.dumps(schema, ensure_ascii=False), "json_schema", ParameterError)
@@ -81,6 +104,7 @@ def _tools(tools: tuple[Any, ...]) -> tuple[Tool, ...]:
     """Check tools; one that is given twice is one."""
     known: dict[str, Tool] = {}
     for number, given in enumerate(tools):
+        _require_shallow(given, "tools", 2)
         tool = _tool(given, f"tools[{number}]")
         name = tool["function"]["name"]
         if _untitled(known.setdefault(name, tool)) != _untitled(tool):
@@ -181,18 +205,25 @@ class SamplingParams(Checked):
     cannot express. That is left to whoever reads the result; objects have just the properties that
     they name, in their order, unless ``additionalProperties`` says otherwise.
 
-    - Enforced: ``type``, ``enum``, ``const``, ``anyOf``, ``allOf``, ``oneOf`` whose parts exclude
-      one another, ``$ref`` within the schema; ``properties``, ``required``,
-      ``additionalProperties``, ``patternProperties``, ``minProperties`` and ``maxProperties``;
+    - Enforced: ``type``, ``enum`` and ``const`` to the last digit, ``anyOf``, ``allOf``, ``oneOf``
+      whose parts exclude one another, ``$ref`` within the schema; ``properties``, ``required``,
+      ``additionalProperties``, ``patternProperties``, ``propertyNames`` with just a pattern,
+      ``minProperties`` and ``maxProperties``;
       ``items``, ``prefixItems``, ``minItems``, ``maxItems``; ``minLength``, ``maxLength``,
       ``pattern``, and ``format`` where it is ``date-time``, ``date``, ``time``, ``duration``,
-      ``email``, ``hostname``, ``ipv4``, ``ipv6``, ``uuid`` or ``uri``; ``minimum``, ``maximum``,
+      ``email``, ``hostname``, ``ipv4``, ``ipv6``, ``uuid``, ``uri`` or one of pydantic's
+      ``base64``, ``ipv4network`` and the like, ``uuid1`` to ``uuid8``; ``minimum``, ``maximum``,
       ``exclusiveMinimum``, ``exclusiveMaximum``, ``multipleOf``.
     - Not enforced: other formats; ``uniqueItems``, ``contains``, ``not``, ``if``,
-      ``propertyNames``, ``dependentRequired``, ``dependentSchemas``, ``unevaluatedProperties``,
-      ``unevaluatedItems``, and ``$dynamicRef``; ``oneOf`` whose parts overlap is as ``anyOf``;
+      other ``propertyNames``, ``dependentRequired``, ``dependentSchemas``,
+      ``unevaluatedProperties``, ``unevaluatedItems``, and ``$dynamicRef``; ``oneOf`` whose parts
+      overlap is as ``anyOf``;
       a pattern with look-around, word boundaries or back-references; patterns of properties that
-      overlap; numbers of properties where some that are named are optional.
+      overlap; numbers of properties where some that are named are optional; bounds of numbers that
+      are too wide for the engine; that names which are not given one by one do not repeat (a call
+      or an object that repeats one is an error where it is read).
+
+    A schema or a pattern that takes the engine longer than 10 seconds is refused.
 
     Raises:
         ParameterError: A value is not allowed; raised when the object is made.

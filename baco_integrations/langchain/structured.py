@@ -20,7 +20,9 @@ from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 
+from ..core.calls import repeated_key
 from ..core.errors import ParameterError, nearest
+from ..core.python_types import TypedJsonSchema
 from .tools import is_model, resolved, tool_of
 
 if TYPE_CHECKING:  # pydantic's plugin looks for it where the field is inherited
@@ -59,8 +61,9 @@ def schema_of(schema: Any) -> dict[str, Any]:
     A schema may come wrapped, as services take tools and response formats.
     """
     if is_model(schema):
-        written = getattr(schema, "model_json_schema", None) or schema.schema
-        return dict(written())
+        if not hasattr(schema, "model_json_schema"):
+            return dict(schema.schema())
+        return dict(schema.model_json_schema(schema_generator=TypedJsonSchema))
     if not isinstance(schema, Mapping):
         return convert_to_json_schema(schema)
     for name in _WRAPS:
@@ -157,6 +160,11 @@ class _Whole:
             raise OutputParserException(
                 "The answer ended before the object was whole. Raise max_tokens, or "
                 "leave out stop.",
+                llm_output=result[0].text,
+            )
+        if not partial and (key := repeated_key(result[0].text)) is not None:
+            raise OutputParserException(
+                f"An object in the answer holds {key!r} twice, and a value would be lost.",
                 llm_output=result[0].text,
             )
         return super().parse_result(result, partial=partial)  # type: ignore[misc]

@@ -14,6 +14,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from ..core import calls
 from ..core.errors import ParameterError
+from ..core.python_types import TypedJsonSchema
 
 
 def tool_of(tool: Any) -> dict[str, Any]:
@@ -34,8 +35,9 @@ def tool_of(tool: Any) -> dict[str, Any]:
         ) from error
     source = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
     if is_model(source) and hasattr(source, "model_json_schema"):
-        whole = source.model_json_schema()
-        if _recursive(whole):  # core writes out references, and gives up on these
+        whole = source.model_json_schema(schema_generator=TypedJsonSchema)
+        # Core writes out references, and gives up on recursive ones; and knows types less well.
+        if _recursive(whole) or whole != source.model_json_schema():
             function["parameters"] = resolved(whole)
     return converted
 

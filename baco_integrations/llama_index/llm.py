@@ -29,6 +29,7 @@ from ..core.calls import ToolCall
 from ..core.errors import ParameterError
 from ..core.messages import Message
 from ..core.params import SamplingParams
+from ..core.python_types import TypedJsonSchema
 from ..core.trace import Completion
 from ..opening import Adapter
 from .messages import conversation_of
@@ -310,7 +311,7 @@ class BACoLLM(Adapter, FunctionCallingLLM):
         """Return what `chat` is called with for an object of a class."""
         refuse_other_forms(llm_kwargs or {})
         messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        schema = output_cls.model_json_schema()
+        schema = output_cls.model_json_schema(schema_generator=TypedJsonSchema)
         return {**(llm_kwargs or {}), "messages": messages, "json_schema": schema}
 
     # -- decoding ----------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from llama_index.core.types import Model
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ..core.errors import CutOffError, ParameterError
+from ..core.calls import repeated_key
+from ..core.errors import CutOffError, DecoderError, ParameterError
 from .responses import is_last
 
 _dispatcher = get_dispatcher(__name__)
@@ -42,10 +43,14 @@ def object_of(output_cls: type[Model], response: ChatResponse) -> Model:
 
     Raises:
         CutOffError: The answer was cut off.
+        DecoderError: An object in it holds a key twice, and a value would be lost.
         ValidationError: The class asks for something that its schema does not say.
     """
+    text = response.message.content or ""
+    if (key := repeated_key(text)) is not None:
+        raise DecoderError(f"an object in the answer holds {key!r} twice. Ask again.")
     try:
-        return output_cls.model_validate_json(response.message.content or "")
+        return output_cls.model_validate_json(text)
     except ValidationError as error:
         cut_off = why_cut_off(response.raw, f"the {output_cls.__name__} was whole")
         if cut_off is None:

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from ..core.calls import CallPiece, ToolCall
 from ..core.messages import Message
+from ..core.python_types import TypedJsonSchema
 from ..opening import plain_tool_choice
 
 
@@ -35,8 +36,12 @@ def offer(tools: Sequence[BaseTool], choice: Any, required: bool, several: bool)
     # it would not find the tools again.
     names = [tool.metadata.get_name() for tool in tools]
     offered = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-    for tool, name in zip(offered, names, strict=True):
-        tool["function"]["name"] = name
+    for given, tool, name in zip(tools, offered, names, strict=True):
+        function = tool["function"]
+        function["name"] = name
+        if given.metadata.fn_schema is not None:
+            typed = given.metadata.fn_schema.model_json_schema(schema_generator=TypedJsonSchema)
+            function["parameters"] = {key: typed[key] for key in function["parameters"]}
     chosen = plain_tool_choice((required or None) if choice is None else choice)
     return {"tools": offered, "tool_choice": chosen, "parallel_tool_calls": several}
 

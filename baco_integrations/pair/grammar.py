@@ -26,6 +26,8 @@ from .json_rules import LONGEST, json_rules, quoted
 from .schemas import fault_of, reason
 from .trial import LIMITS, PATIENCE, OutOfTimeError, ask, remaining, until
 
+_STUCK = ("NoExtension", "NoExtensionBias")
+"""The engine's reasons to stop where the vocabulary cannot spell what must come."""
 _LESS = "Leave out what the answer does not need."
 _LOG = logging.getLogger(__name__)
 
@@ -175,8 +177,8 @@ class Guide:
     @property
     def error(self) -> str:
         """Why the engine has given up on the text, empty if it has not."""
-        stuck = self._matcher.stop_reason() in ("NoExtension", "NoExtensionBias")
-        return "" if stuck else reason(self._matcher.get_error())
+        said = reason(self._matcher.get_error())
+        return "" if said in _STUCK else said
 
     def allow(self, bits: NDArray[np.int32]) -> None:
         """Set the bits of the tokens that may come next."""

@@ -19,15 +19,19 @@ from .schemas import (
     closed,
     inside,
     json_rule,
-    pointed,
+    parts_of,
+    pointer_of,
     rule_of,
+    target,
     walk,
 )
 
-_DEEPEST = 127  # what the engine reads
 LONGEST = 2**22
 """Most characters of a schema, and of a grammar."""
 _SAFE = 2**53
+# Each reference by name may mean any definition.
+_MOST_NAMED = 1_000_000
+_MOST_LINKS = 250
 
 _OBJECT = {"type", "properties", "required", "additionalProperties"}
 _ARRAY = {"type", "items", "minItems", "maxItems"}
@@ -50,17 +54,8 @@ def json_rules(
     Raises:
         ParameterError: It is too large, nests too deep, or holds numbers that cannot be decoded.
     """
-    _require_shallow(schema, parameter)
-    text = json.dumps(schema)
-    if len(text) > LONGEST:
-        raise ParameterError(
-            parameter,
-            f"a JSON schema of at most {LONGEST} characters",
-            f"{len(text)} characters",
-            "Leave out what the answer does not need.",
-        )
     try:
-        return _rules(name, text)
+        return _rules(name, json.dumps(schema), parameter)
     except _InexactError as error:
         raise ParameterError(
             parameter,
@@ -72,7 +67,8 @@ def json_rules(
 
 
 @lru_cache(maxsize=256)
-def _rules(name: str, schema: str) -> dict[str, str]:
+def _rules(name: str, schema: str, parameter: str) -> dict[str, str]:
+    _require_short(schema, parameter)
     root = closed(schema)
     writer = _Writer(name, root)
     if id(root) not in writer.inexact:
@@ -121,8 +117,8 @@ class _Writer:
             if says == {"allOf"} and len(parts) > 1:
                 raise _InexactError(schema)
             self.rules[name] = " | ".join(map(self._value, parts))
-        elif says == {"$ref"} and (part := pointed(schema, self._root)):
-            self.rules[name] = self._value(part)
+        elif says == {"$ref"} and (pointer := pointer_of(schema)) is not None:
+            self.rules[name] = self._value(target(pointer, self._root))
         elif (
             "properties" in says and says <= _OBJECT and schema.get("additionalProperties") is False
         ):
@@ -143,8 +139,11 @@ class _Writer:
 
     def _write_literals(self, name: str, schema: dict[str, Any], literals: list[Any]) -> None:
         rest = {key: schema[key] for key in schema.keys() - {"enum", "const"} - _SAYS_NOTHING}
-        texts = [json.dumps(literal, ensure_ascii=False) for literal in literals]
-        if rest:
+        try:
+            texts = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in literals]
+        except ValueError:
+            raise _InexactError(schema) from None
+        if rest and not admits(rule_of({"items": rest}, self._root), f"[{', '.join(texts)}]"):
             texts = [text for text in texts if admits(rule_of(rest, self._root), text)]
         if not texts:
             raise _InexactError(schema)
@@ -188,33 +187,60 @@ def _literals(schema: dict[str, Any]) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
-def _is_exact(literal: Any) -> bool:
-    """Tell whether the engine reads a literal as it is."""
-    if isinstance(literal, dict | list):
-        return all(map(_is_exact, _values(literal)))
-    if isinstance(literal, float):
-        return admits(json_rule({"const": literal}), json.dumps(literal))
-    return not isinstance(literal, int) or abs(literal) <= _SAFE
+def _is_exact(literals: list[Any]) -> bool:
+    """Tell whether the engine reads literals as they are."""
+    floats: list[float] = []
+    left: list[Any] = [literals]
+    while left:
+        literal = left.pop()
+        if isinstance(literal, dict | list):
+            left += _values(literal)
+        elif isinstance(literal, float):
+            floats.append(literal)
+        elif isinstance(literal, int) and abs(literal) > _SAFE:
+            return False
+    return not floats or admits(json_rule({"const": floats}), json.dumps(floats))
 
 
 def quoted(text: str) -> str:
     """Return a text as a literal of Lark's, nothing if it is empty."""
-    return json.dumps(text, ensure_ascii=False) if text else ""
+    return json.dumps(text) if text else ""
 
 
-def _require_shallow(schema: Mapping[str, Any], parameter: str) -> None:
-    level: list[Any] = [schema]
-    for _ in range(_DEEPEST):
-        inner = [part for each in level for part in _values(each)]
-        level = [part for part in inner if isinstance(part, dict | list | tuple)]
-        if not level:
-            return
-    raise ParameterError(
-        parameter,
-        f"a JSON schema of at most {_DEEPEST} objects and lists inside one another",
-        "a deeper one",
-        "Give what nests a name in $defs, and refer to it.",
-    )
+def _require_short(text: str, parameter: str) -> None:
+    """Refuse what would take long or run deep, before anything follows its references."""
+    schema = json.loads(text)
+    pointers = text.count('"$ref": "#/') + text.count('"$ref": "#"')
+    names = text.count('"$ref": ') - pointers
+    named = names * sum(1 for place, _ in parts_of(schema) if place[0] in DEFINITIONS)
+    if len(text) > LONGEST or named > _MOST_NAMED:
+        raise ParameterError(
+            parameter,
+            f"a JSON schema of at most {LONGEST} characters, and of few references by name",
+            f"{len(text)} characters, and {names} references by name",
+            "Leave out what the answer does not need, or refer by pointers.",
+        )
+    if _links(schema) > _MOST_LINKS:
+        raise ParameterError(
+            parameter,
+            f"a JSON schema whose parts lead at most {_MOST_LINKS} deep, references included",
+            "a deeper one",
+            "Let fewer definitions refer to one another in a row.",
+        )
+
+
+def _links(root: dict[str, Any]) -> int:
+    """Return how deep whoever follows every reference once gets."""
+    deepest, met, way = 0, set(), [iter([root])]
+    while way:
+        part = next(way[-1], way)
+        if part is way:
+            way.pop()
+        elif isinstance(part, dict) and id(part) not in met:
+            met.add(id(part))
+            way.append(inside(part, root))
+            deepest = max(deepest, len(way))
+    return deepest
 
 
 def _values(each: Any) -> Iterable[Any]:

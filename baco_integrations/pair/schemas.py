@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from llguidance import LLMatcher
 
+from .formats import PATTERNS
 from .trial import CRASHED, ask
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ _COUNTS = ("minProperties", "maxProperties")
 _IDENTIFIERS = ("$id", "id")
 _NAMES = (*_IDENTIFIERS, "$schema")
 _LITERALS = ("enum", "const", "default", "examples")
+# So many parts of objects are looked at before further objects stay open.
+_MOST_PARTS = 200_000
 # What it reads in search of a fault, in characters, about a second; a part counts as this at least.
 _EFFORT, _LEAST = 8_000_000, 8000
 
@@ -52,11 +55,15 @@ def closed(schema: str) -> dict[str, Any]:
     # Where nothing is referred to by them, identifiers are annotations; so is a dialect that the
     # engine does not know.
     kept = _refers_by_name(given)
-    first = () if kept else _IDENTIFIERS
-    if '"$schema"' not in schema and not (kept and '"$id"' in schema):
-        return strict(given, first)
-    ways = [strict(given, names) for names in (first, (*first, "$schema"), _NAMES)]
-    return next((way for way in ways if not complaint(json_rule(way))), ways[1])
+    ways: list[tuple[str, ...]] = [() if kept else _IDENTIFIERS]
+    if '"$schema"' in schema or (kept and '"$id"' in schema):
+        ways += [(*ways[0], "$schema"), _NAMES]
+    for relaxed in (False, True):  # most need no part to be looked at
+        for dropped in ways:
+            taken = strict(given, dropped, relaxed)
+            if complaint(json_rule(taken)) in ("", CRASHED):  # each crash costs a process
+                return taken
+    return strict(given, ways[len(ways) // 2], True)
 
 
 def _refers_by_name(root: dict[str, Any]) -> bool:
@@ -67,10 +74,12 @@ def _refers_by_name(root: dict[str, Any]) -> bool:
 
 def json_rule(closed: dict[str, Any]) -> str:
     """Write the rule of JSON that follows a closed schema, in Lark's syntax."""
-    return f"%json {json.dumps({'x-guidance': _OPTIONS, **closed})}"
+    return f"%json {json.dumps({**closed, 'x-guidance': _OPTIONS})}"
 
 
-def strict(schema: dict[str, Any], dropped: Collection[str] = ()) -> dict[str, Any]:
+def strict(
+    schema: dict[str, Any], dropped: Collection[str] = (), relaxed: bool = True
+) -> dict[str, Any]:
     """Return a schema whose objects have no properties but those they name.
 
     Models left free to invent properties do so without end. An object that says something about
@@ -81,14 +90,16 @@ def strict(schema: dict[str, Any], dropped: Collection[str] = ()) -> dict[str, A
     Args:
         schema: The schema.
         dropped: Keywords to leave out.
+        relaxed: Whether the engine is asked of each part that it may refuse; else what it does
+            not say of itself is left out only.
     """
-    closed: dict[str, Any] = _Strict(schema, dropped).of(schema)
+    closed: dict[str, Any] = _Strict(schema, dropped, relaxed).of(schema)
     return closed
 
 
 class _Strict:
-    def __init__(self, root: dict[str, Any], dropped: Collection[str]) -> None:
-        self._dropped = dropped
+    def __init__(self, root: dict[str, Any], dropped: Collection[str], relaxed: bool) -> None:
+        self._dropped, self._relaxed = {*dropped, "default", "examples"}, relaxed
         everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
         several = [schema for schema in everything.values() if _combines(schema)]
 
@@ -99,14 +110,23 @@ class _Strict:
         self._met = walk([*several], beneath)
         parts = walk([part for each in several for part in beneath(each)], beneath)
         shared = [*parts.values()]
+        looked = 0
         for schema in several:
-            if id(schema) not in parts:
-                shared += _shared(schema, [*walk([*beneath(schema)], beneath).values()])
+            if id(schema) in parts:
+                continue
+            if looked > _MOST_PARTS:
+                shared.append(schema)
+                continue
+            own = [*walk([*beneath(schema)], beneath).values()]
+            looked += len(own)
+            shared += _shared(schema, own)
         self._open = walk(shared, lambda schema: inside(schema, root))
         names: dict[str, Any] = {}
         for each in self._met.values():
             names |= _names(each).get("patternProperties", {})
-        self._overlap = _cannot({"patternProperties": names}, {}) and all(map(_is_pattern, names))
+        self._overlap = (
+            relaxed and _cannot({"patternProperties": names}, {}) and all(map(_is_pattern, names))
+        )
 
     def of(self, schema: Any) -> Any:
         if isinstance(schema, list):
@@ -120,8 +140,11 @@ class _Strict:
         }
         if id(schema) not in self._open and _names_all(schema):
             closed.setdefault("additionalProperties", False)
+        if id(schema) not in self._open:
+            closed = _named_by_pattern(closed)
         met = id(schema) in self._met
-        return _expressible(closed, met or bool(_PARTS & schema.keys()), met and self._overlap)
+        closed = _counted(_formatted(_exact(closed)), met or bool(_PARTS & schema.keys()))
+        return _expressible(closed, met and self._overlap) if self._relaxed else closed
 
     def _inner(self, key: str, value: Any) -> Any:
         if key in _MAPS and isinstance(value, dict):
@@ -185,37 +208,39 @@ def inside(
     for place, part in parts_of(schema):
         if place[0] not in DEFINITIONS and (keys is None or place[0] in keys):
             yield part
-    if part := pointed(schema, root):
-        yield part
+    if (pointer := pointer_of(schema)) is not None:
+        yield target(pointer, root)
     elif "$ref" in schema:  # by an identifier or an anchor, which any definition may have
         yield from (part for place, part in parts_of(root) if place[0] in DEFINITIONS)
 
 
-def pointed(schema: dict[str, Any], root: dict[str, Any]) -> Any:
-    """Return what the pointer in a schema's reference points to, None where there is none."""
+def pointer_of(schema: dict[str, Any]) -> str | None:
+    """Return the pointer in a schema's reference, None where it has none."""
     reference = schema.get("$ref")
     pointer = unquote(reference.partition("#")[2]) if isinstance(reference, str) else ""
-    return _target(pointer, root) if pointer.startswith("/") or reference == "#" else None
+    return pointer if pointer.startswith("/") or reference == "#" else None
 
 
-def _target(pointer: str, root: dict[str, Any]) -> Any:
+def target(pointer: str, root: dict[str, Any]) -> Any:
+    """Return what a pointer points to, None where that is nothing."""
     target: Any = root
     for name in pointer.split("/")[1:]:
         if isinstance(target, list):
-            target = {str(index): each for index, each in enumerate(target)}
-        if not isinstance(target, dict):
+            index = int(name) if name.isdecimal() and len(name) < 9 else len(target)
+            target = target[index] if index < len(target) else None
+        elif isinstance(target, dict):
+            target = target.get(name.replace("~1", "/").replace("~0", "~"))
+        else:
             return None
-        target = target.get(name.replace("~1", "/").replace("~0", "~"))
     return target
 
 
-def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[str, Any]:
+def _expressible(schema: dict[str, Any], overlap: bool) -> dict[str, Any]:
     """Leave out what the engine cannot express although it knows the keyword.
 
     Args:
         schema: The schema, all that lies in it expressible.
-        shared: Whether there may be properties that other parts name.
-        overlap: Whether the patterns of those parts overlap.
+        overlap: Whether the patterns of parts that share a value with it overlap.
     """
     if (
         "pattern" in schema
@@ -228,8 +253,15 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
     if patterns and (overlap or _cannot(_names(schema), {}) and all(map(_is_pattern, patterns))):
         # Which names are additional cannot be told without the patterns.
         schema = {**schema, "patternProperties": {}, "additionalProperties": True}
+    return schema
+
+
+def _counted(schema: dict[str, Any], shared: bool) -> dict[str, Any]:
+    """Leave out counts of properties that the engine gets wrong where it is lenient.
+
+    It counts optional properties wrongly, and those that other parts name.
+    """
     counts = _only(_COUNTS, schema)
-    # Where it is lenient, it counts optional properties wrongly, and those of other parts.
     if counts and (
         shared
         or _cannot(
@@ -238,8 +270,30 @@ def _expressible(schema: dict[str, Any], shared: bool, overlap: bool) -> dict[st
             lenient=False,
         )
     ):
-        schema = _without(_COUNTS, schema)
+        return _without(_COUNTS, schema)
     return schema
+
+
+def _named_by_pattern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write the pattern of all names of properties in a way that the engine knows."""
+    names = schema.get("propertyNames")
+    named = any(schema.get(key) for key in ("properties", "patternProperties", "required"))
+    if not isinstance(names, dict) or names.keys() - {"type"} != {"pattern"} or named:
+        return schema
+    values = {names["pattern"]: schema.get("additionalProperties", True)}
+    return {**schema, "patternProperties": values, "additionalProperties": False}
+
+
+def _formatted(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write a format as a pattern that whoever reads it takes, beside one that is there."""
+    name = schema.get("format")
+    pattern = PATTERNS.get(name) if isinstance(name, str) else None
+    if pattern is None:
+        return schema
+    rest = _without(("format",), schema)
+    if "pattern" not in schema:
+        return {**rest, "pattern": pattern}
+    return {**rest, "allOf": [*schema.get("allOf", []), {"pattern": pattern}]}
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
@@ -249,16 +303,22 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
         return schema
     kind = _only(("type",), schema)
     for key in sorted(bounds, key=lambda key: abs(bounds[key]), reverse=True):
-        if not _is_exact(bounds[key]) or _cannot(kind | bounds, kind):
-            _LOG.info("A bound of a schema is not enforced: %s %s", key, bounds[key])
+        if _cannot(kind | bounds, kind):
             bounds, schema = _without((key,), bounds), _without((key,), schema)
     return schema
 
 
-def _is_exact(value: float) -> bool:
-    """Tell whether the engine, which reads floats, reads this number."""
+def _exact(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out bounds which the engine, that reads floats, would take for others."""
+    changed = [key for key, value in _only(_BOUNDS, schema).items() if not _is_exact(value)]
+    for key in changed:
+        _LOG.info("A bound of a schema is not enforced while decoding: %s %s", key, schema[key])
+    return _without(changed, schema)
+
+
+def _is_exact(value: object) -> bool:
     try:
-        return float(value) == value
+        return not isinstance(value, int) or float(value) == value
     except OverflowError:
         return False
 
@@ -336,7 +396,6 @@ def fault_of(schema: Mapping[str, Any]) -> Fault | None:
         return complaint(rule) == said
 
     place: tuple[Any, ...] = ()
-    # Each crash costs a process.
     while said != CRASHED and (inner := _faulty(part, says_so)):
         place, part = place + inner[0], inner[1]
     faulty: Any = json.loads(text)

@@ -37,8 +37,7 @@ LIMITS: dict[str, Any] = {
 """The engine's own limits, in the child as here."""
 
 CRASHED = "it has crashed, on something that is too large or nests too deep"
-_MOST = 8
-_MOST_IDLE = 2
+_MOST = 6
 _RUN = (
     "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "runpy.run_path(sys.argv[2], run_name='__main__')"
@@ -190,7 +189,7 @@ class _Children:
         for child in getattr(self, "_idle", ()):
             child.disown()
         self._idle: list[_Child] = []
-        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(_MOST)
+        self._room = threading.BoundedSemaphore(_MOST)
 
     @contextmanager
     def lent(self) -> Iterator[_Child]:
@@ -198,25 +197,25 @@ class _Children:
         if not self._room.acquire(timeout=remaining()):
             raise OutOfTimeError
         try:
-            with self._lock:
-                child = self._idle.pop() if self._idle else _Child()
-            if not child.alive:
-                child.end()
-                child = _Child()
+            child = self._waiting() or _Child()
             yield child
-            with self._lock:
-                if child.alive and len(self._idle) < _MOST_IDLE:
-                    self._idle.append(child)
-                    return
-            child.end()
+            self._idle.append(child)
         finally:
             self._room.release()
 
+    def _waiting(self) -> _Child | None:
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                child = self._idle.pop()
+                if child.alive:
+                    return child
+                child.end()
+        return None
+
     def end(self) -> None:
         """End those that wait."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().end()
+        while child := self._waiting():
+            child.end()
 
 
 _CHILDREN = _Children()

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 STACK = 2 << 20
 """A quarter of what threads have: what fits here fits where it is compiled for good."""
 MEMORY = 8 << 30
-REHEARSED = 256
-"""So many bytes of a text are written on trial, as some limits show only then."""
+REHEARSED, SECONDS = 256, 0.5
+"""So many bytes of a text are written on trial, or for so long, as some limits show only then."""
 _CLOSING = frozenset(b'"]}')
 
 
@@ -45,11 +46,11 @@ def answer(
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**limits))
     if text is not None:
         return "", matcher.consume_tokens(list(text.encode())) and matcher.is_accepting()
-    draw = random.Random(0)
+    draw, end = random.Random(0), time.monotonic() + SECONDS
     for _ in range(REHEARSED):
         mask = matcher.compute_bitmask()
         allowed = [byte for byte in range(256) if mask[byte >> 3] >> (byte & 7) & 1]
-        if not allowed:
+        if not allowed or time.monotonic() > end:
             break
         closing = [byte for byte in allowed if byte in _CLOSING]
         matcher.consume_token(draw.choice(closing if closing and draw.random() < 0.3 else allowed))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any, Literal, Optional
 
 import pytest
@@ -34,6 +36,20 @@ class One(BaseModel):
 
     idea: str
     note: str = "none"
+
+
+class Free(BaseModel):
+    """Numbers by any name."""
+
+    counts: dict[str, int]
+
+
+class Bill(BaseModel):
+    """A bill."""
+
+    amount: Decimal
+    due: date
+    took: timedelta
 
 
 class Node(BaseModel):
@@ -286,3 +302,19 @@ def test_history_without_text_is_counted(tiny: ChatBACo) -> None:
 def test_a_block_of_text_has_text(tiny: ChatBACo) -> None:
     with pytest.raises(PromptError, match=r"messages\[0\]"):
         tiny.invoke([HumanMessage([{"type": "text"}])])
+
+
+@pytest.mark.parametrize("schema", [{"type": "object", "additionalProperties": {}}, Free])
+def test_an_object_that_repeats_a_name_loses_no_value(schema: Any) -> None:
+    llm = ChatBACo(pair=saying('{"counts": {"a": 1, "a": 2}}'))
+    with pytest.raises(OutputParserException, match="holds 'a' twice"):
+        llm.with_structured_output(schema).invoke(QUESTION)
+    raw = llm.with_structured_output(schema, include_raw=True).invoke(QUESTION)
+    assert raw["parsed"] is None and "twice" in str(raw["parsing_error"])
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_types_of_python_are_read_as_they_are_written(method: str) -> None:
+    llm = ChatBACo(pair="tiny", router="rand", gamma=1, temperature=2, seed=1)
+    bill = llm.with_structured_output(Bill, method=method).invoke(QUESTION)
+    assert isinstance(bill, Bill) and isinstance(bill.amount, Decimal)

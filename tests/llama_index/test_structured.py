@@ -14,7 +14,7 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, Field, RootModel, ValidationError, create_model, field_validator
 
-from baco_integrations.core.errors import CutOffError, ParameterError
+from baco_integrations.core.errors import CutOffError, DecoderError, ParameterError
 from baco_integrations.llama_index import BACoLLM
 from tests.llama_index.pairs import call, told
 from tests.scripted import idle
@@ -228,3 +228,12 @@ def test_a_program_forces_the_call() -> None:
         prompt=ChatPromptTemplate(message_templates=messages),
     )
     assert isinstance(program(llm_kwargs={"gamma": 0.9}), Gift)
+
+
+def test_an_object_that_repeats_a_name_loses_no_value() -> None:
+    class Free(BaseModel):
+        counts: dict[str, int]
+
+    llm = BACoLLM(pair=told('{"counts": {"a": 1, "a": 2}}'))
+    with pytest.raises(DecoderError, match="holds 'a' twice"):
+        llm.structured_predict(Free, PROMPT, name="Ann")

@@ -298,6 +298,31 @@ def test_a_pair_that_served_a_guided_request_is_freed() -> None:
     assert freed() is None
 
 
+def test_large_vocabularies_are_ready_before_the_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("baco_integrations.rendering.LARGE", len(CHARS))
+    pair, made = scripted(), threading.Event()
+    build = Grammars.__init__
+
+    def counted(*args: Any) -> None:
+        assert not made.is_set()
+        build(*args)
+        made.set()
+
+    monkeypatch.setattr(Grammars, "__init__", counted)
+    with Decoder(pair) as decoder:
+        assert made.wait(20)
+        assert decoder.generate("x", choices=["a"], seed=1)[0].text == "a"
+    freed = weakref.ref(pair)
+    del pair, decoder
+    for thread in threading.enumerate():
+        if thread.name == "baco-grammars":
+            thread.join()
+    gc.collect()
+    assert freed() is None
+
+
 def test_a_schema_that_takes_long_keeps_no_other_request_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

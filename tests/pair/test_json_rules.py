@@ -125,3 +125,34 @@ def test_what_is_too_long_is_refused(form: str) -> None:
     value: Any = {"json_schema": {"enum": [text]}, "choices": [text]}.get(form, text)
     with pytest.raises(ParameterError, match=f"{form} must be .* at most 4194304 characters"):
         GRAMMARS.guide(SamplingParams(**{form: value}), ())
+
+
+def chain(links: int) -> dict[str, Any]:
+    definitions: dict[str, Any] = {
+        f"d{n}": {"properties": {"n": {"$ref": f"#/$defs/d{n + 1}"}}} for n in range(links)
+    }
+    return {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{links}": {"type": "integer"}}}
+
+
+def test_definitions_may_refer_to_one_another_only_so_deep() -> None:
+    assert admits(chain(60), {"n": {"n": {}}})
+    for schema in (chain(140), chain(3000)):
+        with pytest.raises(ParameterError, match="json_schema must be .* at most 250 deep"):
+            GRAMMARS.guide(SamplingParams(json_schema=schema), ())
+
+
+def test_many_references_by_name_are_refused() -> None:
+    def named(count: int) -> dict[str, Any]:
+        definitions = {f"d{n}": {"$anchor": f"a{n}", "type": "null"} for n in range(count)}
+        return {"$defs": definitions, "anyOf": [{"$ref": f"#a{n}"} for n in range(count)]}
+
+    assert admits(named(20), None)
+    with pytest.raises(ParameterError, match="json_schema must be .* few references by name"):
+        GRAMMARS.guide(SamplingParams(json_schema=named(2000)), ())
+
+
+def test_what_is_no_number_of_json_is_refused() -> None:
+    for literal in (float("nan"), float("inf")):
+        with pytest.raises(ParameterError, match="exactly"):
+            GRAMMARS.guide(SamplingParams(json_schema={"enum": [1, literal]}), ())
+    assert admits({"type": "number", "default": float("inf")}, 1)

@@ -20,9 +20,13 @@ GRAMMARS = Grammars([bytes([n]) for n in range(256)], lambda text: [], FORMATS["
 
 
 def allows(schema: dict[str, Any], value: object) -> bool:
+    return admits(schema, json.dumps(value))
+
+
+def admits(schema: dict[str, Any], written: str) -> bool:
     guide = GRAMMARS.guide(SamplingParams(json_schema=schema), {256})
     assert guide is not None
-    return all(guide.accept(token) for token in [*json.dumps(value).encode(), 256])
+    return all(guide.accept(token) for token in [*written.encode(), 256])
 
 
 def text(**keywords: Any) -> dict[str, Any]:
@@ -52,6 +56,8 @@ ENFORCED: list[tuple[dict[str, Any], object, object]] = [
     (thing(properties=AB, additionalProperties=False), {"b": 1}, {"c": 1}),
     (thing(additionalProperties={"type": "integer"}), {"c": 1}, {"c": "1"}),
     (thing(patternProperties={"^x": AB["a"]}), {"xa": 1}, {"xa": "1"}),
+    (thing(propertyNames={"pattern": "^a"}), {"a": 1}, {"b": 1}),
+    (thing(propertyNames={"format": "date"}), {"2024-02-29": 1}, {"2023-02-29": 1}),
     (thing(minProperties=2), {"a": 1, "b": 1}, {"a": 1}),
     (thing(maxProperties=1), {"a": 1}, {"a": 1, "b": 1}),
     ({"type": "array", "items": text()}, ["a"], [1]),
@@ -86,7 +92,8 @@ RELAXED: list[tuple[dict[str, Any], object, object]] = [
     ({"type": "array", "prefixItems": [{}], "unevaluatedItems": False}, [1], [1, 1]),
     ({"type": "integer", "not": {"const": 3}}, 1, 3),
     ({"oneOf": [text(), text(maxLength=1)]}, "ab", "a"),
-    (thing(propertyNames={"pattern": "^a"}), {"a": 1}, {"b": 1}),
+    (thing(propertyNames={"maxLength": 1}), {"a": 1}, {"ab": 1}),
+    (thing(properties=AB, propertyNames={"pattern": "^a"}), {"a": 1}, {"b": 1}),
     (thing(properties=AB, dependentRequired={"a": ["b"]}), {"b": 1}, {"a": 1}),
     (
         thing(properties=AB, dependentSchemas={"a": {"properties": {"c": text()}}}),
@@ -392,6 +399,11 @@ def test_patterns_of_several_parts_may_overlap() -> None:
     assert allows(parts("^a", "b$"), {"ab": 1})
     assert allows(parts("^a", "^b"), {"a": 1, "b": 1})
     assert not allows(parts("^a", "^b"), {"a": 1, "b": "x"})
+
+
+def test_how_white_space_is_written_is_not_the_schemas_to_say() -> None:
+    schema = thing(properties=AB) | {"x-guidance": {"whitespace_flexible": True}}
+    assert allows(schema, {"a": 1}) and not admits(schema, '{ "a":1 }')
 
 
 def test_what_nests_too_deep_is_refused() -> None:

@@ -1,0 +1,52 @@
+"""Formats of strings as patterns which Python's own types read.
+
+Invariant: what follows a pattern is a value of the type that pydantic gives the format for. The
+engine's own formats let through days that no calendar has, seconds of 60 and durations beyond
+`timedelta`, and it does not know pydantic's formats.
+"""
+
+from __future__ import annotations
+
+_YEAR = r"([1-9]\d{3}|0[1-9]\d{2}|00[1-9]\d|000[1-9])"
+_LEAP = r"(\d{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+_DAY = (
+    rf"({_YEAR}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)"
+    rf"|02-(0[1-9]|1\d|2[0-8]))|{_LEAP}-02-29)"
+)
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
+_ZONE = r"(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
+_BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_FOUR = "[A-Za-z0-9+/]{4}"
+
+
+def _whole(pattern: str) -> str:
+    return f"^({pattern})$"
+
+
+def _count(units: str) -> str:
+    """Return the pattern of numbers with units in their order, at least one of them."""
+    starts = range(len(units))
+    return "|".join(
+        rf"\d{{1,4}}{units[n]}" + "".join(rf"(\d{{1,4}}{unit})?" for unit in units[n + 1 :])
+        for n in starts
+    )
+
+
+PATTERNS = {
+    "date": _whole(_DAY),
+    "time": _whole(_CLOCK + _ZONE),
+    "date-time": _whole(f"{_DAY}T{_CLOCK}{_ZONE}"),
+    "duration": _whole(rf"P(\d{{1,4}}W|({_count('YMD')})(T({_count('HMS')}))?|T({_count('HMS')}))"),
+    "ipv4network": _whole(rf"({_BYTE}\.){{3}}{_BYTE}(/32)?"),
+    "ipv4interface": _whole(rf"({_BYTE}\.){{3}}{_BYTE}(/([12]?\d|3[0-2]))?"),
+    "ipv6network": _whole("([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/128)?"),
+    "ipv6interface": _whole(r"([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/(\d{1,2}|1[01]\d|12[0-8]))?"),
+    "base64": _whole(f"({_FOUR})*([A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?"),
+    **{
+        f"uuid{version}": _whole(
+            f"[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+        )
+        for version in range(1, 9)
+    },
+}
+"""Patterns by the names of formats."""
