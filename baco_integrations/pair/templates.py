@@ -184,12 +184,10 @@ class _Marking(NodeTransformer):
     def visit_Filter(self, node: nodes.Filter) -> Node:
         return node if node.name == "attr" else self.generic_visit(node)
 
-    def _ticking(self, node: Any) -> Node:
+    def visit_For(self, node: nodes.For) -> Node:
         self.generic_visit(node)
         node.body.insert(0, nodes.ExprStmt(_filter(nodes.Const(None), "_tick"), lineno=node.lineno))
-        return node  # type: ignore[no-any-return]
-
-    visit_For = visit_Macro = _ticking
+        return node
 
     def visit_Add(self, node: nodes.Add) -> Node:
         self.generic_visit(node)

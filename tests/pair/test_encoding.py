@@ -193,6 +193,12 @@ class TestText:
         assert unknown in encoder.ids("a ☃ b")
         assert encoder.ids("a ☃ b") == encoder.meant_ids("a ☃ b")
 
+    def test_a_token_of_two_characters(self):
+        tokenizer = make_tokenizer("byte-level", extra_specials=("§§",))
+        ids = Encoder(tokenizer).ids("By §§§§§ 3, §§.")
+        assert tokenizer.convert_tokens_to_ids("§§") not in ids
+        assert tokenizer.decode(ids) == "By §§§§§ 3, §§."
+
     def test_a_token_of_one_character_cannot_be_spelled_out(self):
         tokenizer = make_tokenizer("byte-level", extra_specials=("§",))
         with pytest.raises(PromptError, match="cannot spell out, got '§'"):
