@@ -26,7 +26,7 @@ from .schemas import (
     walk,
 )
 
-LONGEST = 2**22
+LONGEST = 2**21
 """Most characters of a schema, and of a grammar."""
 _SAFE = 2**53
 # Each reference by name may mean any definition.
@@ -66,7 +66,7 @@ def json_rules(
         ) from None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _rules(name: str, schema: str, parameter: str) -> dict[str, str]:
     _require_short(schema, parameter)
     root = closed(schema)
@@ -180,11 +180,10 @@ class _Writer:
 
 def _literals(schema: dict[str, Any]) -> list[Any]:
     """Return the values that a schema lists, if it lists any."""
-    if "const" in schema:
-        listed = schema.get("enum", [schema["const"]])
-        return [schema["const"]] if schema["const"] in listed else []
-    listed = schema.get("enum")
-    return listed if isinstance(listed, list) else []
+    listed = schema.get("enum", [schema.get("const")] if "const" in schema else [])
+    if not isinstance(listed, list):
+        return []
+    return [each for each in listed if each == schema.get("const", each)]
 
 
 def _is_exact(literals: list[Any]) -> bool:

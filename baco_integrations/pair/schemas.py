@@ -48,7 +48,7 @@ _MOST_PARTS = 200_000
 _EFFORT, _LEAST = 8_000_000, 8000
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def closed(schema: str) -> dict[str, Any]:
     """Return a schema, given as JSON, as the engine is to take it; see `strict`."""
     given = json.loads(schema)

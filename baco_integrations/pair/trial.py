@@ -86,7 +86,7 @@ def remaining() -> float:
     return left
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def ask(grammar: str, text: str | None = None) -> Answer:
     """Have a grammar tried.
 
@@ -127,7 +127,7 @@ class _Child:
             raise OSError("this interpreter cannot be started anew")
         script = str(Path(__file__).with_name("trial_child.py"))
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _RUN, json.dumps(sys.path), script],
+            [sys.executable, "-c", _RUN, json.dumps([*map(str, sys.path)]), script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -159,6 +159,7 @@ class _Child:
                 told = self._process.stdout.readline()
         finally:
             timer.cancel()
+            timer.join()  # it kills now or never: another one may have this child next
             if not told.endswith(b"\n"):
                 self.end()
         if not told.endswith(b"\n") and time.monotonic() >= deadline:
