@@ -173,8 +173,8 @@ COMPOSED = "{% set t = '<b>' ~ messages[1].content ~ '</b>\\n' ~ messages[1].con
 @pytest.mark.parametrize(
     "look",
     [
-        "{{ '</b>' in t }}",
-        "{{ '<b>' ~ messages[1].content == '<b>Rain?' }}",
+        "{{ '<b>' in t }}",
+        "{{ '<b>' ~ messages[1].content == '<b>Rain?</b>' }}",
         "{% macro b() %}<b>{% endmacro %}{{ b() != '<b>' }}",
         "{{ t.split('</b>') | join('|') }}",
         "{{ t.split('</b>', 1)[1] }}",
