@@ -200,7 +200,14 @@ def test_what_is_composed_reads_as_it_does_with_transformers(look: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cut", ["t.split('</b>')[0]", "t.partition('</b>')[0]", "t.replace('</b>', '')[:5]"]
+    "cut",
+    [
+        "t.split('</b>')[0]",
+        "t.partition('</b>')[0]",
+        "t.replace('</b>', '')[:5]",
+        "t.split()[0][:5]",
+        "t.strip()[:5]",
+    ],
 )
 def test_what_is_cut_out_of_a_composed_text_leaves_the_rest_as_it_is(cut: str) -> None:
     alphabet = {ord(char): 0xD800 + ord(char) for char in "/<>b"}
