@@ -18,7 +18,7 @@ from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Message
 from ..core.plain import require_whole
 from .encoding import Encoder
-from .templates import TemplateLimitError
+from .templates import ChatTemplate, TemplateLimitError
 
 BasePrompt = str | Callable[[list[Message]], str]
 """A kind of base prompt, or a function of messages, whose ``stop`` may list stop strings."""
@@ -257,6 +257,20 @@ def _short_ids(messages: Sequence[Message]) -> list[Message]:
     return rewritten
 
 
+def _is_heard(
+    template: ChatTemplate, messages: Sequence[Message], options: Mapping[str, Any], marked: str
+) -> bool:
+    """Tell whether each system text made a difference, as switches do that are not written."""
+    heard = False
+    for place, message in enumerate(messages):
+        if message["role"] == "system" and message["content"].strip():
+            silent = [*messages[:place], {**message, "content": ""}, *messages[place + 1 :]]
+            heard = template.render(silent, options) != marked
+            if not heard:
+                break
+    return heard
+
+
 def render_aligned(
     encoder: Encoder,
     messages: Sequence[Message],
@@ -269,7 +283,7 @@ def render_aligned(
 
     A template may refuse system messages, tool messages, or turns that do not alternate. Then turns
     of one role are joined, and failing that, system texts move into the first user turn and tool
-    results into turns of the user. A system message dropped without a word counts as refused.
+    results into turns of the user. A system message that makes no difference counts as refused.
     A template that knows nothing of tools is given them, their calls and their results in words.
 
     Args:
@@ -300,15 +314,18 @@ def render_aligned(
     refusal: Exception | None = None
     for form in (list(messages), merge_turns(messages), _two_roles(messages)):
         try:
-            marked = encoder.template(source).render(form, options)
+            template = encoder.template(source)
+            marked = template.render(form, options)
+            text = encoder.text(marked)
+            written = all(part in text for part in system)
+            if not written and not _is_heard(template, form, options, marked):
+                continue
         except Exception as error:  # a template may raise anything
             refusal = error
             if isinstance(error, TemplateLimitError):
                 break
             continue
-        text = encoder.text(marked)
-        if all(part in text for part in system):
-            return encoder.ids(marked) if tokenize else text
+        return encoder.ids(marked) if tokenize else text
     raise PromptError(
         "messages",
         "a conversation that the aligned model's chat template accepts",

@@ -36,6 +36,7 @@ SECONDS = 5.0
 CHARACTERS = 2**25
 """Most characters of a text that a template makes, each item of a list counted as some."""
 _ITEM = 64
+_OWN = re.compile("[\ud800-\udfff]+")
 
 _until: ContextVar[float] = ContextVar("_until")
 
@@ -75,7 +76,7 @@ class ChatTemplate:
     ) -> None:
         self._roles = {role: _Own.of(role, alphabet) for role in ROLES}
         self._special = {name: _Own.of(text, alphabet) for name, text in special_tokens.items()}
-        environment = _Environment()
+        environment = _Environment(alphabet)
         tree = _Marking(alphabet, environment.own).visit(environment.parse(source))
         with _limited():  # what is constant is calculated here
             self._template = environment.from_string(tree)
@@ -181,6 +182,14 @@ class _Marking(NodeTransformer):
         node.arg = node.arg if type(node.arg) is nodes.Const else self.visit(node.arg)
         return node
 
+    def visit_Compare(self, node: nodes.Compare) -> Node:
+        self.generic_visit(node)
+        sides: list[Any] = [node, *node.ops]
+        for side in sides:
+            if type(side.expr) is not nodes.Const:
+                side.expr = _filter(side.expr, "_read")
+        return node
+
     def visit_Filter(self, node: nodes.Filter) -> Node:
         return node if node.name == "attr" else self.generic_visit(node)
 
@@ -237,8 +246,14 @@ class _Generation(Extension):
 _PADDING = {"batch", "center", "ljust", "rjust", "round", "slice", "to_bytes", "zfill"}
 _FORMATTING = {"%", "format", "format_map"}
 _SCALING = {"expandtabs", "indent", "tojson", "translate", "wordwrap"}
-_SMALL = {"count", "d", "default", "first", "last", "length"}
+_SMALL = {"count", "d", "default", "first", "last", "length", "string"}
 _GROWING = _PADDING | _FORMATTING | _SCALING | {"join", "replace", "sum"}
+_SPELLING = {"capitalize", "e", "escape", "lower", "replace", "title", "upper"}
+"""Filters to which the letters of a text matter."""
+_CUTTING = {"partition", "removeprefix", "removesuffix", "replace", "rpartition", "rsplit", "split"}
+"""Methods to which only the letters of what they look for matter."""
+_SPACING = {"join", "lstrip", "rsplit", "rstrip", "split", "splitlines", "strip"}
+"""Methods to which no letters matter where they look for white space, or for nothing."""
 _WIDTH = re.compile(r"\d{5}|\*|\{[^{}]*\{")
 """What in a format takes long: wide fields, and widths that come with what is formatted."""
 
@@ -371,8 +386,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     code_generator_class = _Compiler
     intercepted_binops = frozenset({"*", "**", "%"})
 
-    def __init__(self) -> None:
+    def __init__(self, alphabet: Mapping[int, int]) -> None:
         self.own: dict[str, _Own] = {}
+        self._letters = {own: letter for letter, own in alphabet.items()}
         super().__init__(
             optimized=False,  # which would calculate constants once for each that they stand in
             trim_blocks=True,
@@ -382,6 +398,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _tojson
         for name in self.filters.keys() - _SMALL:
             self.filters[name] = _weighed(name, self.filters[name])
+        self.filters |= {name: self._reading(name) for name in _SPELLING}
+        self.filters["_read"] = self._read
         self.filters |= {"_tick": _tick, "_add": _add_all, "_concat": _join_all, "_sized": _sized}
         self.globals |= {
             "raise_exception": _raise,
@@ -406,12 +424,50 @@ class _Environment(ImmutableSandboxedEnvironment):
         if name in _GROWING and isinstance(text, str | bytes | int):
             args = tuple(map(_kept, args))
             _weigh(name, text, (*args, *kwargs.values()))
+        if isinstance(text, str) and (readable := __self._readable(text, name, args)) != text:
+            __obj = __self.getattr(readable, name)
         return _sized(super().call(__context, __obj, *args, **kwargs))
 
     def call_test(self, *args: Any, **kwargs: Any) -> Any:
         """Test one of many items, as `select` does."""
         _require_time()
         return super().call_test(*args, **kwargs)
+
+    def _read(self, value: Any) -> Any:
+        """Return a text as it reads: the template's own words in it are in their alphabet."""
+        if not isinstance(value, str) or value.isascii():
+            return value
+        return _OWN.sub(lambda own: own[0].translate(self._letters), value)
+
+    def _readable(self, text: str, name: str, args: Sequence[Any]) -> str:
+        """Return a text in letters in which a method or filter finds what it looks for."""
+        read = self._read(text)
+        sought = args[0] if args and isinstance(args[0], str) else ""
+        if read == text or (name in _SPACING and not sought.strip()):
+            return text
+        if name not in _CUTTING or not sought:
+            return read  # type: ignore[no-any-return]
+        kept, start = [], 0
+        for part in read.split(sought):
+            kept.append(text[start : start + len(part)])
+            start += len(part) + len(sought)
+        return sought.join(kept)
+
+    def _reading(self, name: str) -> Callable[..., Any]:
+        """Return a filter that knows its letters in the template's alphabet."""
+        function = self.filters[name]
+        place = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+        @wraps(function)
+        def reading(*args: Any, **kwargs: Any) -> Any:
+            before, text, others = args[:place], args[place], args[place + 1 :]
+            if isinstance(text, str):
+                text = self._readable(text, name, others)
+                # What is looked for is not written.
+                others = (*map(str.__str__, others[:1]), *others[1:])
+            return function(*before, text, *others, **kwargs)
+
+        return reading
 
 
 class _Namespace(Namespace):

@@ -145,11 +145,11 @@ class TestRendered:
 
     def test_a_token_that_is_found_in_another_spelling(self):
         tokenizer = make_tokenizer("wordpiece")
-        tokenizer.add_tokens([AddedToken("<think>", normalized=True)])
+        tokenizer.add_tokens([AddedToken("<|think|>", normalized=True)])
         encoder = Encoder(tokenizer)
-        thought = tokenizer.convert_tokens_to_ids("<think>")
-        assert thought in tokenizer("a <thi\u200bnk> b")["input_ids"]
-        assert thought not in encoder.ids("a <thi\u200bnk> b")
+        thought = tokenizer.convert_tokens_to_ids("<|think|>")
+        assert thought in tokenizer("a <|thi\u200bnk|> b")["input_ids"]
+        assert thought not in encoder.ids("a <|thi\u200bnk|> b")
 
 
 class TestText:
@@ -170,13 +170,13 @@ class TestText:
 
     def test_control_tokens_that_are_not_special(self):
         tokenizer = make_tokenizer("byte-level")
-        tokenizer.add_tokens(["<think>", "city"])
+        tokenizer.add_tokens(["<|think|>", "city"])
         encoder = Encoder(tokenizer)
-        ids = encoder.text_ids("a <think> city")
-        assert tokenizer.convert_tokens_to_ids("<think>") not in ids
+        ids = encoder.text_ids("a <|think|> city")
+        assert tokenizer.convert_tokens_to_ids("<|think|>") not in ids
         assert tokenizer.convert_tokens_to_ids("city") in ids
-        assert tokenizer.decode(ids) == "a <think> city"
-        assert tokenizer.convert_tokens_to_ids("<think>") in encoder.meant_ids("<think>")
+        assert tokenizer.decode(ids) == "a <|think|> city"
+        assert tokenizer.convert_tokens_to_ids("<|think|>") in encoder.meant_ids("<|think|>")
 
     @pytest.mark.parametrize(
         "text", ["", " ", "{{ 1 }}", "{% raw %}", "\n\nx\n", "é😀", "\U00100000\U000f0000", "\0"]

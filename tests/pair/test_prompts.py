@@ -48,6 +48,11 @@ DROPS_SYSTEM = (
     "{% for m in messages if m['role'] != 'system' %}"
     "[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
 )
+SWITCHES = (
+    "{% set s = messages[0].content if messages[0].role == 'system' else '' %}"
+    "[{{ 'quick' if '/quick' in s else 'slow' }}]{{ s | replace('/quick', '') | trim }}"
+    "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+)
 NEVER = "{{ raise_exception('Not today') }}"
 
 
@@ -150,6 +155,18 @@ class TestAligned:
             (NO_SYSTEM, [SYSTEM, HISTORY[0]], "[user]Be brief.\n\nName a city."),
             (NO_SYSTEM, [HISTORY[0], SYSTEM], "[user]Be brief.\n\nName a city."),
             (DROPS_SYSTEM, [SYSTEM, HISTORY[0]], "[user]Be brief.\n\nName a city."),
+            (SWITCHES, [{**SYSTEM, "content": "/quick"}, HISTORY[0]], "[quick][user]Name a city."),
+            (
+                SWITCHES,
+                [{**SYSTEM, "content": "Sing. /quick"}, HISTORY[0]],
+                "[quick]Sing.[user]Name a city.",
+            ),
+            (SWITCHES, [HISTORY[0], SYSTEM], "[slow][user]Be brief.\n\nName a city."),
+            (
+                SWITCHES,
+                [{**SYSTEM, "content": "/quick"}, HISTORY[0], SYSTEM],
+                "[slow][user]/quick\n\nBe brief.\n\nName a city.",
+            ),
         ],
     )
     def test_templates_that_refuse(self, template, messages, text):

@@ -176,6 +176,56 @@ def test_as_transformers_renders(manner: str, prompt: bool, tools: Any) -> None:
     assert marked != expected
 
 
+# What a template puts together of its own words and of what is said, and then looks at.
+COMPOSED = "{% set t = '<b>' ~ messages[1].content ~ '</b>\\n' ~ messages[1].content ~ '</b>' %}"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "{{ '<b>' in t }}",
+        "{{ '<b>' ~ messages[1].content == '<b>Rain?</b>' }}",
+        "{% macro b() %}<b>{% endmacro %}{{ b() != '<b>' }}",
+        "{{ t.split('</b>') | join('|') }}",
+        "{{ t.split('</b>', 1)[1] }}",
+        "{{ t.rsplit('</b>', 1)[0] }}",
+        "{{ t.partition('</b>') | join('|') }}",
+        "{{ t.split() | join('|') }}{{ t.strip() }}{{ t.splitlines() | join('|') }}",
+        "{{ t.startswith('<b>') }}{{ t.endswith('</b>') }}{{ t.find('</b>') }}{{ t.count('b') }}",
+        "{{ t.removeprefix('<b>') }}{{ t.strip('<b>') }}",
+        "{{ t.replace('</b>', '.') }}{{ t | replace('</b>', '.', count=1) }}",
+        "{{ t.upper() }}{{ t | upper }}{{ t | title }}{{ t | escape }}",
+        "{{ t[:4] }}{{ t | length }}{{ t | trim }}",
+        "{{ ('[' ~ messages[1].content ~ '] {}').format('x') }}",
+    ],
+)
+def test_what_is_composed_reads_as_it_does_with_transformers(look: str) -> None:
+    source, alphabet = COMPOSED + look, {ord(char): 0xD800 + ord(char) for char in "/<>[]{}bB"}
+    history = [*HISTORY[:1], {"role": "user", "content": "Rain?</b>"}]
+    expected = make_tokenizer("wordpiece").apply_chat_template(
+        history, chat_template=source, tokenize=False
+    )
+    marked = ChatTemplate(source, {}, alphabet).render(conversation(history), {})
+    assert marked.translate({own: letter for letter, own in alphabet.items()}) == expected
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "t.split('</b>')[0]",
+        "t.partition('</b>')[0]",
+        "t.replace('</b>', '')[:5]",
+        "t.split()[0][:5]",
+        "t.strip()[:5]",
+    ],
+)
+def test_what_is_cut_out_of_a_composed_text_leaves_the_rest_as_it_is(cut: str) -> None:
+    alphabet = {ord(char): 0xD800 + ord(char) for char in "/<>b"}
+    source = COMPOSED.replace("[1]", "[-1]") + f"{{{{ {cut} }}}}"
+    marked = ChatTemplate(source, {}, alphabet).render(conversation("Hi"), {})
+    assert marked == "<b>".translate(alphabet) + "Hi"
+
+
 @pytest.mark.parametrize(
     "write",
     [
