@@ -58,6 +58,12 @@ class Guarded(TyperGroup):
                 where = f": {error.filename}" if error.filename is not None else ""
                 say(f"{error.strerror or error}{where}")
                 raise typer.Exit(1) from None
+            except RuntimeError as error:
+                # An extension may put an error of its own in the place of Ctrl-C's.
+                if "KeyboardInterrupt" not in str(error):
+                    raise
+                say("the same command starts anew, or goes on where it was.", "Stopped", ";")
+                raise typer.Exit(130) from None
             except KeyboardInterrupt as stop:
                 say(str(stop) or "nothing is lost; the same command starts anew.", "Stopped", ";")
                 raise typer.Exit(130) from None
