@@ -172,7 +172,7 @@ def test_a_row_that_cannot_be_let_in_fails_alone(
 
     monkeypatch.setattr(Row, name, failing)
     prompts, params = requests(10)
-    bad = SamplingParams(seed=99)
+    bad = SamplingParams(seed=99, timeout=20)  # instead of for ever
     with Decoder(random_pair(), lookahead="off") as decoder:
         with pytest.raises((OutOfMemoryError, WorkerError), match="no|bug"):
             decoder.generate("x", bad)
