@@ -16,20 +16,20 @@ _ATTENTION = ("sdpa", "eager")
 _LAYERS = {"full_attention", "sliding_attention"}
 _ROPE = {"dynamic", "longrope"}
 
-# Well beyond every published model. Layers and experts may be built one by one.
+# Well beyond every published model. Layers and experts may be built one by one; a window may be
+# said to have no end, and is cut down to so many positions.
 _LAYERS_MOST, _EXPERTS_MOST, _MOST, _WINDOW_MOST = 1024, 4096, 2**24, 2**30
 _LIMITS = (
     (re.compile(r"(?:.*_)?layers?"), _LAYERS_MOST),
     (re.compile(r"(?:.*_)?experts"), _EXPERTS_MOST),
     (re.compile(r"(?:.*_)?(?:size|dim|heads?|embd|inner|d_model|d_ff|rank)"), _MOST),
-    (re.compile(r"(?:.*_)?(?:positions|position_embeddings|ctx|window)"), _WINDOW_MOST),
 )
 # What every model has, whatever its configuration calls them.
 _SIZES = {
     **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "head_dim"), _MOST),
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads"), _MOST),
     "num_hidden_layers": _LAYERS_MOST,
-    "max_position_embeddings": _WINDOW_MOST,
+    "max_position_embeddings": 2**63,
 }
 
 
