@@ -400,7 +400,8 @@ def check_end(pair: Any, params: SamplingParams, completion: Completion) -> None
     if params.offered:
         names = [tool["function"]["name"] for tool in params.offered]
         reader = CallReader(pair.call_format, names, str)
-        text, _ = reader.push(text, last=True)
+        cut = stopped or tokens[-1] not in ends
+        text, _ = reader.push(text, last=True, cut=cut)
         calls = len(reader.calls)
         found = [call[1:] for call in completion.tool_calls]
         assert found == [call[1:] for call in reader.calls]
