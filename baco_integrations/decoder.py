@@ -12,7 +12,6 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from copy import deepcopy
 from functools import partial
 from types import TracebackType
 from typing import Annotated, Any, Literal, TypeVar, cast, overload
@@ -28,7 +27,7 @@ from .core.errors import (
     PromptError,
     QueueFullError,
 )
-from .core.messages import Message, Messages, conversation
+from .core.messages import Messages, conversation
 from .core.params import SamplingParams
 from .core.threads import Pool
 from .core.trace import Completion
@@ -371,7 +370,7 @@ class Decoder:
                 f"{len(self._unrendered)} requests wait to be rendered, and the queue holds no "
                 "more. Send fewer at once, or raise max_waiting."
             )
-        prepare = partial(self._renderer.rows, _copied(conversation(messages)), checked, began)
+        prepare = partial(self._renderer.rows, conversation(messages), checked, began)
         stream = AsyncStream(self._engine, [], self, checked, deadline_of(checked, began))
         submit = partial(self._submit, [stream], streaming)
         self._unrendered.add(stream)
@@ -437,16 +436,6 @@ def _checked_params(params: SamplingParams | None, settings: Mapping[str, Any]) 
             "params", "a SamplingParams", params, "For example SamplingParams(gamma=0.6)."
         )
     return params.replace(**settings) if settings else params
-
-
-def _copied(messages: list[Message]) -> list[Message]:
-    """Copy a conversation, which its owner may change before it is rendered."""
-    try:
-        return deepcopy(messages)
-    except Exception as error:  # of whatever class a value in it has
-        raise PromptError(
-            "messages", "plain data", messages, f"A part of it cannot be copied: {error}."
-        ) from error
 
 
 def _require_user(user: object) -> None:
