@@ -58,7 +58,7 @@ def _rows(path: Path, plain: bool) -> Iterator[tuple[int, Row]]:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        remedy = f"It could not be read: {getattr(error, 'strerror', None) or error}."
+        remedy = f"{path} could not be read: {getattr(error, 'strerror', None) or error}."
         raise ParameterError("prompts", "a readable text file", str(path), remedy) from error
     if not plain and content.lstrip().startswith("["):
         whole = _whole(content)

@@ -163,5 +163,6 @@ async def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_decoded(
             with pytest.raises(PromptError, match=r"window of 2048 tokens, got '24\d\d tokens'"):
                 getattr(llm, name)(asked)
             with pytest.raises(PromptError, match=r"window of 2048 tokens, got '24\d\d tokens'"):
-                await getattr(llm, f"a{name}")(asked)
+                answer = await getattr(llm, f"a{name}")(asked)
+                await anext(answer)  # a stream tells with its first token
     assert llm.decoder.metrics.tokens == llm.decoder.metrics.prefilled == 0

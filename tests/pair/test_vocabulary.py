@@ -212,10 +212,9 @@ def test_a_tag_that_is_declared_special_is_control():
     assert Vocabulary.from_tokenizer(tokenizer).control.tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("last", [2**24, 2**31])
-def test_ids_beyond_all_vocabularies(last):
-    tokenizer = tokenizer_of(decoders.ByteLevel(), {"a": 0, "b": last})
-    with pytest.raises(PairError, match=f"numbers its tokens up to {last:,}"):
+def test_ids_beyond_all_vocabularies():
+    tokenizer = tokenizer_of(decoders.ByteLevel(), {"a": 0, "b": 2**24})
+    with pytest.raises(PairError, match="numbers its tokens up to 16,777,216"):
         Vocabulary.from_tokenizer(tokenizer)
 
 
