@@ -455,7 +455,7 @@ def locks_within(*things: object) -> list[Any]:
     return [each for each in found.values() if isinstance(each, kinds)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def busy() -> Iterator[Decoder]:
     """A decoder of a real pair while other threads hold all locks of the package."""
     with Decoder.shared(random_pair()) as decoder:
