@@ -296,13 +296,11 @@ class Engine:
             self._cancelling = False
             dropped = [row for row in self._waiting if row.cancelled]
             self._waiting = deque(row for row in self._waiting if not row.cancelled)
-        running = [row for row in self._slots.rows if row.cancelled]
-        self._leave(running)
-        for row in (*dropped, *running):
-            with _kept_to(row):
-                row.sink.cancelled()
-            if row.error is not None:
-                _fail(row, row.error)
+        for row in dropped:
+            _dismiss(row)
+        for row in [row for row in self._slots.rows if row.cancelled]:
+            self._leave([row])  # where this fails, the others still have their slots
+            _dismiss(row)
 
     def _expire(self) -> None:
         """Fail what has taken longer than it may, waiting or running."""
@@ -547,6 +545,7 @@ class Engine:
         _forget(rows)
         with self._changed:
             self._waiting.extendleft(reversed(rows))
+            self._cancelling = True  # some may have been
 
     def _abandon(self, rows: list[Row], error: BaseException) -> None:
         """Fail every row, running and waiting."""
@@ -594,6 +593,14 @@ def _fail(row: Row, error: BaseException) -> None:
     row.finished = True
     with suppress(BaseException):  # a sink that takes no error has nobody behind it
         row.sink.fail(row.error)
+
+
+def _dismiss(row: Row) -> None:
+    """Tell a row's sink that it has been cancelled."""
+    with _kept_to(row):
+        row.sink.cancelled()
+    if row.error is not None:
+        _fail(row, row.error)
 
 
 def _forget(rows: Sequence[Row]) -> None:

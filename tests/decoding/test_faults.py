@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -333,6 +334,40 @@ def test_memory_that_runs_out_while_a_beginning_is_copied(
         assert decoder.metrics.restarts == 1
         assert decoder.metrics.tokens == 11 * 6  # nobody was asked twice
     assert [said(each) for (each,) in batch] == [said(each) for each in alone] * 2
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), ValueError("a bug")])
+@pytest.mark.parametrize("call", [1, 3])
+def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, faults: Any, call: int, error: Exception
+) -> None:
+    save, count, asked = ModelSide.save, 0, threading.Event()
+
+    def cancel(ids: torch.Tensor, first: Any) -> None:
+        if tuple(ids.shape) == (2, 1) and asked.wait(20):
+            decoder._engine.cancel([row for stream in given for row in stream.rows])
+
+    def failing(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == call:
+            raise error
+        return save(*args)
+
+    faults(cancel)
+    monkeypatch.setattr(ModelSide, "save", failing)
+    with Decoder(random_pair(), max_rows=2, lookahead="off") as decoder:
+        given = [
+            decoder.stream(text * 40, max_tokens=400, timeout=30) for text in ("one ", "two ", "x ")
+        ]
+        asked.set()
+        for stream in given:
+            with suppress(WorkerError):
+                list(stream)
+        ends = [each.finish_reason for stream in given for each in stream.completions]
+        # A bug ends the rows that still had their slots with an error.
+        lost = 0 if isinstance(error, MemoryError) else 2 - call // 2
+        assert ends == ["cancelled"] * (3 - lost) and count >= call
 
 
 def test_a_lost_device_closes_the_decoder_and_says_so(faults: Any) -> None:
