@@ -145,7 +145,7 @@ def fingerprint(folder: Path) -> str:
                     for piece in _samples(opened, size):
                         found.update(piece)
                 else:
-                    found.update(hashlib.file_digest(opened, "sha256").digest())
+                    found.update(hashlib.sha256(opened.read()).digest())
     return found.hexdigest()[:12]
 
 

@@ -162,6 +162,14 @@ def test_a_copy_of_another_time_is_the_same(folder: Path, tmp_path: Path) -> Non
     assert fingerprint(linked) == fingerprint(folder)
 
 
+def test_fingerprints_need_nothing_that_older_pythons_lack(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fingerprint(folder)
+    monkeypatch.delattr("hashlib.file_digest", raising=False)  # new in 3.11
+    assert fingerprint(folder) == before
+
+
 @pytest.mark.parametrize(
     "change",
     [
