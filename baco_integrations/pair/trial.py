@@ -38,9 +38,10 @@ LIMITS: dict[str, Any] = {
 
 CRASHED = "it has crashed, on something that is too large or nests too deep"
 _MOST = 6
+# Nothing is imported before, lest it come from the working directory.
 _RUN = (
-    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "runpy.run_path(sys.argv[2], run_name='__main__')"
+    "import sys; script, *sys.path[:] = sys.argv[1:]; "
+    "import runpy; runpy.run_path(script, run_name='__main__')"
 )
 
 _UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
@@ -126,13 +127,14 @@ class _Child:
         if getattr(sys, "frozen", False) or not sys.executable:
             raise OSError("this interpreter cannot be started anew")
         script = str(Path(__file__).with_name("trial_child.py"))
+        patience = remaining()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _RUN, json.dumps([*map(str, sys.path)]), script],
+            [sys.executable, "-c", _RUN, script, *map(str, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        if not self.tell(b"", remaining()):
+        if not self.tell(b"", patience):
             raise OSError("it ends as it begins")
 
     @property
@@ -199,8 +201,10 @@ class _Children:
             raise OutOfTimeError
         try:
             child = self._waiting() or _Child()
-            yield child
-            self._idle.append(child)
+            try:
+                yield child
+            finally:  # one that has ended is passed over
+                self._idle.append(child)
         finally:
             self._room.release()
 

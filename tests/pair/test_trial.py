@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +120,45 @@ def test_a_forked_process_has_children_of_its_own() -> None:
         os._exit(bool(trial._CHILDREN._idle) or bool(ask(schema(type="boolean")).said))
     assert os.waitpid(process, 0)[1] == 0
     assert ask(schema(type="string")).said == ""
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_time_that_runs_out_leaves_no_child_behind(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, started, start = [9.0] * times, [], subprocess.Popen
+    children = trial._Children()
+
+    def remaining() -> float:
+        if not left:
+            raise OutOfTimeError
+        return left.pop()
+
+    def noted(*given: Any, **settings: Any) -> Any:
+        started.append(start(*given, **settings))
+        return started[-1]
+
+    monkeypatch.setattr(trial, "_CHILDREN", children)
+    monkeypatch.setattr(trial, "remaining", remaining)
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    with pytest.raises(OutOfTimeError):
+        ask(schema(type="null"))
+    assert [child._process for child in children._idle] == started
+    assert len(started) == (times > 1)
+    children.end()
+
+
+def test_a_child_imports_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "runpy", "queue", "llguidance"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit")
+    children = trial._Children()
+    monkeypatch.setattr(trial, "_CHILDREN", children)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.chdir(tmp_path)
+    assert ask(schema(type="null")).said == "" and children._idle
+    children.end()
 
 
 @pytest.mark.parametrize("way", ["none", "frozen", "refused", "broken"])
