@@ -101,6 +101,8 @@ class _Writer:
             for part in inside(schema, root):
                 around.setdefault(id(part), []).append(schema)
         left = [schema for schema in reached.values() if not _is_exact(_literals(schema))]
+        if left:  # and what the engine would not find in a part of the schema
+            left += filter(_points_beside, reached.values())
         while left:
             schema = left.pop()
             if id(schema) not in self.inexact:
@@ -176,6 +178,12 @@ class _Writer:
         some = f'{item} (", " {item}){times}'
         empty = ' | ""' if least == 0 else ""
         self.rules[name] = '"[]"' if most == 0 else f'"[" ({some}{empty}) "]"'
+
+
+def _points_beside(schema: dict[str, Any]) -> bool:
+    """Tell whether a schema refers to another place than a definition."""
+    pointer = pointer_of(schema)
+    return pointer is not None and not pointer.startswith(tuple(f"/{key}/" for key in DEFINITIONS))
 
 
 def _literals(schema: dict[str, Any]) -> list[Any]:

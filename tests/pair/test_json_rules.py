@@ -71,6 +71,17 @@ def test_a_number_is_itself_to_the_last_digit(number: float) -> None:
             [{"id": BIG, "next": {"next": {"id": BIG}, "d": "x"}}],
             [{"next": {"id": 1}}, {"d": "xx"}],
         ),
+        (
+            {
+                "properties": {
+                    "a": {"type": "string", "maxLength": 1},
+                    "b": {"type": "array", "items": {"$ref": "#/properties/a"}},
+                    "id": {"anyOf": [ONE, {"$ref": "#/properties/b"}]},
+                }
+            },
+            [{"a": "x", "b": ["y"], "id": BIG}, {"id": ["x", "y"]}],
+            [{"a": "xx"}, {"b": ["xx"]}, {"b": "x"}, {"id": ["xx"]}],
+        ),
         ({"enum": [BIG, "a", None, 1.5], "type": ["integer", "null"]}, [BIG, None], ['"a"', 1.5]),
         ({"enum": [BIG, -BIG], "minimum": 0}, [BIG], [-BIG]),
         ({"enum": ['é"\\', BIG]}, ['"é\\"\\\\"', BIG], []),
