@@ -88,16 +88,14 @@ def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CO
         revision = fingerprint(folder) if folder.is_dir() else ""
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a loop of links
         raise ModelNotFoundError(
-            f"{side}: {shorten(str(model))} cannot be looked at ({type(error).__name__}). Give a "
+            f"{side}: {shorten(_told(model))} cannot be looked at ({type(error).__name__}). Give a "
             f"readable folder with {config}, or an id on the Hugging Face hub."
         ) from error
     if revision:
         source = Source(str(model), folder, revision)
     elif isinstance(model, Path) or not _HUB_ID.fullmatch(model):
-        # An address may hold somebody's password.
-        looked_at = re.sub("[^/]*:[^/]*@", "", str(folder))
         raise ModelNotFoundError(
-            f"{side}: there is no folder {looked_at!r}. Give a folder with {config}, "
+            f"{side}: there is no folder {_told(folder)!r}. Give a folder with {config}, "
             "tokenizer.json and safetensors weights, or an id on the Hugging Face hub."
         )
     else:
@@ -120,6 +118,11 @@ def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CO
             "a folder of its own, and load the two by ModelPair.from_adapter(model, adapter)."
         )
     return source
+
+
+def _told(model: str | Path) -> str:
+    """Return a path as it may be shown: an address may hold somebody's password."""
+    return re.sub("[^/]*:[^/]*@", "", str(model))
 
 
 def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> dict[str, Any]:

@@ -145,9 +145,10 @@ class TestFolders:
         with pytest.raises(ModelNotFoundError, match="aligned: .* cannot be looked at"):
             ModelPair.check(TINY / "base", model)
 
-    def test_passwords_in_addresses_are_not_told(self):
+    @pytest.mark.parametrize("ending", ["", "\0", "/" + "a" * 5000])
+    def test_passwords_in_addresses_are_not_told(self, ending):
         with pytest.raises(ModelNotFoundError, match="huggingface.co/org/model") as raised:
-            ModelPair.check(f"https://me:{SECRET}@huggingface.co/org/model", "org/model")
+            ModelPair.check(f"https://me:{SECRET}@huggingface.co/org/model{ending}", "org/model")
         assert SECRET not in str(raised.value)
 
     def test_missing_config(self, pair):
