@@ -86,7 +86,8 @@ class NumberedFields(NumberedBatches, RunnableConfigurableFields):  # type: igno
     """A model some of whose fields come with the config."""
 
     def _chosen_seed(self, chosen: Mapping[str, Any]) -> object:
-        return chosen.get(self.fields["seed"].id) if "seed" in self.fields else None
+        # As text, since what is no seed may have no hash.
+        return str(chosen.get(self.fields["seed"].id)) if "seed" in self.fields else None
 
     @classmethod
     def lc_id(cls) -> list[str]:

@@ -111,6 +111,9 @@ def test_what_is_no_seed_is_refused() -> None:
         for seed in (-1, "one", 0.5):
             with pytest.raises(BacoError, match="seed must be"):
                 llm.batch(ROWS, seed=seed)
+    llm = CHAT.configurable_fields(seed=ConfigurableField(id="s"))
+    with pytest.raises(BacoError, match="seed must be"):
+        llm.batch(ROWS, {"configurable": {"s": [1]}})
 
 
 class Starts(BaseCallbackHandler):
