@@ -53,7 +53,7 @@ class Meeting(ScriptedPair):
         return super().render_base(messages, tokenize=tokenize)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Wait until a condition holds, for a bounded time."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

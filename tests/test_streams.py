@@ -50,6 +50,16 @@ async def opened(decoder: Decoder, *args: Any, **settings: Any) -> AsyncStream:
     return decoder.astream(*args, **settings)
 
 
+def held(let: threading.Event) -> ScriptedPair:
+    """A pair that never ends its turn, and decodes nothing before it is let."""
+
+    def words(context: Any) -> dict[str, float]:
+        assert let.wait(20)
+        return dict.fromkeys(WORDS, 0.2)
+
+    return ScriptedPair(words, words, vocabulary=WORDS)
+
+
 # -- other loops -----------------------------------------------------------------------------
 
 
@@ -138,11 +148,15 @@ def test_a_stream_that_is_dropped_unread_frees_its_rows() -> None:
 
 
 def test_a_loop_that_is_closed_on_its_reader_frees_the_rows() -> None:
+    async def begun() -> None:
+        while not decoder.metrics.tokens:
+            await asyncio.sleep(0.001)
+
     with Decoder(endless(0.001)) as decoder:
         loop = asyncio.new_event_loop()
         task = loop.create_task(read(decoder.astream("x", max_tokens=10_000)))
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.run_until_complete(asyncio.wait_for(begun(), 10))
         loop.close()
         del task, loop
 
@@ -212,12 +226,14 @@ async def test_closing_elsewhere_wakes_a_reader() -> None:
 
 
 async def test_timeouts_leave_nothing_behind() -> None:
-    with Decoder(endless(0.3)) as decoder:
+    let = threading.Event()
+    with Decoder(held(let)) as decoder:
         async with decoder.astream("x", max_tokens=2) as stream:
             for _ in range(5):
                 with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(anext(stream), 0.001)
             assert not stream._waiters
+            let.set()
             assert len(await read(stream)) == 2
 
 
@@ -320,12 +336,7 @@ async def test_the_time_is_over_while_it_is_rendered() -> None:
 @pytest.mark.parametrize("sync", [True, False])
 async def test_the_time_is_over_although_the_worker_is_busy(sync: bool) -> None:
     let = threading.Event()
-
-    def words(context: Any) -> dict[str, float]:
-        assert let.wait(20)
-        return dict.fromkeys(WORDS, 0.2)
-
-    with Decoder(ScriptedPair(words, words, vocabulary=WORDS)) as decoder:
+    with Decoder(held(let)) as decoder:
         settings = {"max_tokens": 3, "timeout": 0.03}
         with pytest.raises(DeadlineError):
             if sync:

@@ -259,10 +259,12 @@ def test_a_sink_that_fails_harms_only_its_own_row(
 
     monkeypatch.setattr(streams.Sample, part, failing)
     with Decoder(random_pair(), lookahead="off") as decoder:
-        bad = decoder.stream("x", seed=99, max_tokens=400, timeout=0.05 if part == "fail" else 30)
+        bad = decoder.stream("x", seed=99, max_tokens=400, timeout=30)
         running = [decoder.stream(*each) for each in zip(*requests(10), strict=True)]
         if part == "cancelled":
             decoder._engine.cancel(bad.rows)
+        if part == "fail":
+            bad._deadline = bad.rows[0].deadline = time.monotonic()
         with pytest.raises((WorkerError, DeadlineError)) as caught:
             list(bad)
         assert isinstance(caught.value, DeadlineError) == (part == "fail")
@@ -474,15 +476,19 @@ RENDERING = """
 import asyncio, threading
 from baco_integrations import Decoder, ScriptedPair
 
+begun = []
+
 class Stuck(ScriptedPair):
     def render_base(self, messages, *, tokenize=False):
         print("rendering", flush=True)
+        begun.append(messages)
         threading.Event().wait()
 
 async def main():
     decoder = Decoder(Stuck({"": {" a": 1}}, {}))
     kept = [decoder.astream("x") for _ in range(6)]
-    await asyncio.sleep(0.2)
+    while len(begun) < 4:
+        await asyncio.sleep(0.01)
 
 asyncio.run(main())
 """

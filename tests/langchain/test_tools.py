@@ -274,7 +274,7 @@ def test_timeout() -> None:
     llm = ChatBACo(pair=endless(0.01), timeout=0.2, max_tokens=4000)
     with pytest.raises(DeadlineError, match="timeout of 0.2 s"):
         llm.invoke("Go on.")
-    assert llm.invoke("Go on.", max_tokens=2).text
+    assert llm.invoke("Go on.", max_tokens=2, timeout=60).text
 
 
 def test_24_inputs_with_6_gammas_meet_in_one_batch() -> None:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -15,10 +14,10 @@ import pytest
 import torch
 
 from baco_integrations.core.errors import DeadlineError, PairError, ParameterError, PromptError
+from baco_integrations.core.params import SamplingParams
 from baco_integrations.decoder import Decoder
 from baco_integrations.pair import templates
 from baco_integrations.pair.model_pair import ModelPair
-from baco_integrations.pair.templates import rendering_until
 from tests.families import FAMILIES, make_model, make_pair_folder, make_tokenizer
 
 QUESTION = "Name a city."
@@ -214,23 +213,27 @@ class TestEndlessTemplates:
             with pytest.raises(PairError, match="The chat template of .*aligned takes too long"):
                 look(*folders)
 
-    def test_neighbours_go_on(self, folders):
+    def test_neighbours_go_on(self, folders, monkeypatch):
         file = folders[1] / "chat_template.jinja"
         loop = f"{{% if messages[0].content == 'loop' %}}{self.LOOP}{{% endif %}}"
         file.write_text(loop + file.read_text())
         loaded = ModelPair.from_pretrained(*folders)
-        ended = threading.Event()
+        ended, now = threading.Event(), [0.0]
+        monkeypatch.setattr(templates, "monotonic", lambda: now[0])  # which stands still
 
         def render_loop():
-            with rendering_until(time.monotonic() + 1), pytest.raises(PromptError):
+            with pytest.raises(PromptError, match="takes too long"):
                 loaded.render_aligned("loop")
             ended.set()
 
         thread = threading.Thread(target=render_loop)
         thread.start()
-        assert loaded.render_aligned(QUESTION, tokenize=True) and loaded.encode("x")
-        assert loaded.render_base(QUESTION, tokenize=True) and not ended.is_set()
-        thread.join()
+        try:
+            assert loaded.render_aligned(QUESTION, tokenize=True) and loaded.encode("x")
+            assert loaded.render_base(QUESTION, tokenize=True) and not ended.is_set()
+        finally:
+            now[0] = 60.0
+            thread.join()
         assert ended.is_set()
 
     def test_a_request_ends_by_its_own_timeout(self, folders):
@@ -242,9 +245,8 @@ class TestEndlessTemplates:
                 DeadlineError, match=r"longer than its timeout of 0\.1 s, with 0 of"
             ):
                 decoder.generate("loop", timeout=0.1, max_tokens=2)
-            both = decoder.generate_batch(
-                ["loop", QUESTION], timeout=0.5, max_tokens=1, return_exceptions=True
-            )
+            params = [SamplingParams(timeout=0.1), SamplingParams(max_tokens=1)]
+            both = decoder.generate_batch(["loop", QUESTION], params, return_exceptions=True)
         assert isinstance(both[0], DeadlineError) and both[1][0].finish_reason == "length"
 
 

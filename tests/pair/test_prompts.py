@@ -16,6 +16,7 @@ from baco_integrations.pair.prompts import (
     render_base,
     stop_strings,
 )
+from baco_integrations.pair.templates import ChatTemplate
 from tests.families import make_tokenizer
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -194,12 +195,13 @@ class TestAligned:
             render_aligned(templated(template), [SYSTEM, *HISTORY])
 
     def test_a_template_without_end_is_asked_once(self, monkeypatch):
+        asked, render = [], ChatTemplate.render
+        monkeypatch.setattr(ChatTemplate, "render", lambda *a: (asked.append(a), render(*a))[1])
         monkeypatch.setattr(templates, "SECONDS", 0.1)
-        began = time.monotonic()
         with pytest.raises(PromptError, match="The template takes too long"):
             loop = "{% for i in range(99999) %}" * 2 + "{% endfor %}" * 2
             render_aligned(templated(loop), [SYSTEM, *HISTORY])
-        assert time.monotonic() - began < 0.19
+        assert len(asked) == 1
 
     def test_variables_and_tools_reach_the_template(self):
         encoder = templated("{{ enable_thinking }} {{ tools[0].name }}")
