@@ -346,10 +346,7 @@ def _weigh(name: str, subject: Any, args: Sequence[Any]) -> None:
         old, new = (*map(str, args), "", "")[:2]
         size = (len(str(subject)) // max(len(old), 1) + 1) * len(new)
     elif name == "join":
-        items, divider = (
-            (subject, args) if isinstance(subject, list | tuple) else (args[0], [subject])
-        )
-        size = _size(items) + _size(divider) * len(items)
+        size = _size(args[0]) + _size(subject) * len(args[0])
     elif name == "sum":  # of lists, each of which is copied for each that follows
         size = len(subject) ** 2 if any(isinstance(each, list | tuple) for each in args) else 0
     elif name in _PADDING:
@@ -371,7 +368,11 @@ def _weighed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if weighty and (len(args) + len(kwargs) > skipped + 1 or name in ("format", "join")):
             args = tuple(map(_kept, args))
             subject, *others = args[skipped:]
-            _weigh(name, subject, (*others, *kwargs.values()))
+            others += kwargs.values()
+            if name == "join":  # the method's divider stands on the left
+                _weigh(name, others, [subject])
+            else:
+                _weigh(name, subject, others)
         result = function(*args, **kwargs)
         if isinstance(result, str | list):
             _require_room(len(result) * (1 if isinstance(result, str) else _ITEM))

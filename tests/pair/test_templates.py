@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -273,6 +274,34 @@ def test_what_grows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TemplateLimitError, match="makes a text of more than 262144 characters"):
         rendered(HUGE[kind])
     assert time.monotonic() - began < 2
+
+
+def test_what_is_joined_is_weighed_before_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "CHARACTERS", 2**18)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateLimitError, match="makes a text of more"):
+            rendered("{{ range(99999) | join('a' * 2000) }}")
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("joined", "text"),
+    [
+        ("'abc' | join", "abc"),
+        ("'abc' | join('-')", "a-b-c"),
+        ("['a', 'b'] | join(d=', ')", "a, b"),
+        ("messages[:2] | join(' ', attribute='role')", "system user"),
+        ("{'a': 1, 'b': 2} | join", "ab"),
+        ("{'a': 'x', 'b': 'y'}.values() | join('-')", "x-y"),
+        ("range(3) | join", "012"),
+        ("nothing | join", ""),
+    ],
+)
+def test_whatever_has_items_is_joined(joined: str, text: str) -> None:
+    assert rendered(f"{{{{ {joined} }}}}") == text
 
 
 def test_what_is_large_but_not_too_large() -> None:
