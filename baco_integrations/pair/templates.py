@@ -341,7 +341,8 @@ def _weigh(name: str, subject: Any, args: Sequence[Any]) -> None:
     elif name in _FORMATTING:
         text = repr(subject) if isinstance(subject, str | bytes) else ""
         fields = CHARACTERS if _WIDTH.search(text) else text.count("%") + text.count("{")
-        size = fields * (1 + _size(args))
+        widest = max(map(int, re.findall(r"\d{1,4}", text)), default=0)
+        size = fields * (1 + widest + _size(args))
     elif name == "replace":
         old, new = (*map(str, args), "", "")[:2]
         size = (len(str(subject)) // max(len(old), 1) + 1) * len(new)
