@@ -317,10 +317,15 @@ class Decoder:
                 settled(partial(self._submitted, each)) if isinstance(each, Stream) else each
                 for each in prepared
             ]
-        return [
-            settled(partial(_drained, each)) if isinstance(each, Stream) else each
-            for each in prepared
-        ]
+        try:
+            return [
+                settled(partial(_drained, each)) if isinstance(each, Stream) else each
+                for each in prepared
+            ]
+        except BaseException:  # whoever keeps it keeps the streams that run beside, too
+            streams = [each for each in prepared if isinstance(each, Stream)]
+            self._engine.cancel([row for each in streams for row in each.rows])
+            raise
 
     @property
     def metrics(self) -> Metrics:

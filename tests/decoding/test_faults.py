@@ -504,6 +504,20 @@ def test_the_interpreter_exits_although_rendering_never_ends() -> None:
     assert (run.returncode, run.stdout.count("rendering"), run.stderr) == (0, 4, "")
 
 
+class Broken:
+    def route(self, inputs: Any) -> Any:
+        raise ZeroDivisionError
+
+
+def test_an_error_of_a_batch_that_is_kept_keeps_nothing_running() -> None:
+    endlessly = SamplingParams(max_tokens=100_000)
+    with Decoder(endless(0.001)) as decoder:
+        with pytest.raises(ZeroDivisionError) as kept:
+            decoder.generate_batch(["x", "y"], [endlessly.replace(router=Broken()), endlessly])
+        assert eventually(lambda: not decoder._engine._slots.rows)
+        assert kept.value and not decoder._engine._waiting
+
+
 def test_results_of_a_whole_life_are_plain_data() -> None:
     with Decoder(endless()) as decoder:
         decoder.generate("x", max_tokens=5)
