@@ -103,13 +103,7 @@ class Renderer:
         deadline = deadline_of(params, began)
         if time.monotonic() > deadline:
             raise too_late(params, 0, params.max_tokens)
-        try:
-            with rendering_until(deadline):
-                prompts = self._prompts(checked, params)
-        except PromptError as error:
-            if time.monotonic() > deadline:
-                raise too_late(params, 0, params.max_tokens) from error
-            raise
+        prompts = self._prompts_until(deadline, checked, params)
         room = self._room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
         spelling = self._spelling(bool(params.offered))
@@ -143,6 +137,17 @@ class Renderer:
             )
             for index in range(params.n)
         ]
+
+    def _prompts_until(
+        self, deadline: float, messages: list[Message], params: SamplingParams
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        try:
+            with rendering_until(deadline):
+                return self._prompts(messages, params)
+        except PromptError as error:
+            if time.monotonic() > deadline:
+                raise too_late(params, 0, params.max_tokens) from error
+            raise
 
     def _prompts(
         self, messages: list[Message], params: SamplingParams
