@@ -211,16 +211,19 @@ class Renderer:
     def _guide(self, params: SamplingParams, end: Collection[int], deadline: float) -> Guide | None:
         if not (params.offered or params.json_schema is not None or params.regex or params.choices):
             return None
-        grammars = self._compiler(bool(params.offered and self._pair.call_markers))
         # Outside of the lock: a schema that takes long keeps no other request waiting.
         try:
+            grammars = self._compiler(bool(params.offered and self._pair.call_markers), deadline)
             return grammars.guide(params, end, deadline)
         except OutOfTimeError:
             raise too_late(params, 0, params.max_tokens) from None
 
-    def _compiler(self, calls: bool) -> Grammars:
+    def _compiler(self, calls: bool, deadline: float = math.inf) -> Grammars:
         """Return what compiles grammars, over a vocabulary with the tokens that frame calls."""
-        with self._compiling:
+        left = min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
+        if not self._compiling.acquire(timeout=left):
+            raise OutOfTimeError
+        try:
             if calls not in self._grammars:
                 control = self._pair.vocabulary.control
                 spelled = enumerate(self._pair.vocabulary.token_bytes)
@@ -229,6 +232,8 @@ class Renderer:
                     text[marker] = data
                 self._grammars[calls] = Grammars(text, self._pair.encode, self._pair.call_format)
             return self._grammars[calls]
+        finally:
+            self._compiling.release()
 
     def _prepare(self) -> None:
         with suppress(Exception):  # whoever asks for a grammar is told

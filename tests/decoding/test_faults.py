@@ -504,6 +504,19 @@ def test_the_interpreter_exits_although_rendering_never_ends() -> None:
     assert (run.returncode, run.stdout.count("rendering"), run.stderr) == (0, 4, "")
 
 
+def test_a_vocabulary_that_takes_long_keeps_nobody_waiting_beyond_the_time() -> None:
+    with Decoder(endless()) as decoder:
+        compiling = decoder._renderer._compiling
+        assert compiling.acquire(timeout=5)
+        late = threading.Timer(10, compiling.release)
+        late.start()
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            decoder.generate("x", regex="[a-z]+", timeout=0.05)
+        late.cancel()
+        assert time.monotonic() - began < 9
+
+
 class Broken:
     def route(self, inputs: Any) -> Any:
         raise ZeroDivisionError
