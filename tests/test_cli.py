@@ -227,6 +227,16 @@ def test_errors_are_one_line_on_stderr(args: tuple[str, ...], said: str) -> None
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("args", [("eval", "sweep", "--out"), ("tune", "tiny", "--out")])
+def test_a_missing_extra_is_told_before_anybody_is_asked(
+    args: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    said = baco(*args, str(tmp_path / "run"), code=2).stderr
+    assert "pip install 'baco-integrations[eval]'" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_traceback_comes_on_request() -> None:
     with pytest.raises(BacoError):
         baco(*ASK, "--gamma", "3", env={"BACO_DEBUG": "1"}, catch_exceptions=False)
