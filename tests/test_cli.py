@@ -81,6 +81,17 @@ def test_every_command_teaches_by_an_example(command: str) -> None:
     assert "--help" in shown
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loses_no_words_where_it_is_narrow(command: str) -> None:
+    shown = [baco(command, "--help", env={"COLUMNS": width}).stdout for width in ("60", "80")]
+    assert not any("…" in text or "[cyan]" in text for text in shown)
+
+
+def test_paragraphs_of_help_are_filled() -> None:
+    wide = baco("compare", "-h", env={"COLUMNS": "120"}).stdout
+    assert "use the same seed. Where the tiny pair" in wide
+
+
 def defaults(command: str) -> dict[str, Any]:
     return {option.name: option.show_default for option in COMMANDS[command].params}
 
@@ -205,6 +216,7 @@ def test_words_are_not_broken_on_a_terminal() -> None:
         ((*ASK, "--quantization", "8bits"), "Did you mean '8bit'?"),
         ((*ASK, "--base", "somewhere"), "--base and --aligned together"),
         (("generate", ""), "some text"),
+        (("tune", "tiny", "--router", "p-pun"), "--router must be one of"),
         (("check", str(WEIGHTS / "base"), "no/such/folder"), "no folder"),
     ],
 )
@@ -213,6 +225,16 @@ def test_errors_are_one_line_on_stderr(args: tuple[str, ...], said: str) -> None
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("args", [("eval", "sweep", "--out"), ("tune", "tiny", "--out")])
+def test_a_missing_extra_is_told_before_anybody_is_asked(
+    args: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    said = baco(*args, str(tmp_path / "run"), code=2).stderr
+    assert "pip install 'baco-integrations[eval]'" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_traceback_comes_on_request() -> None:
@@ -421,6 +443,11 @@ def test_a_bad_value_leaves_the_old_one(
         ((*ASK, "--top-k", "-1"), "--top-k must be"),
         ((*ASK, "--base-prompt", "qua"), "--base-prompt must be"),
         (("compare", "Hi", "-n", "0"), "--samples must be"),
+        (
+            (*ASK, "--base", "mine"),
+            "given alone, or --base and --aligned together, got '--base mine'",
+        ),
+        (("check", "tiny", "tiny"), "Run: baco check tiny."),
         (("check", "qwen2.5-7"), "Did you mean 'qwen2.5-7b'? For models of your own"),
         (("bench", "--dtype", "float64"), "--dtype must be left out without --base"),
         (

@@ -6,6 +6,7 @@ import re
 from ast import literal_eval
 from contextlib import redirect_stdout
 from functools import cache
+from importlib.metadata import metadata
 from io import StringIO
 from pathlib import Path
 
@@ -62,6 +63,12 @@ def test_models_of_ones_own_come_near_the_top_and_nothing_is_loaded_for_them() -
     text = README.read_text()
     assert text.index("## Two commands") < text.index("## With your own") < text.index("## First")
     assert said(block("device_map=")) == "org/model|org/model-instruct\n"
+
+
+def test_every_extra_is_named() -> None:
+    table = README.read_text().split("| extra |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`([\w-]+)`(?=[^|\n]*\|[^|\n]*\|)", table))
+    assert named == set(metadata("baco-integrations").get_all("Provides-Extra") or ()) - {"test"}
 
 
 def test_sizes_in_the_memory_table_are_those_of_the_presets() -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -27,10 +29,12 @@ _PYTHON = {
     "preset": "pair",
     "n": "samples",
     "methods": "method",
+    "method": "router",
     "qualities": "quality",
     "run": "folder",
 }
 """Parameters of the library that have another name on the command line."""
+_TABLE_WIDTH = 78
 
 
 class Guarded(TyperGroup):
@@ -93,6 +97,18 @@ class Command(TyperCommand):
             return super().invoke(ctx)
         except BacoError as error:
             raise BacoError(self._in_its_words(error)) from error
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print help, its paragraphs filled; where it is narrow, tables would cut long words."""
+        given = self.help, self.epilog, self.rich_markup_mode
+        self.help = re.sub(r"(?<!\n)\n(?!\n)", " ", cleandoc(self.help or ""))
+        if shutil.get_terminal_size().columns < _TABLE_WIDTH:
+            self.epilog = re.sub(r"\[/?cyan\]", "", self.epilog or "")
+            self.rich_markup_mode = None
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.help, self.epilog, self.rich_markup_mode = given
 
     def _in_its_words(self, error: BacoError) -> str:
         own = {each.name: _label(each) for each in self.params if each.name}

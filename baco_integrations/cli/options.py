@@ -149,12 +149,10 @@ def open_pair(
     from .screen import busy
 
     if (base is None) != (aligned is None) or (base is not None and pair is not None):
-        raise ParameterError(
-            "pair",
-            "either --pair alone, or --base and --aligned together",
-            {"pair": pair, "base": base, "aligned": aligned},
-            "For example --pair smollm2-135m.",
-        )
+        given = {"pair": pair, "base": base, "aligned": aligned}
+        came = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+        allowed = "given alone, or --base and --aligned together"
+        raise ParameterError("pair", allowed, came, "For example --pair smollm2-135m.")
     pair = None if pair is None else pair.lower()
     if pair is not None and pair not in ("tiny", *PRESETS):
         hint = nearest(pair, ("tiny", *PRESETS))
@@ -168,13 +166,13 @@ def open_pair(
         "quantization": quantization,
         "base_prompt": base_prompt,
     }
-    given = {name: value for name, value in wanted.items() if value is not None}
+    loading = {name: value for name, value in wanted.items() if value is not None}
     if base is not None and aligned is not None:
-        return ModelPair.from_pretrained(base, aligned, **given)
+        return ModelPair.from_pretrained(base, aligned, **loading)
     if pair in (None, "tiny"):
         with busy("Loading the tiny pair"):
-            return ModelPair.tiny(progress=False, **given)
-    return ModelPair.from_preset(pair, **given)
+            return ModelPair.tiny(progress=False, **loading)
+    return ModelPair.from_preset(pair, **loading)
 
 
 TINY_KNOWS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -114,6 +115,10 @@ def check(
 
     if aligned is None:
         base, aligned = _models(base)
+    for name in (base, aligned):
+        if name.lower() in ("tiny", *PRESETS) and not Path(name).exists():
+            remedy = f"Run: baco check {name.lower()}."
+            raise ParameterError("aligned", "left out beside the name of a pair", aligned, remedy)
 
     with busy("Reading tokenizers and configurations"):
         from ..pair.model_pair import ModelPair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,7 +112,9 @@ def _lines(
     """Return the suggestion as it is pasted into Python and into a shell."""
     told = models | ({"base_prompt": base_prompt} if base_prompt else {}) | settings
     python = ", ".join(f"{name}={json.dumps(value)}" for name, value in told.items())
-    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in told.items())
+    words = shlex.join(
+        part for name, value in told.items() for part in (f"--{name.replace('_', '-')}", str(value))
+    )
     return {"python": f"ChatBACo({python})", "cli": f'baco generate "..." {words}'}
 
 

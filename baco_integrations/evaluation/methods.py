@@ -216,12 +216,17 @@ def _find(name: str) -> Method:
     plain, _, changes = name.partition(":")
     if plain not in METHODS:
         known = (*METHODS, *GROUPS)
-        hint = nearest(plain, known)
-        raise ParameterError("method", f"one of {', '.join(known)}", name, f"{hint}No more.")
+        remedy = f"{nearest(plain, known)}Routers take settings, as in p-punc:boundary=false."
+        raise ParameterError("method", f"one of {', '.join(known)}", name, remedy)
     method = METHODS[plain]
     if not changes:
         return method
-    settings = {**method.settings, **dict(map(_setting, changes.split(",")))}
+    changed = dict(map(_setting, changes.split(",")))
+    known = tuple(SamplingParams.model_fields)
+    for each in sorted(changed.keys() - known):
+        remedy = f"{nearest(each, known)}Known settings: {', '.join(known)}."
+        raise ParameterError("method", "changed by settings of SamplingParams", name, remedy)
+    settings = {**method.settings, **changed}
     SamplingParams(**settings)  # complains now rather than in the middle of a run
     return replace(method, name=name, settings=settings)
 

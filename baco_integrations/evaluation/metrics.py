@@ -57,6 +57,18 @@ def ead(answers: Answers, vocabulary: int = _VOCABULARY) -> float:
     return len(set(tokens)) / expected if tokens else 0.0
 
 
+def require_sacrebleu(feature: str) -> None:
+    """Refuse what cannot be done without sacreBLEU.
+
+    Raises:
+        MissingExtraError: The extra ``eval`` is not installed.
+    """
+    try:
+        import sacrebleu  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(feature, "eval") from error
+
+
 def self_bleu_diversity(answers: Answers) -> float:
     """Return 1 - the answers' mean sentence BLEU against all others, in sacreBLEU's definition.
 
@@ -68,11 +80,10 @@ def self_bleu_diversity(answers: Answers) -> float:
     texts = Counter(answers)
     if len(texts) == 1:
         return 0.0
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-        from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-    except ImportError as error:
-        raise MissingExtraError("self-BLEU", "eval") from error
+    require_sacrebleu("self-BLEU")
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
     # Each text's n-grams are counted once, where `sentence_score` counts them for every pair.
     split: Any = Tokenizer13a()  # type: ignore[no-untyped-call]
     tokens = {text: split(text).split() for text in texts}

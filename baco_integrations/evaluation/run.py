@@ -100,7 +100,8 @@ def collect(
         name: What records call a model that is no pair.
         rows: How many answers are worked on at once.
         command: What the run was started with, for its report.
-        progress: Told after each batch how many records are done, of how many, and the method.
+        progress: Told before the first batch and after each how many records are done, of how many,
+            and the method.
 
     Raises:
         ParameterError: A setting is not allowed, or the folder holds a run with other settings.
@@ -247,6 +248,8 @@ class _Writer:
         before, done = self._written, 0
         total = sum(len(batch.prompts) for batch in batches)
         try:
+            for batch in batches[:1]:
+                progress(0, total, batch.method.name)
             for batch in batches:
                 if any(key_of(key) not in self._done for key in batch.labels()):
                     self._answer(batch, shared)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ParameterError
+from .metrics import require_sacrebleu
 from .prompts import Prompt
 from .quality import ChatJudge, ConstraintQuality, OracleQuality, Quality, RewardQuality
 from .quality import SequenceClassifier as Classifier
@@ -81,7 +82,9 @@ def find_yardstick(
     Raises:
         ParameterError: The prompts carry nothing that tells a good answer from a bad one, and no
             quality was given.
+        MissingExtraError: The extra ``eval`` is not installed.
     """
+    require_sacrebleu("Measuring answers")  # now, rather than when all of them are there
     oracle = _oracle(prompts)
     qualities: dict[str, Quality] = {}
     told: dict[str, str] = {}

@@ -82,7 +82,7 @@ def structured(
         )
     if schema is None and method != "json_mode":
         raise ParameterError("schema", "given", None, "A pydantic class, for example.")
-    told = {"kwargs": {"method": method}, "schema": schema}
+    told = {"kwargs": {"method": method}, "schema": schema} if _is_told(schema) else None
     build = _by_call if method == "function_calling" else _by_schema
     asked, parser = build(llm, schema, method, settings, told)
     if not include_raw:
@@ -96,6 +96,15 @@ def structured(
         [failed], exception_key="parsing_error"
     )
     return whole
+
+
+def _is_told(schema: Any) -> bool:
+    """Tell whether core can write a schema into its traces, where it reads it as a tool."""
+    try:
+        convert_to_json_schema(schema)
+    except Exception:
+        return False
+    return True
 
 
 def _by_call(

@@ -136,8 +136,7 @@ class ModelPair:
         self.base, self.aligned = base, aligned
         self.base_tokenizer, self.aligned_tokenizer = base_tokenizer, aligned_tokenizer
         for tokenizer in (base_tokenizer, aligned_tokenizer):
-            # A prompt that is too long gets an error that says so; marked as told, the tokenizer
-            # does not add a warning of its own.
+            # A prompt that is too long gets an error of ours: the tokenizer need not warn.
             tokenizer.deprecation_warnings[_TOO_LONG] = True
         self.name = name or "|".join(names)
         self._template_kwargs = plain_json(own.template_kwargs, "template_kwargs", ParameterError)
@@ -148,31 +147,31 @@ class ModelPair:
         self.vocabulary = _joint_vocabulary(base_tokenizer, aligned_tokenizer, self.compatibility)
         self.base_size = min(self.compatibility.base_size, _rows(base))
         self.aligned_size = min(self.compatibility.aligned_size, _rows(aligned))
-        self.base_eos = end_tokens(base_tokenizer, base.generation_config, base.config)
-        self.aligned_eos = end_tokens(aligned_tokenizer, aligned.generation_config, aligned.config)
-        self.base_stop = stop_strings(self.base_prompt)
-        self.context = (
-            context_window(base.config, base_tokenizer),
-            context_window(aligned.config, aligned_tokenizer),
+        ends = (
+            (base_tokenizer, base.generation_config, base.config),
+            (aligned_tokenizer, aligned.generation_config, aligned.config),
         )
+        self.base_eos, self.aligned_eos = (end_tokens(*each) for each in ends)
+        self.base_stop = stop_strings(self.base_prompt)
+        base_window, aligned_window = (context_window(each[2], each[0]) for each in ends)
+        self.context = (base_window, aligned_window)
         template = _chat_template(aligned_tokenizer)
         self.call_format = call_format(template)
         self.call_markers = _call_markers(aligned_tokenizer, self.call_format)
         self.notes = (
             *self.compatibility.notes,
-            *end_notes("base", base_tokenizer, base.generation_config, base.config),
-            *end_notes("aligned", aligned_tokenizer, aligned.generation_config, aligned.config),
+            *(
+                note
+                for side, each in zip(SIDES, ends, strict=True)
+                for note in end_notes(side, *each)
+            ),
             *self._template_note(),
         )
         by_name = {"base": names[0], "aligned": names[1]}
         self.identity = _plain_identity(by_name if identity is None else identity)
         self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
         self.identity |= {"template_kwargs": self._template_kwargs}
-        control = _control_texts(base_tokenizer, aligned_tokenizer)
-        self._encoders = {
-            side: Encoder(tokenizer, control)
-            for side, tokenizer in _sides(base_tokenizer, aligned_tokenizer)
-        }
+        self._encoders = _encoders(base_tokenizer, aligned_tokenizer)
 
     @classmethod
     def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
@@ -510,10 +509,13 @@ def _rows(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _control_texts(*tokenizers: Any) -> frozenset[str]:
-    """Return the texts of added tokens that are control tokens to one of the tokenizers."""
+def _encoders(*tokenizers: Any) -> dict[str, Encoder]:
+    """Return an encoder for each side; what is a control token to one is spelled out by both."""
     tables = [read_token_table(tokenizer) for tokenizer in tokenizers]
-    return frozenset(p for t in tables for i in t.control & t.added if (p := t.pieces[i]))
+    control = frozenset(p for t in tables for i in t.control & t.added if (p := t.pieces[i]))
+    return {
+        side: Encoder(tokenizer, control) for side, tokenizer in zip(SIDES, tokenizers, strict=True)
+    }
 
 
 def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:

@@ -134,6 +134,13 @@ def test_recursive_classes_keep_their_schema(tiny: ChatBACo, kind: str) -> None:
     Node.model_validate(by_call.invoke(QUESTION))
 
 
+def test_a_schema_of_several_types(tiny: ChatBACo) -> None:
+    idea = {"properties": {"idea": {"type": "string"}}, "required": ["idea"]}
+    schema = {"title": "Gift", "description": "A gift.", "type": ["object", "null"], **idea}
+    found = tiny.with_structured_output(schema).invoke(QUESTION)
+    assert found is None or found["idea"]
+
+
 def test_schemas_of_pydantics_first_version(tiny: ChatBACo) -> None:
     schema = {"$ref": "#/definitions/Z", "definitions": {"Z": {"title": "Z", **OBJECT}}}
     answer = tiny.with_structured_output(schema, method="function_calling").invoke(QUESTION)
