@@ -87,7 +87,6 @@ def remaining() -> float:
     return left
 
 
-@lru_cache(maxsize=128)
 def ask(grammar: str, text: str | None = None) -> Answer:
     """Have a grammar tried.
 
@@ -98,15 +97,25 @@ def ask(grammar: str, text: str | None = None) -> Answer:
     Raises:
         OutOfTimeError: It takes too long.
     """
-    line = json.dumps((grammar, text, LIMITS)).encode() + b"\n"
-    began = time.monotonic()
+    # Neither is remembered: a child may have been killed from outside, and start another time.
     try:
-        with _CHILDREN.lent() as child:
-            told = child.tell(line, remaining())
+        return _answer(grammar, text)
+    except EOFError:
+        return Answer(CRASHED, False, 0.0)
     except OSError as error:
         _warn(str(error))
         return Answer("", True, 0.0)
-    said, admits = json.loads(told) if told else (CRASHED, False)
+
+
+@lru_cache(maxsize=128)
+def _answer(grammar: str, text: str | None) -> Answer:
+    line = json.dumps((grammar, text, LIMITS)).encode() + b"\n"
+    began = time.monotonic()
+    with _CHILDREN.lent() as child:
+        told = child.tell(line, remaining())
+    if not told:
+        raise EOFError
+    said, admits = json.loads(told)
     return Answer(said, admits, time.monotonic() - began)
 
 
