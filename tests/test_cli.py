@@ -242,6 +242,7 @@ def test_the_traceback_comes_on_request() -> None:
         baco(*ASK, "--gamma", "3", env={"BACO_DEBUG": "1"}, catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command_quietly(tmp_path: Path) -> None:
     running = process("train-tiny", "--out", str(tmp_path))
     while not (tmp_path / "tokenizer.json").exists():
@@ -283,6 +284,7 @@ def test_compare_gives_a_column_to_each_gamma() -> None:
     assert max(map(len, narrow.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_the_demo_is_repeatable_and_fits() -> None:
     first = baco("demo", "--samples", "2").stdout
     assert first == baco("demo", "--samples", "2").stdout
@@ -323,6 +325,7 @@ def test_a_pair_of_folders(tmp_path: Path) -> None:
 # Workshop.
 
 
+@pytest.mark.slow
 def test_bench_prints_ratios(tmp_path: Path) -> None:
     plot = tmp_path / "speed.png"
     args = ("bench", "--pair", "tiny", "--tokens", "3", "--samples", "2", "--rounds", "1")
@@ -361,6 +364,7 @@ def test_train_tiny_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.Mo
 # Chat.
 
 
+@pytest.mark.slow
 def test_chat_over_a_pipe() -> None:
     lines = "Name a place to visit.\n/gamma 7\n/trace on\n/retry\n/quit\nnever read\n"
     running = process("chat", "--seed", "5", env=os.environ | {"NO_COLOR": "1"})

@@ -89,6 +89,7 @@ messages = st.text(min_size=1, max_size=60).filter(str.strip)
     st.sampled_from(KINDS),
     st.sampled_from(["off", "auto", 1, 4]),
 )
+@pytest.mark.slow
 def test_random_requests_in_random_batches(batch: list, kind: str, lookahead: Depth) -> None:
     pair = random_pair("llama", kind)
     params = [quiet(**values) for _, values in batch]

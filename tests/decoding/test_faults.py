@@ -461,6 +461,7 @@ print("running", flush=True)
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit", "del decoder, streams"])
+@pytest.mark.slow
 def test_the_interpreter_exits_with_rows_running(end: str) -> None:
     started = time.monotonic()
     run = subprocess.run(
@@ -495,6 +496,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_the_interpreter_exits_although_rendering_never_ends() -> None:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", RENDERING],

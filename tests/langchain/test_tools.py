@@ -277,6 +277,7 @@ def test_timeout() -> None:
     assert llm.invoke("Go on.", max_tokens=2, timeout=60).text
 
 
+@pytest.mark.slow
 def test_24_inputs_with_6_gammas_meet_in_one_batch() -> None:
     pair = ModelPair.tiny(dtype="float64")  # where a batch changes no bit that matters
     llm = ChatBACo(pair=pair, max_tokens=60, temperature=0.7).configurable_fields(

@@ -112,6 +112,7 @@ async def test_the_loop_ticks_while_tokens_are_decoded() -> None:
     assert ticks >= 50
 
 
+@pytest.mark.slow
 async def test_calls_at_once_share_their_iterations() -> None:
     llm = BACoLLM(pair=ModelPair.tiny(), temperature=1)
     asked = [ChatMessage(content="Go on.")]

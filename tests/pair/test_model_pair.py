@@ -370,6 +370,7 @@ def test_tiny():
     assert tiny.base_prompt == "qa"
 
 
+@pytest.mark.slow
 def test_happy_path_is_silent_and_lazy(folders):
     program = f"""
 import sys

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from baco_integrations import Decoder, ModelPair
 from baco_integrations.core.params import DEFAULT_GAMMA, DEFAULT_TEMPERATURE
 from baco_integrations.pair.tiny.world import requests
 from tests.benchmarks.effect import Setting, evaluate
 
 
+@pytest.mark.slow
 def test_baco_is_varied_and_good() -> None:
     asked = requests("eval")[::9]
     with Decoder(ModelPair.tiny(), max_rows=128) as decoder:

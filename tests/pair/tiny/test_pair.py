@@ -74,6 +74,7 @@ def decoder() -> Iterator[Decoder]:
 
 
 @pytest.mark.parametrize(("gamma", "least_valid", "least_distinct"), [(0, 0.65, 0), (0.6, 0.5, 2)])
+@pytest.mark.slow
 def test_json_answers_say_something(
     decoder: Decoder, gamma: float, least_valid: float, least_distinct: float
 ) -> None:
@@ -84,6 +85,7 @@ def test_json_answers_say_something(
     assert distinct >= least_distinct
 
 
+@pytest.mark.slow
 def test_tools_are_called_where_they_fit(decoder: Decoder) -> None:
     params = SamplingParams(gamma=0, seed=0, max_tokens=200)
     unseen = tool_scores(decoder, world.tool_requests("eval"), params)
