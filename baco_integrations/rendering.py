@@ -179,7 +179,8 @@ class Renderer:
         Tokenising keeps other requests of the pair waiting, so it is done piece by piece.
         """
         window = self._pair.context[ALIGNED]
-        if sum(len(message["content"]) for message in messages) <= ROOMY * window:
+        told = [*(value for message in messages for value in message.values()), tools]
+        if sum(len(str(value)) for value in told) <= ROOMY * window:
             return
         text, count = str(self._pair.render_aligned(messages, **tools)), 0
         for start in range(0, len(text), window):

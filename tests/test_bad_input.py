@@ -359,6 +359,18 @@ async def test_a_prompt_of_megabytes_is_refused_by_its_tokens_at_once(text: str)
         assert decoder.generate("x")[0].text == "yes"
 
 
+def test_calls_and_tools_of_megabytes_are_refused_at_once() -> None:
+    call = {"function": {"name": "f", "arguments": {"text": "x" * 10**6}}}
+    said = [{"role": "user", "content": "Go."}, {"role": "assistant", "tool_calls": [call]}]
+    large = {"type": "function", "function": {"name": "f", "description": "x" * 10**6}}
+    for messages, tools in ((said, []), ("Go.", [large])):
+        with (
+            Decoder.shared(ModelPair.tiny()) as decoder,
+            pytest.raises(PromptError, match="window of 1024 tokens, got 'more than"),
+        ):
+            decoder.generate(messages, tools=tools)
+
+
 @pytest.mark.parametrize(
     ("window", "settings"),
     [

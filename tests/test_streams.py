@@ -427,7 +427,8 @@ async def test_a_decoder_that_closes_while_it_is_asked_says_so(
         monkeypatch.setattr(decoder._beside, "submit", late)
         with pytest.raises(DecoderClosedError):
             await asyncio.wait_for(decoder.agenerate("Go on."), 10)
-        assert not decoder._unrendered
+        # The caller is told before the thread comes to it.
+        assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
 
 
 async def test_where_no_thread_can_be_started_a_request_is_refused(
