@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.errors import BacoError
+    from .core.outputs import Completion, TokenStep
     from .core.params import SamplingParams
-    from .core.trace import Completion, TokenStep
-    from .decoder import Decoder
-    from .pair.model_pair import ModelPair
-    from .pair.scripted import ScriptedPair
+    from .decoder.decoder import Decoder
+    from .models.pair import ModelPair
+    from .models.scripted import ScriptedPair
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
 
 _HOMES = {
     "BacoError": ".core.errors",
-    "Completion": ".core.trace",
+    "Completion": ".core.outputs",
     "Decoder": ".decoder",
-    "ModelPair": ".pair.model_pair",
+    "ModelPair": ".models.pair",
     "SamplingParams": ".core.params",
-    "ScriptedPair": ".pair.scripted",
-    "TokenStep": ".core.trace",
+    "ScriptedPair": ".models.scripted",
+    "TokenStep": ".core.outputs",
 }
 
 

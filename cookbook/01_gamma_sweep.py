@@ -8,8 +8,8 @@ between 0.4 and 0.95 little changes; larger pairs use the whole range.
 from itertools import groupby
 
 from baco_integrations import Decoder, ModelPair
-from baco_integrations.pair.tiny.oracle import judge
-from baco_integrations.pair.tiny.world import recognised
+from baco_integrations.tiny.oracle import judge
+from baco_integrations.tiny.world import recognised
 
 QUESTION = [{"role": "user", "content": "Name a place to visit."}]
 request = recognised(QUESTION)

@@ -15,7 +15,7 @@ from llama_index.core.schema import TextNode
 
 from baco_integrations.llama_index import BACoLLM, BreadthQueryFusion
 from baco_integrations.llama_index.hashing import HashingEmbedding
-from baco_integrations.pair.tiny.words import KINDS
+from baco_integrations.tiny.words import KINDS
 
 nodes = [TextNode(text=each, id_=f"{k.name}: {each}") for k in KINDS for each in k.contents]
 things = VectorStoreIndex(nodes, embed_model=HashingEmbedding()).as_retriever(similarity_top_k=10)

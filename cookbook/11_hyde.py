@@ -14,7 +14,7 @@ from llama_index.core.schema import TextNode
 
 from baco_integrations.llama_index import BACoLLM, BreadthHyDE
 from baco_integrations.llama_index.hashing import HashingEmbedding
-from baco_integrations.pair.tiny.words import KINDS
+from baco_integrations.tiny.words import KINDS
 
 # One note for each kind of thing; none has a word of the requests.
 nodes = [

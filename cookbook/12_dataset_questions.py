@@ -16,7 +16,7 @@ from llama_index.core.schema import TextNode
 
 from baco_integrations.llama_index import BACoLLM, BreadthQuestions
 from baco_integrations.llama_index.hashing import HashingEmbedding
-from baco_integrations.pair.tiny.words import KINDS
+from baco_integrations.tiny.words import KINDS
 
 passages = [
     TextNode(text=f"{kind.asks[0]}: {', '.join(kind.contents[:9])}", id_=kind.name)

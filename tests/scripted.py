@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from baco_integrations import ScriptedPair
-from baco_integrations.pair.scripted import Context
+from baco_integrations.models.scripted import Context
 
 WORDS = [" red", " fox", " the", " sea", " and"]
 

@@ -495,7 +495,7 @@ def test_missing_folder_and_unreachable_model(tmp_path: Path) -> None:
 def test_a_pair_that_does_not_fit(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from baco_integrations.pair import memory
+    from baco_integrations.models import memory
 
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     with pytest.raises(NotEnoughMemoryError, match=r"needs about .* has .* free.*dtype='bfloat16'"):

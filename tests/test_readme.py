@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from baco_integrations.pair.presets import PRESETS
-from baco_integrations.pair.tiny.oracle import judge
-from baco_integrations.pair.tiny.world import recognised
+from baco_integrations.models.presets import PRESETS
+from baco_integrations.tiny.oracle import judge
+from baco_integrations.tiny.world import recognised
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .adapters import extract
 from .chat import chat
 from .compare import compare
 from .demo import demo
+from .errors import Command, Guarded
 from .evaluation import app as evaluation
 from .generate import generate
-from .guard import Command, Guarded
+from .lora import extract
 from .measure import bench
 from .pairs import check, pairs
 from .training import train_tiny

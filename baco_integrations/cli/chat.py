@@ -16,12 +16,12 @@ import typer
 
 from ..core.errors import BacoError, ParameterError, nearest
 from . import options
+from .errors import say
 from .generate import tell_how, write
-from .guard import say
 
 if TYPE_CHECKING:
     from ..core.params import SamplingParams
-    from ..decoder import Decoder
+    from ..decoder.decoder import Decoder
 
 _SETTINGS: dict[str, Callable[[str], object]] = {
     "gamma": float,
@@ -76,7 +76,7 @@ def chat(
         seed=secrets.randbelow(10**4) if seed is None else seed,  # short: it is shown and typed
     )
     loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
-    from ..decoder import Decoder
+    from ..decoder.decoder import Decoder
 
     with Decoder(loaded) as decoder:
         Chat(decoder, params, system, trace).run()
@@ -230,6 +230,6 @@ class Chat:
     def _tell(self, text: str) -> None:
         from rich.text import Text
 
-        from .screen import console
+        from .display import console
 
         console(stderr=True).print(Text(text, "dim"))

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..core.messages import Messages
+    from ..core.outputs import Completion
     from ..core.params import SamplingParams
-    from ..core.trace import Completion
-    from ..decoder import Decoder
-    from ..pair.tiny.oracle import Verdict
-    from ..pair.tiny.world import Request
-    from .screen import Column
+    from ..decoder.decoder import Decoder
+    from ..tiny.oracle import Verdict
+    from ..tiny.world import Request
+    from .display import Column
 
 
 def compare(
@@ -63,8 +63,8 @@ def compare(
     )
     conversation = options.messages(prompt, system)
     loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
-    from ..decoder import Decoder
-    from .screen import busy, console, legend, print_columns, print_json
+    from ..decoder.decoder import Decoder
+    from .display import busy, console, legend, print_columns, print_json
 
     request = options.known_request(loaded, conversation)
     with Decoder(loaded) as decoder, busy(f"Decoding {len(ways)} × {samples} answers"):
@@ -101,7 +101,7 @@ def answer_all(
 
 def judge_all(request: Request, answers: Sequence[Sequence[Completion]]) -> list[list[Verdict]]:
     """Judge all answers to a request that the tiny pair knows."""
-    from ..pair.tiny.oracle import judge
+    from ..tiny.oracle import judge
 
     return [[judge(request, sample.text) for sample in way] for way in answers]
 
@@ -117,7 +117,7 @@ def columns(
     out: Console,
 ) -> list[Column]:
     """Return a column for each way of decoding, with the judge's marks where there is a judge."""
-    from .screen import Column, column_title, painted
+    from .display import Column, column_title, painted
 
     good, bad = ("+", "-") if out.options.ascii_only else ("[green]✓", "[red]✗")
     found = []

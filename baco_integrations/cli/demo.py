@@ -12,9 +12,9 @@ from .compare import answer_all, columns, judge_all, side_by_side, valid_distinc
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..core.trace import Completion
-    from ..pair.tiny.oracle import Verdict
-    from ..pair.tiny.world import Request
+    from ..core.outputs import Completion
+    from ..tiny.oracle import Verdict
+    from ..tiny.world import Request
 
 REQUESTS = ("eval-place-plain", "eval-pet-list", "eval-sunday-plain-wish")
 """A plain request, a list, and a request under a system prompt."""
@@ -44,9 +44,9 @@ def demo(
         max_tokens=_LONGEST,
     )
     pair = options.open_pair()
-    from ..decoder import Decoder
-    from ..pair.tiny.world import requests
-    from .screen import busy, console, legend
+    from ..decoder.decoder import Decoder
+    from ..tiny.world import requests
+    from .display import busy, console, legend
 
     out = console()
     found = {request.id: request for request in requests("eval")}
@@ -76,7 +76,7 @@ def _show(
     from rich.table import Table
     from rich.text import Text
 
-    from .screen import print_columns
+    from .display import print_columns
 
     asked = Table.grid(padding=(0, 1, 0, 0))
     for message in request.messages:

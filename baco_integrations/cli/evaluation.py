@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ParameterError
-from . import collecting as c
+from . import eval_options as c
 from . import options
-from .guard import Command, say, stoppable
+from .errors import Command, say, stoppable
 
 if TYPE_CHECKING:
     from ..evaluation.run import Outcome
@@ -217,8 +217,8 @@ def _report(
 
     from ..evaluation.report import write_report
     from ..evaluation.result import Settings
-    from ..evaluation.yardstick import evaluate
-    from .screen import console
+    from ..evaluation.scorer import evaluate
+    from .display import console
 
     page = out or folder / "report.html"
     if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):

@@ -10,7 +10,7 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    from ..core.trace import Completion, TokenStep
+    from ..core.outputs import Completion, TokenStep
 
 
 def generate(
@@ -55,8 +55,8 @@ def generate(
     )
     conversation = options.messages(prompt, system)
     loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
-    from ..decoder import Decoder
-    from .screen import busy, print_json
+    from ..decoder.decoder import Decoder
+    from .display import busy, print_json
 
     options.known_request(loaded, conversation)
     with Decoder(loaded) as decoder:
@@ -82,7 +82,7 @@ def write(steps: Iterable[TokenStep], trace: bool) -> None:
     """Write an answer, as its tokens come."""
     from rich.text import Text
 
-    from .screen import console, flow, paint
+    from .display import console, flow, paint
 
     out = console()
     flow(paint(steps, out) if trace else (Text(step.text) for step in steps), out)
@@ -92,7 +92,7 @@ def tell_how(completions: Sequence[Completion]) -> None:
     """Say beside answers how they were decoded and can be repeated, and what the marks mean."""
     from rich.text import Text
 
-    from .screen import console, legend, summary
+    from .display import console, legend, summary
 
     err = console(stderr=True)
     for completion in completions:

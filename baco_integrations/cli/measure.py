@@ -16,7 +16,7 @@ from . import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..pair.model_pair import ModelPair
+    from ..models.pair import ModelPair
 
 
 _VERSIONS = ("baco_integrations", "torch", "transformers", "python")
@@ -58,12 +58,12 @@ def bench(
 
     Your own pair: [bold]baco bench --base org/model --aligned org/model-instruct[/].
     """
-    from .screen import busy, console, print_json
+    from .display import busy, console, print_json
 
     with busy("Starting"):
         import torch
 
-        from ..bench import draw, measure, require_plot
+        from ..evaluation.bench import draw, measure, require_plot
     for option, value in {"dtype": dtype, "device": device}.items():
         if value is not None and not (base or aligned):
             remedy = "The pairs that come along are measured as they are, on the CPU."
@@ -91,8 +91,8 @@ def bench(
 
 
 def _open(name: Measured) -> ModelPair:
-    from ..bench import random_pair, widened_pair
-    from ..pair.model_pair import ModelPair
+    from ..evaluation.bench import random_pair, widened_pair
+    from ..models.pair import ModelPair
 
     if name is Measured.tiny:
         return ModelPair.tiny(progress=False)
@@ -100,7 +100,7 @@ def _open(name: Measured) -> ModelPair:
 
 
 def _show(results: list[dict[str, Any]], out: Console) -> None:
-    from .screen import quiet_table
+    from .display import quiet_table
 
     first = results[0]
     table = quiet_table("")
@@ -162,7 +162,7 @@ def _gains(first: dict[str, Any]) -> Iterator[_Line]:
 
 
 def _others(first: dict[str, Any]) -> Iterator[_Line]:
-    from ..pair.memory import readable
+    from ..models.memory import readable
 
     def first_token(result: dict[str, Any]) -> str:
         found = result["first_token"]

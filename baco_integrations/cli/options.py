@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ParameterError, nearest
-from ..core.router import ROUTERS
-from ..pair.presets import PRESETS
-from .guard import say
+from ..core.routing import ROUTERS
+from ..models.presets import PRESETS
+from .errors import say
 
 if TYPE_CHECKING:
     from ..core.params import SamplingParams
-    from ..pair.model_pair import ModelPair
-    from ..pair.tiny.world import Message, Request
-    from ..rendering import Pair as AnyPair
+    from ..decoder.request import Pair as AnyPair
+    from ..models.pair import ModelPair
+    from ..tiny.world import Message, Request
 
 SAMPLING, _OUTPUT = "Sampling", "Output"
 
@@ -146,7 +146,7 @@ def open_pair(
     base_prompt: str | None = None,
 ) -> ModelPair:
     """Load the pair that the options name, and show that something is going on."""
-    from .screen import busy
+    from .display import busy
 
     if (base is None) != (aligned is None) or (base is not None and pair is not None):
         given = {"pair": pair, "base": base, "aligned": aligned}
@@ -159,7 +159,7 @@ def open_pair(
         remedy = f"{hint}Any two models work as --base ... --aligned ...."
         raise ParameterError("pair", "tiny, or a name that `baco pairs` lists", pair, remedy)
     with busy("Starting"):  # importing takes longer than loading a small pair
-        from ..pair.model_pair import ModelPair
+        from ..models.pair import ModelPair
     wanted = {
         "dtype": dtype,
         "device_map": device,
@@ -183,7 +183,7 @@ TINY_KNOWS = (
 
 def known_request(pair: AnyPair, conversation: Sequence[Message]) -> Request | None:
     """Return what the tiny pair is asked for; note where that is nothing it knows."""
-    from ..pair.tiny.world import recognised
+    from ..tiny.world import recognised
 
     request = recognised(conversation) if pair.name == "tiny" else None
     if pair.name == "tiny" and request is None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ParameterError, nearest
-from ..pair.presets import PRESETS, Preset
+from ..models.presets import PRESETS, Preset
 from . import options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..pair.report import PairReport
+    from ..models.check import PairReport
 
 
 def pairs(as_json: options.Json = False) -> None:
@@ -24,7 +24,7 @@ def pairs(as_json: options.Json = False) -> None:
     Parameters are those of one model; memory is what the weights of both
     models take together in bfloat16, without caches.
     """
-    from .screen import console, print_json
+    from .display import console, print_json
 
     if as_json:
         print_json({"pairs": [_plain(preset) for preset in PRESETS.values()]})
@@ -44,7 +44,7 @@ _OF_ONE, _OF_BOTH, _TABLE_WIDTH = "parameters", "memory", 78
 def _print_table(out: Console) -> None:
     from rich.text import Text
 
-    from .screen import quiet_table
+    from .display import quiet_table
 
     table = quiet_table("name")
     table.columns[0].no_wrap = True
@@ -111,7 +111,7 @@ def check(
 
     The exit code is 0 if they do and 1 if they do not.
     """
-    from .screen import busy, print_json
+    from .display import busy, print_json
 
     if aligned is None:
         base, aligned = _models(base)
@@ -121,7 +121,7 @@ def check(
             raise ParameterError("aligned", "left out beside the name of a pair", aligned, remedy)
 
     with busy("Reading tokenizers and configurations"):
-        from ..pair.model_pair import ModelPair
+        from ..models.pair import ModelPair
 
         report = ModelPair.check(base, aligned)
     if as_json:
@@ -134,7 +134,7 @@ def check(
 def _models(name: str) -> tuple[str, str]:
     """Return the two models of a named pair."""
     if name.lower() == "tiny":
-        from ..pair.tiny import WEIGHTS
+        from ..tiny import WEIGHTS
 
         return str(WEIGHTS / "base"), str(WEIGHTS / "aligned")
     found = PRESETS.get(name.lower())
@@ -148,8 +148,8 @@ def _models(name: str) -> tuple[str, str]:
 def _show(report: PairReport) -> None:
     from rich.text import Text
 
-    from ..pair.memory import readable
-    from .screen import STYLES, console, quiet_table
+    from ..models.memory import readable
+    from .display import STYLES, console, quiet_table
 
     out = console()
     table = quiet_table("")

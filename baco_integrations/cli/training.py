@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import BacoError
-from .guard import stoppable
+from .errors import stoppable
 
 
 def train_tiny(
@@ -31,12 +31,12 @@ def train_tiny(
 
     Training is repeatable: seed and steps decide the result.
     """
-    from .screen import busy, console
+    from .display import busy, console
 
     if not resume and (out / "training.json").exists():
         raise BacoError(f"{out} holds a training already. Choose another folder, or use --resume.")
     with busy("Starting"):
-        from ..pair.tiny.train import Recipe, train
+        from ..tiny.train import Recipe, train
     steps = {"base_steps": base_steps, "aligned_steps": aligned_steps}
     recipe = Recipe(**{name: count for name, count in steps.items() if count is not None})
     with stoppable():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import collecting as c
+from . import eval_options as c
 from . import options
-from .guard import stoppable
+from .errors import stoppable
 
 if TYPE_CHECKING:
     from ..evaluation.statistics import Interval
@@ -75,7 +75,7 @@ def tune(
     from ..evaluation.methods import Grid
     from ..evaluation.tuning import GRID, ROUTERS
     from ..evaluation.tuning import tune as suggested
-    from .screen import print_json
+    from .display import print_json
 
     asked = c.find_prompts(prompts, form, limit)
     given = c.find_measures(similarity, quality, asked)
@@ -132,7 +132,7 @@ def _show(found: Suggestion, lines: dict[str, str]) -> None:
     from rich.text import Text
 
     from ..evaluation.tuning import describe
-    from .screen import console, quiet_table
+    from .display import console, quiet_table
 
     out = console()
     best, aligned = found.best, found.aligned

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from .checked import Checked, Integer, param
 from .errors import ParameterError, nearest
 from .plain import require_whole
-from .router import Router, RouterSpec, resolve_router
+from .routing import Router, RouterSpec, resolve_router
+from .settings import Checked, Integer, param
 
 # On the embedded pair these two give most distinct valid answers at a valid share well above .9;
 # tests/benchmarks/RESULTS.md has the table.

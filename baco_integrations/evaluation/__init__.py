@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .report import write_report
     from .result import Settings, compare
     from .run import collect
+    from .scorer import evaluate, find_yardstick
     from .scores import Scores, measure
     from .similarity import (
         EmbeddingSimilarity,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     )
     from .tiny import TinyOracle, tiny_prompts
     from .tuning import Suggestion, suggest, tune
-    from .yardstick import evaluate, find_yardstick
 
 __all__ = [
     "ChatJudge",
@@ -92,8 +92,8 @@ _HOMES = {
     "TinyOracle": ".tiny",
     "collect": ".run",
     "compare": ".result",
-    "evaluate": ".yardstick",
-    "find_yardstick": ".yardstick",
+    "evaluate": ".scorer",
+    "find_yardstick": ".scorer",
     "load_prompts": ".loaders",
     "measure": ".scores",
     "own_prompts": ".prompts",

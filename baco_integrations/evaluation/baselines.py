@@ -20,11 +20,11 @@ from .prompts import Prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..core.router import Source
-    from ..decoder import Decoder
-    from ..decoding.graphs import Mode
-    from ..decoding.sides import Side
-    from ..rendering import Pair
+    from ..core.routing import Source
+    from ..decoder.decoder import Decoder
+    from ..decoder.request import Pair
+    from ..engines.local.cuda_graphs import Mode
+    from ..engines.local.runner import Side
 
 Ask = Callable[[Model, Sequence[Prompt], SamplingParams, int], Results]
 

@@ -15,8 +15,8 @@ from ..core.errors import DecoderError, ParameterError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..decoding.routers import RouteInputs
-    from ..rendering import Pair
+    from ..decoder.request import Pair
+    from ..policy.routers import RouteInputs
 
 QUESTION = (
     "Two writers share one answer, word by word. 'base' writes freely and has many ideas; "
@@ -104,7 +104,7 @@ class JudgeRouter:
         """Return ``(r,)`` bool, true where base is to speak; asks where a word may start."""
         import torch
 
-        from ..decoding.step import BASE, NOBODY
+        from ..policy.step import BASE, NOBODY
 
         top = torch.where(inputs.owner == BASE, inputs.top, inputs.aligned_logits.argmax(-1))
         places = [

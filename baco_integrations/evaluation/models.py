@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..core.errors import ParameterError
 from ..core.messages import Message
+from ..core.outputs import Completion
 from ..core.params import SamplingParams
-from ..core.trace import Completion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..core.router import Source
-    from ..decoder import Decoder
-    from ..decoding.graphs import Mode
-    from ..decoding.lookahead import Depth
-    from ..decoding.sides import Side
-    from ..rendering import Pair
+    from ..core.routing import Source
+    from ..decoder.decoder import Decoder
+    from ..decoder.request import Pair
+    from ..engines.local.cuda_graphs import Mode
+    from ..engines.local.runner import Side
+    from ..engines.local.speculative import Depth
 
 
 class Answer(NamedTuple):
@@ -187,7 +187,7 @@ class _Silent:
 
 def decoder_of(pair: Any, rows: int, lookahead: Depth | None) -> Decoder:
     """Open a decoder whose answers do not depend on what it has answered before."""
-    from ..decoder import Decoder
+    from ..decoder.decoder import Decoder
 
     # What a prompt that is read in other pieces gives differs by rounding.
     return Decoder(pair, max_rows=rows, lookahead=lookahead, prefix_bytes=0)
@@ -220,7 +220,7 @@ def as_model(model: Any, *, name: str | None = None, rows: int | None = None) ->
         return model  # type: ignore[no-any-return]
     if hasattr(model, "open_sides"):
         return PairModel(model, rows or 64)
-    from .foreign import ForeignModel, is_foreign
+    from .external import ForeignModel, is_foreign
 
     if is_foreign(model) or callable(model):
         return ForeignModel(model, name=name, rows=rows or 8)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ParameterError, nearest
-from ..core.router import ROUTERS
+from ..core.routing import ROUTERS
 from . import frontier, statistics
 from .examples import examples
 from .findings import findings

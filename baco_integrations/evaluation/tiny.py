@@ -6,9 +6,9 @@ import re
 from functools import cache
 from random import Random
 
-from ..pair.tiny import words
-from ..pair.tiny.oracle import KINDS, Verdict, judge
-from ..pair.tiny.world import Request, ask, requests
+from ..tiny import words
+from ..tiny.oracle import KINDS, Verdict, judge
+from ..tiny.world import Request, ask, requests
 from .prompts import Prompt, spread
 
 _WORDINGS = 9

@@ -25,9 +25,9 @@ from .methods import Grid, find_methods
 from .prompts import Prompt
 from .records import read_records
 from .run import collect
+from .scorer import find_yardstick
 from .scores import Scores, nearest_point
 from .statistics import Interval, interval, resample
-from .yardstick import find_yardstick
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("baco_integrations.langchain", "langchain") from error
 
-from ..breadth import Idea, word_overlap
+from ..adapters.distinct import Idea, word_overlap
 from .brainstorm import Brainstorm, brainstorm, embedding_similarity
 from .chat_model import ChatBACo
 from .llm import BACoLLM

@@ -18,9 +18,16 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from ..breadth import BreadthParams, Idea, Similarity, blocking, cosine_similarity, distinct
+from ..adapters.distinct import (
+    BreadthParams,
+    Idea,
+    Similarity,
+    blocking,
+    cosine_similarity,
+    distinct,
+)
 from ..core.errors import ParameterError
-from .adapter import LangChainAdapter
+from .base import LangChainAdapter
 
 _Run = CallbackManagerForChainRun | AsyncCallbackManagerForChainRun
 

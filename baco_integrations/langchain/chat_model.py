@@ -22,16 +22,16 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_executor_for_config
 from langchain_core.tools import BaseTool
 
-from ..core.calls import CallPiece
+from ..adapters.base import plain_tool_choice
 from ..core.messages import Message
+from ..core.outputs import Completion, Usage
 from ..core.params import SamplingParams
-from ..core.trace import Completion, Usage
-from ..opening import plain_tool_choice
+from ..core.tool_calls import CallPiece
 from . import structured
-from .adapter import LangChainAdapter
+from .base import LangChainAdapter
+from .bindings import BoundChatBACo, ConfigurableChatBACo, Wrappable
 from .messages import conversation_of
 from .tools import tool_calls, tool_of
-from .wrapped import BoundChatBACo, ConfigurableChatBACo, Wrappable
 
 
 class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name

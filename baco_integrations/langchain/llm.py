@@ -18,10 +18,10 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_executor_for_config
 
-from ..core.calls import CallPiece
-from ..core.trace import Completion
-from ..opening import SAMPLING
-from .adapter import LangChainAdapter
+from ..adapters.base import SAMPLING
+from ..core.outputs import Completion
+from ..core.tool_calls import CallPiece
+from .base import LangChainAdapter
 from .batches import NumberedFields
 
 T = TypeVar("T")

@@ -20,9 +20,9 @@ from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 
-from ..core.calls import repeated_key
 from ..core.errors import ParameterError, nearest
 from ..core.python_types import TypedJsonSchema
+from ..core.tool_calls import repeated_key
 from .tools import is_model, resolved, tool_of
 
 if TYPE_CHECKING:  # pydantic's plugin looks for it where the field is inherited

@@ -12,7 +12,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from ..core import calls
+from ..core import tool_calls as calls
 from ..core.errors import ParameterError
 from ..core.python_types import TypedJsonSchema
 

@@ -9,7 +9,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("baco_integrations.llama_index", "llama-index") from error
 
-from ..breadth import Idea, word_overlap
+from ..adapters.distinct import Idea, word_overlap
 from .breadth import (
     BreadthHyDE,
     BreadthQueryEngine,

@@ -25,13 +25,13 @@ from llama_index.core.tools.types import BaseTool
 from llama_index.core.types import Model, PydanticProgramMode
 from typing_extensions import Self
 
-from ..core.calls import ToolCall
+from ..adapters.base import Adapter
 from ..core.errors import ParameterError
 from ..core.messages import Message
+from ..core.outputs import Completion
 from ..core.params import SamplingParams
 from ..core.python_types import TypedJsonSchema
-from ..core.trace import Completion
-from ..opening import Adapter
+from ..core.tool_calls import ToolCall
 from .messages import conversation_of
 from .responses import Build, R, chat_response, completion_response, info_of, is_last, tokens_of
 from .structured import end, object_of, reader, refuse_other_forms, start

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LogProb
 
-from ..core.calls import ToolCall
-from ..core.trace import Completion, TokenStep
-from ..opening import provenance, summary
+from ..adapters.base import provenance, summary
+from ..core.outputs import Completion, TokenStep
+from ..core.tool_calls import ToolCall
 from .tools import message_of, told
 
 R = TypeVar("R", ChatResponse, CompletionResponse)

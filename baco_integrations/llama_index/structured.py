@@ -18,8 +18,8 @@ from llama_index.core.types import Model
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ..core.calls import repeated_key
 from ..core.errors import CutOffError, DecoderError, ParameterError
+from ..core.tool_calls import repeated_key
 from .responses import is_last
 
 _dispatcher = get_dispatcher(__name__)

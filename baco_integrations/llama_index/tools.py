@@ -15,10 +15,10 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.tools.types import BaseTool
 from pydantic_core import from_json
 
-from ..core.calls import CallPiece, ToolCall
+from ..adapters.base import plain_tool_choice
 from ..core.messages import Message
 from ..core.python_types import TypedJsonSchema
-from ..opening import plain_tool_choice
+from ..core.tool_calls import CallPiece, ToolCall
 
 
 def offer(tools: Sequence[BaseTool], choice: Any, required: bool, several: bool) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from rich.progress import track
 from rich.table import Table
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
-from baco_integrations.core.router import ROUTERS
+from baco_integrations.core.routing import ROUTERS
 from baco_integrations.evaluation.tiny import mentioned
-from baco_integrations.pair.tiny.oracle import judge
-from baco_integrations.pair.tiny.world import Request, requests
+from baco_integrations.tiny.oracle import judge
+from baco_integrations.tiny.world import Request, requests
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.3)
 GAMMAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

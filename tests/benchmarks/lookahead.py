@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
-from baco_integrations.bench import widened_pair
-from baco_integrations.pair.tiny.world import Request, requests
+from baco_integrations.evaluation.bench import widened_pair
+from baco_integrations.tiny.world import Request, requests
 
 ROUTERS = ("p-punc", "h-punc", "p-fc", "p", "rand")
 STDERR = Console(stderr=True)

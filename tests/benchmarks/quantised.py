@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import track
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
-from baco_integrations.bench import machine, random_pair
-from baco_integrations.pair.tiny.world import requests
+from baco_integrations.evaluation.bench import machine, random_pair
+from baco_integrations.tiny.world import requests
 
 FORMATS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},

@@ -28,7 +28,7 @@ import torch
 
 from baco_integrations import BacoError, Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.errors import DeadlineError, OutOfMemoryError, WorkerError
-from baco_integrations.pair.tiny.world import requests
+from baco_integrations.tiny.world import requests
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"gamma": 0.6},

@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
-from baco_integrations.pair.grammar import Guide, Place
-from baco_integrations.pair.tiny.world import Request, requests
+from baco_integrations.text.grammar import Guide, Place
+from baco_integrations.tiny.world import Request, requests
 
 TOGETHER = 4
 """Requests that are decoded in one call; the progress bar moves once per call."""

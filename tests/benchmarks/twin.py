@@ -31,12 +31,12 @@ import torch
 from rich.console import Console
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
-from baco_integrations.bench import machine, random_pair
-from baco_integrations.fidelity import fidelity
-from baco_integrations.pair.extract import extract
+from baco_integrations.evaluation.bench import machine, random_pair
+from baco_integrations.evaluation.fidelity import fidelity
+from baco_integrations.models.lora.extract import extract
 
 STDERR = Console(stderr=True)
-TINY = Path(sys.modules[ModelPair.__module__].__file__ or "").parent / "tiny" / "weights"
+TINY = Path(sys.modules[ModelPair.__module__].__file__ or "").parents[1] / "tiny" / "weights"
 PROMPT = "Name a place that is worth a visit, and say in a sentence why."
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

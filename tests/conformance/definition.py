@@ -35,10 +35,10 @@ import torch
 from llguidance import LLMatcher
 
 from baco_integrations import Completion, SamplingParams
-from baco_integrations.core.calls import CallReader
 from baco_integrations.core.messages import conversation
-from baco_integrations.pair.grammar import Grammars, grammar_of
-from baco_integrations.pair.prompts import with_schema
+from baco_integrations.core.tool_calls import CallReader
+from baco_integrations.text.grammar import Grammars, grammar_of
+from baco_integrations.text.prompts import with_schema
 
 WORD_MASS = 1e-3
 

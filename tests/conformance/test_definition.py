@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
-from baco_integrations.core.router import ROUTERS
-from baco_integrations.decoding.lookahead import Depth
+from baco_integrations.core.routing import ROUTERS
+from baco_integrations.engines.local.speculative import Depth
 from tests.conformance.definition import check, check_end, full_logits, softmax
 from tests.pairs import random_pair
 

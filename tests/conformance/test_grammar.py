@@ -11,9 +11,10 @@ import jsonschema
 import pytest
 
 from baco_integrations import Completion, Decoder, SamplingParams
-from baco_integrations.core.calls import FORMATS, CallFormat
-from baco_integrations.decoding import guide, tables
-from baco_integrations.decoding.tables import RESERVED
+from baco_integrations.core.tool_calls import FORMATS, CallFormat
+from baco_integrations.policy import grammar_masks as guide
+from baco_integrations.policy import token_classes as tables
+from baco_integrations.policy.token_classes import RESERVED
 from tests.conformance.definition import check, grammar_bytes, place
 from tests.pairs import random_pair
 

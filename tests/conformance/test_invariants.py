@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
-from baco_integrations.core.router import ROUTERS
-from baco_integrations.decoding.step import ALIGNED, BASE, NOBODY, Rows, State, step
+from baco_integrations.core.routing import ROUTERS
+from baco_integrations.policy.step import ALIGNED, BASE, NOBODY, Rows, State, step
 from tests.conformance.definition import full_logits
 from tests.families import FAMILIES
 from tests.pairs import random_pair

@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from baco_integrations import SamplingParams
-from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.python_types import TypedJsonSchema
-from baco_integrations.pair.grammar import Grammars
+from baco_integrations.core.tool_calls import FORMATS
+from baco_integrations.text.grammar import Grammars
 
 END = 256
 GRAMMARS = Grammars([bytes([n]) for n in range(END)], lambda text: [], FORMATS["hermes"])

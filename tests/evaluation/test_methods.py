@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from baco_integrations import BacoError
-from baco_integrations.core.router import ROUTERS
+from baco_integrations.core.routing import ROUTERS
 from baco_integrations.evaluation import METHODS, Sweep
 from baco_integrations.evaluation.methods import GROUPS, LEVELS, TEMPERATURES, find_methods
 

@@ -6,7 +6,7 @@ import pytest
 
 from baco_integrations import BacoError, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.evaluation.models import PairModel, as_model
-from baco_integrations.pair.scripted import Context
+from baco_integrations.models.scripted import Context
 from tests.evaluation.worlds import PROMPTS, cities
 from tests.pairs import random_pair
 

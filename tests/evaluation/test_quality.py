@@ -115,7 +115,7 @@ def test_a_sequence_classifier_scores_in_batches_as_one_by_one() -> None:
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    from baco_integrations.pair.model_pair import ModelPair
+    from baco_integrations.models.pair import ModelPair
 
     tokenizer = ModelPair.tiny().aligned_tokenizer
     size = len(tokenizer)

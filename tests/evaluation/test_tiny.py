@@ -1,7 +1,7 @@
 """The tiny world as a benchmark."""
 
 from baco_integrations.evaluation import TinyOracle, tiny_prompts
-from baco_integrations.pair.tiny.world import requests
+from baco_integrations.tiny.world import requests
 
 
 def test_requests_keep_their_conversations() -> None:

@@ -37,7 +37,7 @@ from baco_integrations.langchain import (
     embedding_similarity,
     word_overlap,
 )
-from baco_integrations.pair.scripted import Context
+from baco_integrations.models.scripted import Context
 from tests.scripted import WORDS, Meeting, cities, endless, idle
 
 ASK = ChatPromptTemplate.from_template("{city}?")

@@ -42,7 +42,7 @@ from pydantic import BaseModel
 
 from baco_integrations import ScriptedPair
 from baco_integrations.langchain import ChatBACo
-from baco_integrations.pair.scripted import END, Context
+from baco_integrations.models.scripted import END, Context
 from tests.langchain.test_standard import PAIR
 from tests.scripted import Meeting, cities
 

@@ -20,7 +20,7 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from baco_integrations import ScriptedPair
 from baco_integrations.langchain import ChatBACo
-from baco_integrations.pair.scripted import END, Context
+from baco_integrations.models.scripted import END, Context
 
 load = importlib.import_module("langchain_core.load.load")  # hidden behind a function of its name
 

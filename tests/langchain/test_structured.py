@@ -20,12 +20,12 @@ from langchain_core.utils.json import parse_partial_json
 from pydantic import BaseModel
 
 from baco_integrations import Decoder
+from baco_integrations.adapters.base import plain_tool_choice
 from baco_integrations.core.errors import ParameterError, PromptError
 from baco_integrations.langchain import ChatBACo
 from baco_integrations.langchain.messages import conversation_of
 from baco_integrations.langchain.structured import schema_of
 from baco_integrations.langchain.tools import contradiction
-from baco_integrations.opening import plain_tool_choice
 from tests.langchain.test_tools import saying
 
 QUESTION = "Suggest a gift for a friend."

@@ -16,11 +16,11 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, Field
 
 from baco_integrations import ModelPair, ScriptedPair
-from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import DeadlineError, DecoderError, ParameterError
+from baco_integrations.core.tool_calls import FORMATS
 from baco_integrations.langchain import ChatBACo
-from baco_integrations.pair.prompts import call_format
-from baco_integrations.pair.scripted import END, Context
+from baco_integrations.models.scripted import END, Context
+from baco_integrations.text.prompts import call_format
 from tests.families import make_model, make_tokenizer
 from tests.scripted import endless, eventually
 
@@ -301,7 +301,7 @@ def test_24_inputs_with_6_gammas_meet_in_one_batch() -> None:
 
 
 def test_100_reconstructions_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from baco_integrations.pair import model_pair
+    from baco_integrations.models import pair as model_pair
 
     loads = []
     load = model_pair.load_model

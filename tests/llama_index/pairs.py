@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from baco_integrations import ScriptedPair
-from baco_integrations.core.calls import FORMATS
-from baco_integrations.pair.scripted import END, Context
+from baco_integrations.core.tool_calls import FORMATS
+from baco_integrations.models.scripted import END, Context
 
 CHARACTERS = ["\n", *map(chr, range(32, 127))]
 

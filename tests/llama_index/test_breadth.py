@@ -30,7 +30,7 @@ from llama_index.core.tools import QueryEngineTool
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from baco_integrations import ScriptedPair
-from baco_integrations.breadth import BreadthParams
+from baco_integrations.adapters.distinct import BreadthParams
 from baco_integrations.core.errors import BacoError, CutOffError, ParameterError, PromptError
 from baco_integrations.llama_index import (
     BACoLLM,
@@ -42,7 +42,7 @@ from baco_integrations.llama_index import (
     embedding_similarity,
 )
 from baco_integrations.llama_index.hashing import HashingEmbedding
-from baco_integrations.pair.scripted import Context
+from baco_integrations.models.scripted import Context
 from tests.llama_index.pairs import call, told
 from tests.scripted import Meeting, cities, endless, idle
 

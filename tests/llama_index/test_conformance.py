@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
 
 from baco_integrations import ModelPair, SamplingParams
 from baco_integrations.core.errors import PromptError
-from baco_integrations.core.trace import Completion
+from baco_integrations.core.outputs import Completion
 from baco_integrations.llama_index import BACoLLM
 from tests.scripted import cities, endless, idle
 

@@ -395,7 +395,7 @@ def test_settings_llm(
 
 
 def test_a_pipelines_cache_knows_the_gamma(monkeypatch: pytest.MonkeyPatch) -> None:
-    from baco_integrations.pair import model_pair
+    from baco_integrations.models import pair as model_pair
 
     loads: list[object] = []
     load = model_pair.load_model

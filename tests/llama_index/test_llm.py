@@ -28,10 +28,10 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
 
 from baco_integrations import BacoError, ModelPair, SamplingParams, ScriptedPair
+from baco_integrations.adapters.base import provenance
 from baco_integrations.core.errors import MissingExtraError, ParameterError, PromptError
 from baco_integrations.llama_index import BACoLLM
 from baco_integrations.llama_index.messages import conversation_of
-from baco_integrations.opening import provenance
 from tests.scripted import Meeting, cities, endless, idle
 
 CITY = [ChatMessage(role="user", content="City?")]

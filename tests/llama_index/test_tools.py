@@ -4,20 +4,15 @@ import json
 from typing import Any, Literal
 
 import pytest
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    TextBlock,
-    ToolCallBlock,
-)
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ToolCallBlock
 from llama_index.core.tools import FunctionTool, ToolMetadata
 from llama_index.core.tools.types import BaseTool, ToolOutput
 from pydantic import BaseModel
 
-from baco_integrations.core.calls import FORMATS
 from baco_integrations.core.errors import ParameterError, PromptError
 from baco_integrations.core.messages import conversation
 from baco_integrations.core.params import SamplingParams
+from baco_integrations.core.tool_calls import FORMATS
 from baco_integrations.llama_index import BACoLLM
 from baco_integrations.llama_index.messages import conversation_of
 from tests.llama_index.pairs import call, told

@@ -21,7 +21,7 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from pydantic import ValidationError
 
-from ...breadth import BreadthParams, Idea, wait
+from ...adapters.distinct import BreadthParams, Idea, wait
 from ...core.errors import ParameterError
 from ..structured import why_cut_off
 from .samples import ideas, require_baco, told

@@ -16,7 +16,7 @@ from llama_index.core.prompts.mixin import PromptDictType, PromptMixin, PromptMi
 from llama_index.core.schema import BaseNode, MetadataMode
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from ...breadth import BreadthParams, Draw, Idea, distinct, wait
+from ...adapters.distinct import BreadthParams, Draw, Idea, distinct, wait
 from ...core.errors import ParameterError, PromptError
 from .samples import asking, first_line, require_baco, require_prompt
 

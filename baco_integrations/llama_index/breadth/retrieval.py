@@ -13,9 +13,9 @@ from llama_index.core.prompts.default_prompts import DEFAULT_HYDE_PROMPT
 from llama_index.core.retrievers import BaseRetriever, QueryFusionRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from ...breadth import BreadthParams, Idea, wait
+from ...adapters.base import refuse_unknown
+from ...adapters.distinct import BreadthParams, Idea, wait
 from ...core.errors import ParameterError
-from ...opening import refuse_unknown
 from .samples import asking, first_line, ideas, require_baco, require_prompt
 
 QUERY_PROMPT = """\

@@ -10,7 +10,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms import LLM, ChatMessage
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
-from ...breadth import BreadthParams, Draw, Idea, Similarity, cosine_similarity, distinct
+from ...adapters.distinct import BreadthParams, Draw, Idea, Similarity, cosine_similarity, distinct
 from ...core.errors import ParameterError
 from ..llm import BACoLLM
 

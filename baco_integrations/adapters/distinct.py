@@ -1,0 +1,329 @@
+"""Distinct answers: samples are drawn, round by round, until enough of them differ.
+
+Nothing here knows of a framework: an adapter says how one sample is drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from contextvars import copy_context
+from functools import lru_cache
+from queue import SimpleQueue
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..core.errors import ParameterError
+from ..core.settings import Checked, Integer, param
+
+T = TypeVar("T")
+
+Similarity = Callable[[str, str], float]
+"""How alike two texts are, from 0 to 1."""
+
+# A new text is compared with all that are known, so they have to be at hand.
+_REMEMBERED = 65536
+
+
+# -- what is alike ---------------------------------------------------------------------------------
+
+
+def word_overlap(one: str, other: str) -> float:
+    """Return the share of the two texts' words that both have, whatever their case and order.
+
+    Punctuation does not count, so texts that differ in nothing else are the same. Texts without a
+    word are the same if they are equal.
+    """
+    words, others = _words(one), _words(other)
+    if not words | others:
+        return float(one.strip() == other.strip())
+    return len(words & others) / len(words | others)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
+
+
+def cosine_similarity(embed: Callable[[str], Sequence[float]]) -> Similarity:
+    """Return the cosine similarity of two texts' embeddings; opposites count as unrelated.
+
+    Args:
+        embed: Embeds a text; each text once, as long as it is among the last 65536.
+    """
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def direction(text: str) -> Any:
+        vector = np.asarray(embed(text), dtype=float)
+        return vector / (np.linalg.norm(vector) or 1)
+
+    return lambda one, other: float(np.clip(direction(one) @ direction(other), 0, 1))
+
+
+# -- settings and results --------------------------------------------------------------------------
+
+
+def _list(value: object) -> object:
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+_Gamma = Annotated[float, Field(ge=0, le=1)]
+_Ladder = Annotated[tuple[_Gamma, ...], BeforeValidator(_list), Field(min_length=1)]
+
+
+class BreadthParams(Checked):
+    """How many answers are looked for, how, and which count as the same.
+
+    Attributes:
+        n: Number of distinct answers to find.
+        gamma: Diversity of every sample; the model's own if neither it nor `ladder` is given.
+        ladder: Diversities that the samples take in turn.
+        similarity: How alike two answers' texts are, from 0 to 1. It may be slow: it is called in
+            a thread.
+        threshold: Similarity from which two answers count as the same.
+        max_samples: Most samples to draw; 4 * n if it is left out.
+        seed: Repeats a result: sample number i has the seed ``seed + i``. Fresh if it is left out.
+
+    Raises:
+        ParameterError: A value is not allowed.
+    """
+
+    n: Annotated[Integer, Field(ge=1)] = param(
+        8, "a whole number of at least 1", "It is the number of distinct answers to find."
+    )
+    gamma: _Gamma | None = param(None, "a number from 0 to 1", "Raise it for variety.")
+    ladder: _Ladder | None = param(
+        None, "one or more numbers from 0 to 1", "For example (0.2, 0.5, 0.8)."
+    )
+    similarity: Similarity = param(
+        word_overlap, "a function of two texts", "Leave it out, or try embedding_similarity(...)."
+    )
+    threshold: _Gamma = param(
+        0.8, "a number from 0 to 1", "Answers at least so similar count as the same."
+    )
+    max_samples: Annotated[Integer, Field(ge=1)] | None = param(
+        None, "a whole number of at least n", "Leave it out for 4 * n."
+    )
+    seed: Annotated[Integer, Field(ge=0, lt=2**64)] | None = param(
+        None, "a whole number from 0 to 2**64 - 1, or None", "Leave it out for fresh samples."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BreadthParams:
+        if self.gamma is not None and self.ladder is not None:
+            raise ParameterError(
+                "ladder", "left out where gamma is given", self.ladder, "Give one of them."
+            )
+        if self.max_samples is not None and self.max_samples < self.n:
+            raise ParameterError(
+                "max_samples", f"at least n, {self.n}", self.max_samples, "Leave it out for 4 * n."
+            )
+        return self
+
+    def sample(self, number: int, seed: int) -> dict[str, Any]:
+        """Return the settings of one sample."""
+        gamma = self.ladder[number % len(self.ladder)] if self.ladder else self.gamma
+        dialled = {} if gamma is None else {"gamma": gamma}
+        return {**dialled, "seed": (seed + number) % 2**64}
+
+    def is_new(self, text: str, known: Iterable[str]) -> bool:
+        """Tell whether a text says something that none of those known says.
+
+        Raises:
+            ParameterError: The similarity function fails or returns no number from 0 to 1.
+        """
+        different = (self._score(text, other) < self.threshold for other in known)
+        return bool(text.strip()) and all(different)
+
+    def _score(self, one: str, other: str) -> float:
+        try:
+            score = self.similarity(one, other)
+            if not 0 <= score <= 1:
+                raise ValueError(f"{score!r} for {one!r} and {other!r}")
+            return float(score)
+        except Exception as error:
+            raise ParameterError(
+                "similarity",
+                "a function that returns a number from 0 to 1 for any two texts",
+                error,
+                "Return 0 where nothing is alike, 1 for the same.",
+            ) from error
+
+
+class Idea(BaseModel):
+    """One distinct answer, and how it came about.
+
+    Ideas add up to a list.
+
+    Attributes:
+        value: The text, or the parsed object of structured output.
+        text: The text; JSON for a structured value.
+        gamma: The sample's diversity.
+        seed: The sample's seed; with it and gamma the model gives the answer again.
+        router: The router, where the answer came with its message, as the next two.
+        base_share: Share of tokens from the base model.
+        switches: How often the sides switched.
+        sample: The sample's number, from 0.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    value: Any
+    text: str
+    gamma: float | None = None
+    seed: int | None = None
+    router: str | None = None
+    base_share: float | None = None
+    switches: int | None = None
+    sample: int
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __add__(self, other: Idea) -> list[Idea]:
+        return [self, other]
+
+    def __radd__(self, others: list[Idea]) -> list[Idea]:
+        return [*others, self]
+
+
+# -- the rounds ------------------------------------------------------------------------------------
+
+
+Draw = Callable[[int, Mapping[str, Any]], Coroutine[Any, Any, Idea | Exception]]
+"""Draws a sample, given its number and settings, or returns why it cannot be read."""
+
+
+async def distinct(
+    draw: Draw | Sequence[Draw],
+    params: BreadthParams,
+    *,
+    in_order: bool,
+    at_once: int | None = None,
+    known: Iterable[str] = (),
+) -> AsyncGenerator[Idea]:
+    """Draw samples in rounds, as many at once as are missing, until enough of them differ.
+
+    Args:
+        draw: Draws a sample. Or several that do, each until it has given enough; their ideas
+            differ from one another's too. What number i draws is seeded as if ``i * max_samples``
+            samples had been drawn before.
+        params: How many are looked for, and which count as the same.
+        in_order: Of similar samples keep the first by number, rather than the first to arrive.
+        at_once: Most samples under way at a time.
+        known: Texts that the ideas have to differ from.
+
+    Yields:
+        Up to ``params.n`` ideas of each `draw`. One whose every sample of the first rounds cannot
+        be read is given up.
+
+    Raises:
+        Exception: What `draw` raises, or returns where nothing can be read.
+    """
+    draws = [draw] if callable(draw) else list(draw)
+    seed = secrets.randbits(53) if params.seed is None else params.seed
+    limit = params.max_samples or 4 * params.n
+    gate = asyncio.Semaphore(at_once or limit * len(draws))
+
+    async def sample(place: int, number: int) -> tuple[int, Idea | Exception]:
+        async with gate:
+            settings = params.sample(number, seed + place * limit)
+            return place, await draws[place](number, settings)
+
+    said = list(known)
+    missing = dict.fromkeys(range(len(draws)), params.n)
+    drawn: Counter[int] = Counter()
+    given_up: list[Exception] = []
+    while samples := [
+        (place, number)
+        for place, size in missing.items()
+        for number in range(drawn[place], min(drawn[place] + size, limit))
+    ]:
+        sizes = Counter(place for place, _ in samples)
+        drawn += sizes
+        failed: defaultdict[int, list[Exception]] = defaultdict(list)
+        async with aclosing(_finished([sample(*each) for each in samples], in_order)) as answers:
+            async for place, answer in answers:
+                if isinstance(answer, Exception):
+                    failed[place].append(answer)
+                elif await asyncio.to_thread(params.is_new, answer.text, said):
+                    missing[place] -= 1
+                    said.append(answer.text)
+                    yield answer
+        for place, errors in failed.items():
+            alike = len({type(each) for each in errors}) == 1
+            if alike and missing[place] == params.n and len(errors) == sizes[place]:
+                given_up.append(errors[0])
+                missing[place] = 0
+        if given_up and len(given_up) == len(draws):
+            raise given_up[0]
+
+
+async def _finished(work: list[Coroutine[Any, Any, T]], in_order: bool) -> AsyncGenerator[T]:
+    """Yield results, in order or as they come; the first error, or closing, cancels the rest."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        for task in asyncio.as_completed(tasks):
+            result = await task
+            if not in_order:
+                yield result
+        if in_order:
+            for done in tasks:
+                yield done.result()
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def blocking(results: AsyncGenerator[T]) -> Iterator[T]:
+    """Iterate in a thread without an event loop; closing cancels what still runs."""
+    arrived: SimpleQueue[T | None] = SimpleQueue()
+    started: Future[asyncio.Task[Any]] = Future()
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        started.set_result(task)
+        try:
+            async for result in results:
+                arrived.put(result)
+        finally:
+            arrived.put(None)
+
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(copy_context().run, asyncio.run, run())
+        task = started.result()
+        try:
+            while (result := arrived.get()) is not None:
+                yield result
+        except BaseException:
+            with suppress(RuntimeError):  # it has finished
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            raise
+        running.result()
+
+
+def wait(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in a thread without an event loop."""
+
+    async def results() -> AsyncGenerator[T]:
+        yield await coroutine
+
+    [result] = blocking(results())
+    return result

@@ -1,0 +1,110 @@
+"""What comes out of decoding: tokens with their provenance, summed up in completions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from .routing import Source
+from .tool_calls import CallPiece, ToolCall
+
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+class Alternative(NamedTuple):
+    """A token that a side considered, with its raw probability at temperature 1."""
+
+    token_id: int
+    text: str
+    probability: float
+
+
+class TokenStep(NamedTuple):
+    """One token and where it came from.
+
+    Probabilities and entropy are those of the raw distributions at temperature 1 over the shared
+    vocabulary, before bans, word boundaries and sampling filters.
+
+    Attributes:
+        token_id: The token.
+        text: The text it releases. A piece of a character, or of a possible stop string, waits for
+            the token that settles it, so joining the texts gives the completion's text.
+        source: Who gave the token.
+        p_base: The base model's probability of the token.
+        p_aligned: The aligned model's probability of the token.
+        p_max: The base model's highest probability at this step.
+        entropy: The base model's entropy at this step, in nats.
+        switched: Whether the source differs from the previous token's.
+        sample: Which of the request's samples this belongs to.
+        alternatives: Each side's most probable tokens, if asked for.
+        calls: The pieces of tool calls that it releases instead of text.
+    """
+
+    token_id: int
+    text: str
+    source: Source
+    p_base: float
+    p_aligned: float
+    p_max: float
+    entropy: float
+    switched: bool
+    sample: int = 0
+    alternatives: dict[Source, tuple[Alternative, ...]] | None = None
+    calls: tuple[CallPiece, ...] = ()
+
+
+class Usage(NamedTuple):
+    """Tokens of a request: the prompt as each side was fed it, and what was decoded."""
+
+    prompt_tokens: int
+    base_prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """The aligned model's prompt and the completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One finished sample.
+
+    Attributes:
+        text: The text; it never begins with white space and never holds a stop string. Tool calls
+            are not part of it.
+        steps: Every decoded token, an end-of-turn token included.
+        finish_reason: ``stop`` (end of turn or stop string), ``length``, ``tool_calls`` or
+            ``cancelled``.
+        usage: Tokens of prompt and completion.
+        seed: The seed that reproduces it, drawn if none was given.
+        sample: Which of the request's samples this is.
+        router: The router's name.
+        gamma: The gamma used; None where the router has no logit rule.
+        tool_calls: The calls of the tools that were offered, wrong ones with their error.
+    """
+
+    text: str
+    steps: tuple[TokenStep, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+    sample: int
+    router: str
+    gamma: float | None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def base_share(self) -> float:
+        """Share of the tokens that the base model gave, from 0 to 1."""
+        return sum(step.source == "base" for step in self.steps) / max(len(self.steps), 1)
+
+    @property
+    def switches(self) -> int:
+        """How often the source changed."""
+        return sum(step.switched for step in self.steps)
+
+    @property
+    def switches_per_100_tokens(self) -> float:
+        """How often the source changed, per 100 tokens."""
+        return 100 * self.switches / max(len(self.steps), 1)

@@ -1,1 +1,0 @@
-"""The heart: signals, routes, words, samples, and the loop that runs them; tensors, no text."""

@@ -1,0 +1,1 @@
+"""The engine of this process: two models, one loop."""

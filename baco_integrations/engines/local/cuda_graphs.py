@@ -1,0 +1,144 @@
+"""Forwards of few shapes, recorded once as CUDA graphs and replayed from then on.
+
+Launching a forward's kernels one by one takes longer than running them for few rows. A graph is
+launched as a whole, but only for the shapes and addresses that it was recorded with: whatever
+varies from one forward to the next must come in one tensor of integers, and what a graph writes to
+must not move while the graph is kept.
+
+A graph runs the very kernels that the model runs without it, and any code that does not wait for
+the device can be recorded, so no model needs to be rewritten or compiled for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ...core.threads import fork_safe
+from .faults import out_of_memory
+
+Mode = Literal["auto", "on", "off"]
+"""Whether forwards have fixed shapes: on CUDA devices, everywhere, nowhere."""
+
+Shape = tuple[torch.Size, range, int]
+"""That of a forward's integers, the slots of its rows and how many positions are seen."""
+
+MODES = ("auto", "on", "off")
+_LOG = logging.getLogger(__name__)
+_RECORDING = fork_safe(threading.Lock())
+"""CUDA allows a process one recording at a time."""
+
+
+def padded(size: int, most: int) -> int:
+    """Return the next power of two, or `most` if that is less and large enough."""
+    return max(size, min(1 << (size - 1).bit_length(), most))
+
+
+class Graphs:
+    """A model's forwards by shape, and their recordings.
+
+    The first forward of a shape is an ordinary one, which loads its kernels. The second is
+    recorded: so none waits for more than one recording, and rare shapes take no memory.
+
+    Args:
+        device: Where the model is.
+
+    Attributes:
+        shapes: The shapes that were seen since everything was last dropped, and their inputs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.shapes: dict[Shape, Tensor] = {}
+        self._device = device
+        self._replays: dict[Shape, Callable[[], Tensor] | None] = {}
+        self._refused = False
+        self._stream: Any = None  # of all recordings, as is the memory that they share
+        self._pool: Any = None
+
+    def __call__(
+        self, run: Callable[[Tensor, range, int], Tensor], values: Tensor, slots: range, view: int
+    ) -> Tensor:
+        """Return a forward's output, which holds until the next one.
+
+        Args:
+            run: The forward, for the same slots always the same. What it does depends on nothing
+                but the shape and the content of its first argument, and on the others.
+            values: The first argument; it is brought to the device.
+            slots: The slots of its rows.
+            view: How many positions are seen.
+
+        Raises:
+            torch.OutOfMemoryError: There is no memory for it, or for recording it.
+        """
+        shape = (values.shape, slots, view)
+        inputs = self.shapes.get(shape)
+        if inputs is None:
+            self.shapes[shape] = inputs = values.to(self._device)
+            return run(inputs, slots, view)
+        inputs.copy_(values)
+        if shape not in self._replays:
+            self._replays[shape] = self._recorded(partial(run, inputs, slots, view))
+        replay = self._replays[shape]
+        return replay() if replay else run(inputs, slots, view)
+
+    def clear(self) -> None:
+        """Drop all recordings and their memory, as what they write to is about to move."""
+        self.shapes.clear()
+        self._replays.clear()
+        self._pool = None  # one that was emptied cannot be filled again
+
+    def _recorded(self, run: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
+        """Return what replays a call, None if it cannot be recorded."""
+        if self._refused:
+            return None
+        try:
+            return self._record(run)
+        except Exception as error:  # of the driver, or of whatever code the model brings
+            if memory := _shortage(error):
+                raise memory from None
+            self._refused = True
+            _LOG.warning(
+                "A model's forward cannot be recorded as a CUDA graph and goes on without, which "
+                "is slower for few rows: %s: %s",
+                type(error).__name__,
+                str(error).partition("\n")[0],
+            )
+            return None
+
+    def _record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
+        if self._device.type != "cuda":
+            return None
+        graph = torch.cuda.CUDAGraph()
+        with _RECORDING, torch.cuda.device(self._device):
+            self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            recording = torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=self._stream,
+                capture_error_mode="thread_local",  # others may use the device meanwhile
+            )
+            # A recording that fails leaves its stream in place; the outer block does not.
+            with torch.cuda.stream(self._stream), recording:
+                output = run()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return output
+
+        return replay
+
+
+def _shortage(error: BaseException | None) -> BaseException | None:
+    """Return what tells of memory that ran out, which the end of a recording may have hidden."""
+    while error is not None and not out_of_memory(error):
+        error = error.__cause__ or error.__context__
+    if error is None or isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return error
+    return torch.OutOfMemoryError(str(error))

@@ -1,0 +1,1 @@
+"""One model and an adapter as a pair."""

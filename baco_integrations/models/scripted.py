@@ -1,0 +1,250 @@
+"""A pair without models: its distributions are written down, by hand or by a function.
+
+It goes through the same decoder as every other pair, so tests of routing, streaming, chains and
+agents can say exactly what each side would do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import ParameterError, nearest
+from ..core.messages import Messages, conversation
+from ..core.plain import require_whole
+from ..core.tool_calls import FORMATS
+from ..text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..engines.local.cuda_graphs import Mode
+    from ..engines.local.runner import Saved
+
+END = "<end>"
+"""The token that ends a scripted turn."""
+
+Distribution = Mapping[str, float]
+
+
+class Context(NamedTuple):
+    """What a side has seen: its rendered prompt, and the tokens decoded since."""
+
+    prompt: str
+    tokens: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The decoded tokens as one text."""
+        return "".join(self.tokens)
+
+
+Script = Callable[[Context], Distribution] | Mapping[str, Distribution]
+"""A function from what was seen to the next token's probabilities, or a table by decoded text."""
+
+
+class ScriptedPair:
+    """A base and an aligned side whose next-token distributions are given.
+
+    Args:
+        base: Base's script. A table maps the whole text decoded so far (white space in front
+            included) to a distribution; a text that is missing from it ends the turn.
+        aligned: The aligned side's script.
+        vocabulary: Tokens besides those in the tables; needed for scripts that are functions.
+        context: Context window of both sides, in tokens (a prompt's bytes count one each).
+        function_words: Words of the content class ``fc``, English by default.
+
+    Raises:
+        ParameterError: The vocabulary is empty, a table holds something else than numbers, or one
+            of its texts can never come up.
+
+    Example:
+        ```python
+        pair = ScriptedPair(
+            base={"": {" Oslo": 0.5, " Bergen": 0.5}, " Oslo": {".": 1.0}, " Bergen": {".": 1.0}},
+            aligned={"": {" Oslo": 1.0}, " Oslo": {".": 1.0}, " Bergen": {".": 1.0}},
+        )
+        Decoder.shared(pair).generate("Name a city.", gamma=0.8, n=10)
+        ```
+    """
+
+    name = "scripted"
+    base_stop: tuple[str, ...] = ()
+
+    lookahead = "off"
+    """Reading ahead would only ask scripts for what never comes."""
+
+    def __init__(
+        self,
+        base: Script,
+        aligned: Script,
+        *,
+        vocabulary: Sequence[str] = (),
+        context: int = 4096,
+        function_words: Sequence[str] | None = None,
+    ) -> None:
+        known = [*vocabulary, *_tokens(base), *_tokens(aligned)]
+        self.tokens = (*dict.fromkeys(token for token in known if token != END), END)
+        if len(self.tokens) == 1:
+            raise ParameterError(
+                "vocabulary",
+                "a list of at least one token",
+                vocabulary,
+                "For example [' Oslo', '.'].",
+            )
+        for script in (base, aligned):
+            _require_reachable(script, self.tokens)
+        self.vocabulary = Vocabulary.from_bytes(
+            [b"" if token == END else token.encode() for token in self.tokens],
+            control=[len(self.tokens) - 1],
+            function_words=function_words,
+        )
+        self.shared = ~self.vocabulary.control
+        self.base_size = self.aligned_size = len(self.tokens)
+        self.base_eos = self.aligned_eos = frozenset({len(self.tokens) - 1})
+        self.context = (context, context)
+        self.call_format = FORMATS["hermes"]
+        self.call_markers: dict[int, bytes] = {}
+        self._scripts = (base, aligned)
+
+    def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
+        """Return what the base side is fed: the conversation as ``role: content`` lines."""
+        text = "\n".join(f"{m['role']}: {_said(m)}" for m in conversation(messages))
+        return self.encode(text) if tokenize else text
+
+    def render_aligned(
+        self,
+        messages: Messages,
+        *,
+        tokenize: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str | list[int]:
+        """Return what the aligned side is fed: as base, under a line for each tool offered."""
+        offered = [f"offered: {json.dumps(tool['function'])}\n" for tool in tools or ()]
+        text = "".join(offered) + str(self.render_base(messages))
+        return self.encode(text) if tokenize else text
+
+    def count_tokens(self, messages: Messages) -> int:
+        """Return the length of the rendered conversation in tokens."""
+        return len(self.render_aligned(messages, tokenize=True))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedPair:
+        return self  # one pair, one decoder, whoever is copied
+
+    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ScriptedSide, ScriptedSide]:
+        """Return base and aligned, ready to decode any number of rows."""
+        base, aligned = (ScriptedSide(script, self.tokens) for script in self._scripts)
+        return base, aligned
+
+    def encode(self, text: str) -> list[int]:
+        """Return a text as the tokens of a prompt, one per byte."""
+        whole = require_whole(text, "text", ParameterError)
+        # Prompt bytes are ids of their own beyond the vocabulary, so any prompt can be fed.
+        return [len(self.tokens) + byte for byte in whole.encode()]
+
+
+class ScriptedSide:
+    """One side of a `ScriptedPair`: remembers what each slot has seen and looks up what comes."""
+
+    def __init__(self, script: Script, tokens: tuple[str, ...]) -> None:
+        self._script = script
+        self._tokens = tokens
+        self._ids = {token: token_id for token_id, token in enumerate(tokens)}
+        self._seen: dict[int, list[int]] = {}
+
+    def read(self, start: int, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> None:
+        """Feed some tokens to each of the slots ``start ..``, from a position on."""
+        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True), start):
+            self._seen[slot] = [*self._seen.get(slot, [])[:position], *fed]
+
+    def advance(self, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> torch.Tensor:
+        """Feed ``q`` tokens to each of the slots ``0 ..``; return their logits ``(r, q, v)``."""
+        import torch
+
+        logits = []
+        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True)):
+            seen = self._seen.get(slot, [])[:position]
+            logits.append([self._logits([*seen, *fed[: end + 1]]) for end in range(len(fed))])
+            self._seen[slot] = [*seen, *fed]
+        return torch.from_numpy(np.array(logits))
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let one slot have seen the first `length` tokens of another."""
+        self._seen[target] = self._seen.get(source, [])[:length]
+
+    def save(self, slot: int, length: int) -> Saved:
+        """Keep what a slot has seen of its first `length` tokens."""
+        from ..engines.local.runner import Saved
+
+        return Saved(self._seen[slot][:length], length)
+
+    def load(self, saved: Saved, slot: int, length: int) -> None:
+        """Let a slot have seen the first `length` of the tokens that were kept."""
+        self._seen[slot] = saved.content[:length]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._seen.clear()
+
+    def _logits(self, seen: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        size = len(self._tokens)
+        prompt = bytes(token - size for token in seen if token >= size).decode()
+        context = Context(prompt, tuple(self._tokens[token] for token in seen if token < size))
+        if callable(self._script):
+            distribution = self._script(context)
+        else:
+            distribution = self._script.get(context.text, {END: 1.0})
+        logits = np.full(size, -math.inf)
+        for token, probability in distribution.items():
+            logits[self._id(token)] = math.log(probability) if probability > 0 else -math.inf
+        return logits
+
+    def _id(self, token: str) -> int:
+        if token not in self._ids:
+            raise ParameterError(
+                "vocabulary",
+                "a list of every token that the scripts give",
+                token,
+                f"{nearest(token, self._ids)}Add it to the pair's vocabulary.",
+            )
+        return self._ids[token]
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    return str(message["content"]) + FORMATS["hermes"].write(
+        [(call["name"], call["arguments"]) for call in calls]
+    )
+
+
+def _require_reachable(script: Script, tokens: Sequence[str]) -> None:
+    """Refuse a table's texts that no tokens spell: they are typing mistakes."""
+    spelled = re.compile(f"(?:{'|'.join(map(re.escape, tokens))})*")
+    for text in script if not callable(script) else ():
+        if not spelled.fullmatch(text):
+            raise ParameterError(
+                "script",
+                "a table whose texts are made of its tokens",
+                text,
+                f"{nearest(text, tokens)}Its tokens are {', '.join(map(repr, tokens[:8]))}.",
+            )
+
+
+def _tokens(script: Script) -> list[str]:
+    if callable(script):
+        return []
+    for distribution in script.values():
+        for token, probability in distribution.items():
+            if not isinstance(probability, int | float) or not 0 <= probability < math.inf:
+                raise ParameterError(
+                    "script",
+                    "a table of finite probabilities",
+                    {token: probability},
+                    "Weights will do.",
+                )
+    return [token for distribution in script.values() for token in distribution]

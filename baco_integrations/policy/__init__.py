@@ -1,0 +1,1 @@
+"""The algorithm, on tensors: signals, routes, words, samples; no text, no models."""

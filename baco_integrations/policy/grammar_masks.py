@@ -1,0 +1,100 @@
+"""Constrained rows: which tokens a grammar allows, and whose place in the text it is.
+
+The masks of a step hold the constrained rows only, so that a batch without any pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .token_classes import RESERVED
+
+
+class Guide(Protocol):
+    """What steers one row through a grammar."""
+
+    @property
+    def structure(self) -> bool:
+        """Whether the next token is structure, which aligned gives."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether the value of a string begins here, so that no word is running."""
+
+    @property
+    def reserved(self) -> str:
+        """A character of `RESERVED` that only aligned may write here, or an empty string."""
+
+    @property
+    def error(self) -> str:
+        """Why no token may come next although the text has not ended, where that is known."""
+
+    def allow(self, bits: NDArray[np.int32]) -> None:
+        """Set the bits of the tokens that may come next."""
+
+    def accept(self, token: int) -> bool:
+        """Take the token that came; return whether the grammar allows it."""
+
+    def guess(self, token: int) -> None:
+        """Go on as if a token had come, that the grammar allows and that does not end the text."""
+
+    def forget(self) -> None:
+        """Go back to the last token that came."""
+
+
+class Constraint(NamedTuple):
+    """What a guide says of the next token, in the terms of `Limits`."""
+
+    structure: bool
+    begins: bool
+    reserved: int
+
+    @classmethod
+    def of(cls, guide: Guide) -> Constraint:
+        """Ask a guide."""
+        return cls(guide.structure, guide.begins, RESERVED.index(guide.reserved))
+
+
+class Limits(NamedTuple):
+    """What the guides of ``k`` of the rows say about this step.
+
+    Attributes:
+        members: ``(k,)`` which rows.
+        refused: ``(k, v)`` bool, tokens that the grammar does not allow.
+        structure: ``(k,)`` bool, aligned gives the token whatever the router says.
+        begins: ``(k,)`` bool, the value of a string begins, so that no word is running.
+        reserved: ``(k,)`` which row of `Tables.reserved` base may not emit.
+    """
+
+    members: Tensor
+    refused: Tensor
+    structure: Tensor
+    begins: Tensor
+    reserved: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        members: Sequence[int],
+        constraints: Sequence[Constraint],
+        bits: NDArray[np.int32],
+        size: int,
+        device: torch.device | str = "cpu",
+    ) -> Limits:
+        """Unpack the bits ``(k, words)`` that the guides have set, over ``size`` tokens."""
+        packed = torch.from_numpy(bits).to(device)
+        shifts = torch.arange(32, dtype=torch.int32, device=device)
+        allowed = ((packed[:, :, None] >> shifts) & 1).bool().flatten(1)[:, :size]
+        return cls(
+            torch.tensor(list(members), device=device),
+            ~allowed,
+            torch.tensor([each.structure for each in constraints], device=device),
+            torch.tensor([each.begins for each in constraints], device=device),
+            torch.tensor([each.reserved for each in constraints], device=device),
+        )

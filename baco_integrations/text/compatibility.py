@@ -1,0 +1,207 @@
+"""Whether two tokenizers give one text vocabulary, and which tokens end a turn.
+
+Invariant: an id is shared only if it is the same text on both sides. Control tokens belong to
+each side alone, so they may differ; text tokens may not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from baco_integrations.core.errors import PairError, VocabularyMismatchError, shorten
+from baco_integrations.text.templates import ChatTemplate, TemplateLimitError, rendering_until
+from baco_integrations.text.vocabulary import BoolArray, TokenTable, read_token_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+_SHOWN = 5
+_PATIENCE = 1.0
+"""Longest time in seconds that a template may take for a conversation of two words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compatibility:
+    """What a comparison of two tokenizers found.
+
+    Attributes:
+        same_text_vocabulary: Every text token is the same on both sides.
+        size: Number of ids of the shared id space, the larger of the two vocabularies.
+        base_size: Number of the base tokenizer's ids.
+        aligned_size: Number of the aligned tokenizer's ids.
+        shared: Ids that are the same text on both sides; read-only, of shape [size].
+        differing: The first few `(id, base piece, aligned piece)` that keep the two from being a
+            pair; None stands for no token.
+        extra_control: Names of the control tokens that only one side has.
+        notes: The differences that are allowed, as sentences.
+    """
+
+    same_text_vocabulary: bool
+    size: int
+    base_size: int
+    aligned_size: int
+    shared: BoolArray
+    differing: tuple[tuple[int, str | None, str | None], ...]
+    extra_control: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def require(self) -> None:
+        """Refuse a pair whose text vocabularies differ.
+
+        Raises:
+            VocabularyMismatchError: With the first differing tokens and both sizes.
+        """
+        if self.same_text_vocabulary:
+            return
+        tokens = "; ".join(
+            f"id {token_id} is {_name(base)} in base and {_name(aligned)} in aligned"
+            for token_id, base, aligned in self.differing
+        )
+        raise VocabularyMismatchError(
+            f"The two tokenizers (base {self.base_size} tokens, aligned {self.aligned_size}) do "
+            f"not share one text vocabulary: {tokens}. Choose as base the checkpoint that the "
+            "aligned model was tuned from, or a pair from the preset table."
+        )
+
+
+def compare(
+    base_tokenizer: PreTrainedTokenizerBase, aligned_tokenizer: PreTrainedTokenizerBase
+) -> Compatibility:
+    """Compare two tokenizers id by id.
+
+    Raises:
+        PairError: A tokenizer has no `tokenizers` backend.
+    """
+    base, aligned = read_token_table(base_tokenizer), read_token_table(aligned_tokenizer)
+    pieces = list(zip_longest(base.pieces, aligned.pieces))
+    shared = np.array([ours == theirs for ours, theirs in pieces], dtype=np.bool_)
+    shared[[token_id for token_id in base.control | aligned.control]] = False
+    shared.setflags(write=False)
+    differing = tuple(islice(_differing(base, aligned, pieces), _SHOWN))
+    only_base, only_aligned = _names(base) - _names(aligned), _names(aligned) - _names(base)
+    return Compatibility(
+        same_text_vocabulary=not differing,
+        size=len(pieces),
+        base_size=len(base.pieces),
+        aligned_size=len(aligned.pieces),
+        shared=shared,
+        differing=differing,
+        extra_control=tuple(sorted(only_base | only_aligned)),
+        notes=tuple(
+            f"Only the {side} tokenizer has the control tokens {_listed(names)}."
+            for side, names in (("base", only_base), ("aligned", only_aligned))
+            if names
+        ),
+    )
+
+
+def _differing(
+    base: TokenTable, aligned: TokenTable, pieces: list[tuple[str | None, str | None]]
+) -> Iterator[tuple[int, str | None, str | None]]:
+    """Find text tokens that the other side lacks or spells otherwise; markup may be one side's.
+
+    A hole is control on its own side, yet no control token takes the id's place there, so text on
+    the other side still has no counterpart.
+    """
+    base_own, aligned_own = (table.control | table.marked for table in (base, aligned))
+    for token_id, (ours, theirs) in enumerate(pieces):
+        if ours == theirs:
+            continue
+        owned = (ours is not None and token_id in base_own) or (
+            theirs is not None and token_id in aligned_own
+        )
+        if not owned:
+            yield token_id, ours, theirs
+
+
+def _names(table: TokenTable) -> set[str]:
+    pieces = (table.pieces[token_id] for token_id in table.control)
+    return {piece for piece in pieces if piece is not None}
+
+
+def _name(piece: str | None) -> str:
+    return "no token" if piece is None else repr(piece)
+
+
+def _listed(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def end_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    generation_config: GenerationConfig | None,
+    config: PreTrainedConfig | None,
+) -> frozenset[int]:
+    """Collect the ids that end one side's completion.
+
+    They are the EOS ids of the generation config, the model config and the tokenizer, and the
+    control token with which the chat template closes the assistant's turn. The template is
+    rendered rather than searched for well-known names: in some formats a name such as `<|end|>`
+    closes only a part of the turn. What is no id of the tokenizer is left out: see `end_notes`.
+
+    Args:
+        tokenizer: One side's tokenizer, with or without a chat template.
+        generation_config: That side's generation config, if it has one.
+        config: That side's model config, if it is at hand.
+
+    Raises:
+        PairError: The chat template takes too long, or writes too much.
+    """
+    found = [tokenizer.eos_token_id, _turn_end(tokenizer)]
+    found += [end for ends in _configured(generation_config, config).values() for end in ends]
+    return frozenset(end for end in found if _is_token(end, tokenizer))
+
+
+def end_notes(
+    side: str,
+    tokenizer: PreTrainedTokenizerBase,
+    generation_config: GenerationConfig | None,
+    config: PreTrainedConfig | None,
+) -> list[str]:
+    """Return which ends of one side are left out because they are no ids of its tokenizer."""
+    return [
+        f"The {side} model's {name} calls {shorten(end)} an end, which is no id of its tokenizer."
+        for name, ends in _configured(generation_config, config).items()
+        for end in ends
+        if end is not None and not _is_token(end, tokenizer)
+    ]
+
+
+def _configured(*configs: Any) -> dict[str, list[Any]]:
+    names = ("generation config", "model config")
+    told = {n: getattr(each, "eos_token_id", None) for n, each in zip(names, configs, strict=True)}
+    return {n: [*eos] if isinstance(eos, list | tuple) else [eos] for n, eos in told.items()}
+
+
+def _is_token(end: Any, tokenizer: PreTrainedTokenizerBase) -> bool:
+    return type(end) is int and 0 <= end < len(read_token_table(tokenizer).pieces)
+
+
+def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    if not tokenizer.chat_template:
+        return None
+    mark = "ANSWER"
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
+    variables = {"add_generation_prompt": False}
+    try:
+        template = ChatTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map, {})
+        with rendering_until(monotonic() + _PATIENCE):
+            text = template.render(messages, variables)
+    except TemplateLimitError as error:
+        raise PairError(
+            f"The chat template of {tokenizer.name_or_path} {error}. Choose another model, or "
+            "mend the template."
+        ) from error
+    except Exception:  # A template may raise anything; the configs then have the last word.
+        return None
+    closing = text.rpartition(mark)[2].lstrip()
+    ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
+    return ids[0] if ids and ids[0] in read_token_table(tokenizer).control else None

@@ -1,0 +1,399 @@
+"""Forwards of fixed shape say what others say, and can be recorded.
+
+A CUDA graph is stood in for by a tape: it keeps a forward's operations with the very tensors that
+they read and wrote, so that a replay that depends on anything else goes wrong as a graph would.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
+from baco_integrations.core.errors import ParameterError
+from baco_integrations.engines.local import runner as sides
+from baco_integrations.engines.local.cuda_graphs import Graphs, Shape, padded
+from baco_integrations.engines.local.runner import VIEW, ModelSide
+from tests.families import FAMILIES, make_model, make_pair_folder
+from tests.lora import save_adapter
+from tests.pairs import random_pair
+
+VOCABULARY = 80
+ROWS = 6
+CASES = [
+    (family, "eager" if family == "gemma2" else "sdpa")  # soft-capped scores have no sdpa
+    for family in FAMILIES
+]
+
+
+class Tape(TorchDispatchMode):
+    """Operations with fixed addresses, to run again; waiting for the device is refused."""
+
+    ATEN = torch.ops.aten
+    REFUSED = (ATEN.item, ATEN._local_scalar_dense, ATEN.nonzero)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in self.REFUSED:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        result = func(*args, **(kwargs or {}))
+        self.done.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        for func, args, kwargs, result in self.done:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def wait(model: Any, args: Any, given: dict[str, Any]) -> None:
+    """Look at a number on the device, which no recording allows."""
+    assert given["position_ids"].max().item() >= 0
+
+
+@pytest.fixture
+def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
+    """Record on tapes wherever a CUDA graph would be recorded; return what was recorded."""
+    recorded: list[Tape] = []
+
+    def record(self: Graphs, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        with Tape() as tape:
+            output = run()
+        recorded.append(tape)
+
+        def replay() -> Tensor:
+            tape.replay()
+            return output
+
+        return replay
+
+    monkeypatch.setattr(Graphs, "_record", record)
+    return recorded
+
+
+# -- one side --------------------------------------------------------------------------------------
+
+
+class Twins:
+    """A side with fixed shapes and one without, which are told the same, at random."""
+
+    def __init__(self, model: Any, seed: int, limit: int = 400) -> None:
+        sizes = {"max_rows": ROWS, "max_length": limit}
+        self.plain = ModelSide(model, **sizes, graphs="off")
+        self.fixed = ModelSide(model, **sizes, graphs="on")
+        self.draw = random.Random(seed)
+        self.seen: list[int] = []  # of the rows that run; those that are read come behind
+        self.reading: list[int] = []
+        self.kept: list[tuple[Any, Any, int]] = []
+        self.limit = limit
+
+    def both(self, name: str, *args: Any) -> None:
+        for side in (self.plain, self.fixed):
+            getattr(side, name)(*args)
+
+    def tokens(self, lengths: list[int]) -> list[list[int]]:
+        return [[self.draw.randrange(VOCABULARY) for _ in range(length)] for length in lengths]
+
+    def read(self) -> None:
+        """Begin to read prompts behind the rows that run, or go on with it."""
+        if not self.reading and len(self.seen) < ROWS:
+            self.reading = [0] * self.draw.randint(1, ROWS - len(self.seen))
+        if self.reading:
+            lengths = [self.draw.randint(1, 12) for _ in self.reading]
+            self.both("read", len(self.seen), self.tokens(lengths), [*self.reading])
+            self.reading = [at + more for at, more in zip(self.reading, lengths, strict=True)]
+
+    def run(self) -> None:
+        self.seen += self.reading
+        self.reading = []
+
+    def advance(self) -> float:
+        """Feed all rows that run; return how far apart the logits are."""
+        width = self.draw.choice((1, 1, 1, 2, 3, 4, 5, 7, 9))
+        if not self.seen or max(self.seen) + width > self.limit:
+            return 0.0
+        tokens = self.tokens([width] * len(self.seen))
+        one, other = (side.advance(tokens, [*self.seen]) for side in (self.plain, self.fixed))
+        assert one.shape == other.shape
+        # Some of it may be rolled back.
+        self.seen = [at + self.draw.randint(1, width) for at in self.seen]
+        return float((one - other).abs().max())
+
+    def copy(self) -> None:
+        if len(self.seen) > 1:
+            source, target = self.draw.sample(range(len(self.seen)), 2)
+            self.both("copy", source, target, self.seen[source])
+            self.seen[target] = self.seen[source]
+
+    def leave(self) -> None:
+        if self.seen and not self.reading:
+            self.both("copy", len(self.seen) - 1, 0, self.seen[-1])
+            self.seen[0] = self.seen[-1]
+            self.seen.pop()
+
+    def keep(self) -> None:
+        if self.seen:
+            slot = self.draw.randrange(len(self.seen))
+            saved = [side.save(slot, self.seen[slot]) for side in (self.plain, self.fixed)]
+            self.kept.append((*saved, self.seen[slot]))
+
+    def load(self) -> None:
+        if self.seen and self.kept:
+            plain, fixed, length = self.draw.choice(self.kept)
+            slot = self.draw.randrange(len(self.seen))
+            self.seen[slot] = self.draw.randint(1, length)
+            self.plain.load(plain, slot, self.seen[slot])
+            self.fixed.load(fixed, slot, self.seen[slot])
+
+    def reset(self) -> None:
+        self.both("reset")
+        self.seen, self.reading = [], []
+
+    def go(self, steps: int) -> float:
+        others = [self.read, self.run, self.copy, self.leave, self.keep, self.load]
+        furthest = 0.0
+        for _ in range(steps):
+            for _ in range(4):
+                furthest = max(furthest, self.advance())
+            self.draw.choice(others * 4 + [self.reset])()
+        return furthest
+
+
+@pytest.fixture
+def small_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let short texts need several shapes."""
+    monkeypatch.setattr(sides, "VIEW", 8)
+
+
+@pytest.mark.usefixtures("small_views")
+@pytest.mark.parametrize("recorded", [False, True], ids=["run", "replayed"])
+@pytest.mark.parametrize(("family", "attention"), CASES)
+def test_fixed_shapes_say_the_same(
+    family: str, attention: str, recorded: bool, request: pytest.FixtureRequest
+) -> None:
+    tapes = request.getfixturevalue("tapes") if recorded else []
+    twins = Twins(make_model(family, VOCABULARY, attn_implementation=attention), len(family))
+    assert twins.go(40) < (1e-11 if attention == "sdpa" else 1e-4)
+    assert bool(tapes) == recorded
+
+
+@pytest.mark.usefixtures("small_views")
+def test_there_are_few_shapes() -> None:
+    twins, shapes = Twins(make_model("llama", VOCABULARY), seed=5), set[Shape]()
+    for _ in range(60):
+        twins.go(2)
+        shapes |= {*twins.fixed.graphs.shapes}
+    rows, columns = ({size[place] for size, _, _ in shapes} for place in (1, 2))
+    views = {view for _, _, view in shapes}
+    assert rows == {1, 2, 4, ROWS} and columns == {1, 2, 3, 5, 9}
+    assert views <= {8, 16, 32, 64, 128, 256, 400} and len(views) > 3
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo3", "gemma3", "smollm3"])
+def test_compilers_find_one_graph(family: str) -> None:
+    side = ModelSide(make_model(family, VOCABULARY), graphs="on")
+    expected = side.advance([[5, 6]], [0])
+    torch.compiler.reset()
+    compiled = torch.compile(side._run_at, backend="eager", fullgraph=True)
+    values = torch.tensor([[[5, 6]], [[0, 1]], [[0, 1]]])
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(values, range(1), VIEW), expected, rtol=0, atol=1e-11)
+
+
+def test_lower_precision() -> None:
+    model = make_model("llama", VOCABULARY, dtype=torch.bfloat16)
+    plain, fixed = (ModelSide(model, graphs=mode) for mode in ("off", "on"))
+    tokens = [[5, 6], [7, 8], [9, 10]]
+    one, other = (side.advance(tokens, [0, 0, 0]) for side in (plain, fixed))
+    assert other.dtype == torch.bfloat16
+    torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("mode", ["off", "on"])
+def test_logits_go_where_they_are_wanted(mode: Any) -> None:
+    side = ModelSide(make_model("llama", VOCABULARY), "meta", graphs=mode)
+    assert side.advance([[5, 6]], [0]).device.type == "meta"
+    assert side.model.device.type == "cpu"
+
+
+def test_what_was_handed_out_stays(tapes: list[Tape]) -> None:
+    side = ModelSide(make_model("llama", VOCABULARY), graphs="on")
+    for _ in range(2):
+        side.advance([[5]], [0])
+    first = side.advance([[6]], [0])
+    kept = first.clone()
+    side.advance([[7]], [0])
+    assert len(tapes) == 1 and torch.equal(first, kept)
+
+
+def test_sizes() -> None:
+    assert [padded(size, 24) for size in (1, 2, 3, 9, 16, 17, 24, 30)] == [
+        *(1, 2, 4, 16, 16, 24, 24, 30)
+    ]
+
+
+# -- on a GPU --------------------------------------------------------------------------------------
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_gpu
+@pytest.mark.usefixtures("small_views")
+@pytest.mark.parametrize(("family", "attention"), CASES)
+def test_graphs_say_the_same(family: str, attention: str) -> None:
+    model = make_model(family, VOCABULARY, attn_implementation=attention).cuda()
+    twins = Twins(model, len(family))
+    assert twins.go(40) < (1e-11 if attention == "sdpa" else 1e-4)
+    assert any(twins.fixed.graphs._replays.values())
+
+
+@needs_gpu
+def test_the_device_goes_on_after_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
+    refusing, willing = (make_model("llama", VOCABULARY).cuda() for _ in range(2))
+    refusing.register_forward_pre_hook(wait, with_kwargs=True)
+    assert Twins(refusing, 1).go(20) < 1e-11
+    assert len(caplog.records) == 1
+    twins = Twins(willing, 1)
+    assert twins.go(20) < 1e-11
+    assert any(twins.fixed.graphs._replays.values())
+
+
+# -- whole decoders --------------------------------------------------------------------------------
+
+GIFT = {"type": "object", "properties": {"idea": {"type": "string"}}, "required": ["idea"]}
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"gamma": 0.7},
+    {"router": "rand", "gamma": 0.5, "max_tokens": 6},
+    {"router": "h-punc", "json_schema": GIFT},
+    {"router": "base", "max_tokens": 11},
+    {"regex": "[a-z ]{5,12}[.]"},
+    {"temperature": 0, "gamma": 0.6, "n": 2},
+)
+
+
+def answers(decoder: Decoder) -> list[list[tuple[Any, ...]]]:
+    """Decode more than there is room for, so that rows join and leave; return what was said."""
+    prompts = [f"Name a place{', please' * (number % 4)}." for number in range(10)]
+    params = [
+        SamplingParams(**{"seed": seed, "max_tokens": 24} | SETTINGS[seed % len(SETTINGS)])
+        for seed in range(10)
+    ]
+    batch: list[list[Completion]] = decoder.generate_batch(prompts, params)
+    return [[step[:3] for step in sample.steps] for each in batch for sample in each]
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return ModelPair.tiny(dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def expected(pair: ModelPair) -> list[list[tuple[Any, ...]]]:
+    with Decoder(pair, lookahead="off", graphs="off") as decoder:
+        return answers(decoder)
+
+
+@pytest.mark.parametrize("lookahead", ["off", "auto", 4])
+def test_the_output_is_the_same(
+    pair: ModelPair, expected: list[Any], tapes: list[Tape], lookahead: Any
+) -> None:
+    with Decoder(pair, max_rows=4, lookahead=lookahead, graphs="on") as decoder:
+        assert answers(decoder) == expected
+    assert 1 < len(tapes) < 40
+
+
+@pytest.mark.parametrize("lookahead", ["auto", 3])
+def test_the_output_of_an_adapters_pair_is_the_same(
+    tmp_path: Path, tapes: list[Tape], lookahead: Any
+) -> None:
+    base, _ = make_pair_folder(tmp_path, "llama")
+    pair = ModelPair.from_adapter(base, save_adapter(base, tmp_path / "adapter"))
+    with Decoder(pair, max_rows=5, lookahead="off", graphs="off") as decoder:
+        said = answers(decoder)
+    with Decoder(pair, max_rows=5, lookahead=lookahead, graphs="on") as decoder:
+        assert answers(decoder) == said
+    assert tapes
+
+
+def test_who_cannot_be_recorded_goes_on_without(
+    tapes: list[Tape], caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = random_pair()
+    with Decoder(pair, graphs="off") as decoder:
+        said = answers(decoder)
+    hook = pair.base.register_forward_pre_hook(wait, with_kwargs=True)
+    try:
+        with Decoder(pair, graphs="on") as decoder, caplog.at_level(logging.WARNING):
+            assert answers(decoder) == said
+    finally:
+        hook.remove()
+    (warning,) = caplog.records
+    assert "not permitted when stream is capturing" in warning.getMessage()
+    assert tapes  # of aligned, which can
+
+
+def no_memory(hidden: bool) -> None:
+    try:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    finally:
+        if hidden:  # as when a recording that has failed is ended
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_memory_that_runs_out_while_recording_is_no_refusal(
+    pair: ModelPair,
+    expected: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    hidden: bool,
+) -> None:
+    short = iter([False, True, False, True])
+
+    def record(self: Graphs, run: Callable[[], Tensor]) -> None:
+        if next(short, False):
+            no_memory(hidden)
+
+    monkeypatch.setattr(Graphs, "_record", record)
+    with Decoder(pair, graphs="on") as decoder:
+        assert answers(decoder) == expected
+        assert decoder.metrics.restarts == 2
+    assert not caplog.records
+
+
+def test_a_driver_without_memory_says_so_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(self: Graphs, run: Callable[[], Tensor]) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(Graphs, "_record", record)
+    side = ModelSide(make_model("llama", VOCABULARY), graphs="on")
+    side.advance([[5]], [0])
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA error"):
+        side.advance([[5]], [0])
+    side.reset()
+    assert not side.graphs.shapes
+
+
+def test_modes() -> None:
+    with pytest.raises(ParameterError, match="graphs must be one of auto, on, off"):
+        Decoder(random_pair(), graphs="yes")  # type: ignore[arg-type]
+    model = make_model("llama", VOCABULARY)
+    assert not ModelSide(model).fixed  # it is on the CPU
+    model.lm_head.to("meta")  # as if on another device
+    assert not ModelSide(model).fixed
+    with pytest.raises(ParameterError, match="spread over cpu and meta"):
+        ModelSide(model, graphs="on")

@@ -1,0 +1,585 @@
+"""Faults put in on purpose: who is harmed, what is told, and that all others never notice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+
+from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
+from baco_integrations.core.errors import (
+    DeadlineError,
+    DecoderClosedError,
+    DecoderError,
+    OutOfMemoryError,
+    StreamOverrunError,
+    WorkerError,
+)
+from baco_integrations.decoder import stream as streams
+from baco_integrations.decoder.request import Renderer
+from baco_integrations.engines.local.runner import ModelSide
+from baco_integrations.engines.local.sequence import Row
+from baco_integrations.text.grammar import Guide
+from tests.decoder.test_decoder import Surprise, endless, eventually
+from tests.pairs import random_pair
+
+Forward = Callable[..., torch.Tensor]
+LONG = "word " * 80
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    """Let a function see each forward first, and raise in its place."""
+    forward = ModelSide._forward
+
+    def install(fault: Callable[..., None]) -> None:
+        def faulty(side: ModelSide, start: int, ids: Any, first: Any, keep: int = 1) -> Any:
+            fault(ids, first)
+            return forward(side, start, ids, first, keep)
+
+        monkeypatch.setattr(ModelSide, "_forward", faulty)
+
+    return install
+
+
+def no_memory() -> torch.OutOfMemoryError:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"router": "p-punc", "gamma": 0.7},
+    {"router": "rand", "gamma": 0.5},
+    {"router": "h", "gamma": 0.9, "json_schema": {"type": "array", "items": {"type": "string"}}},
+    {"router": "base"},
+    {"regex": "[a-z ]{5,12}[.]"},
+)
+
+
+def requests(count: int) -> tuple[list[str], list[SamplingParams]]:
+    params = [
+        SamplingParams(seed=seed, max_tokens=10 + seed, **SETTINGS[seed % len(SETTINGS)])
+        for seed in range(count)
+    ]
+    return [f"Say {'more ' * (seed % 4)}{seed}." for seed in range(count)], params
+
+
+def said(completion: Completion) -> list[tuple[Any, ...]]:
+    return [step[:3] for step in completion.steps]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[list[tuple[Any, ...]]]:
+    prompts, params = requests(10)
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        return [said(*decoder.generate(*each)) for each in zip(prompts, params, strict=True)]
+
+
+@pytest.mark.parametrize("lookahead", ["off", 3])
+def test_where_memory_is_short_fewer_run_at_a_time(
+    faults: Any, expected: list[Any], lookahead: Any
+) -> None:
+    widest = 0
+
+    def at_most_three(ids: torch.Tensor, first: Any) -> None:
+        nonlocal widest
+        if len(ids) > 3:
+            raise no_memory()
+        widest = max(widest, len(ids))
+
+    faults(at_most_three)
+    with Decoder(random_pair(), lookahead=lookahead) as decoder:
+        batch = decoder.generate_batch(*requests(10))
+        assert decoder.metrics.restarts >= 2 and widest > 1
+    assert [said(each) for (each,) in batch] == expected
+
+
+@pytest.mark.parametrize("lookahead", ["off", 2])
+@pytest.mark.parametrize("every", [7, 23])
+def test_memory_that_runs_out_now_and_then_changes_nothing(
+    faults: Any, expected: list[Any], every: int, lookahead: Any
+) -> None:
+    count = 0
+
+    def now_and_then(ids: torch.Tensor, first: Any) -> None:
+        nonlocal count
+        count += 1
+        if count % every == 0:
+            raise no_memory()
+
+    faults(now_and_then)
+    with Decoder(random_pair(), lookahead=lookahead) as decoder:
+        streamed = [decoder.stream(*each) for each in zip(*requests(10), strict=True)]
+        assert [[step[:3] for step in stream] for stream in streamed] == expected
+        assert decoder.metrics.restarts >= 2
+        assert eventually(lambda: not decoder._engine._slots.rows)
+
+
+def test_only_the_row_that_does_not_fit_alone_fails(faults: Any, expected: list[Any]) -> None:
+    def not_so_long(ids: torch.Tensor, first: Any) -> None:
+        if max(first) + ids.shape[1] > 180:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    faults(not_so_long)
+    prompts, params = requests(10)
+    prompts.insert(4, LONG)
+    params.insert(4, SamplingParams(max_tokens=5))
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        batch: Any = decoder.generate_batch(prompts, params, return_exceptions=True)
+        failed = batch.pop(4)
+        assert isinstance(failed, OutOfMemoryError) and isinstance(failed, MemoryError)
+        assert "DefaultCPUAllocator" in str(failed) and "max_tokens" in str(failed)
+        assert [said(each) for (each,) in batch] == expected
+
+
+def test_where_memory_is_back_as_many_run_as_before(faults: Any, expected: list[Any]) -> None:
+    short, widest = threading.Event(), 0
+
+    def at_most_two(ids: torch.Tensor, first: Any) -> None:
+        nonlocal widest
+        if short.is_set() and len(ids) > 2:
+            raise no_memory()
+        widest = max(widest, len(ids))
+
+    faults(at_most_two)
+    short.set()
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        decoder.generate_batch(*requests(10))
+        assert decoder.metrics.restarts >= 2 and widest == 2
+        short.clear()
+        batch = decoder.generate_batch(*requests(10))
+        assert widest >= 5
+    assert [said(each) for (each,) in batch] == expected
+
+
+@pytest.mark.parametrize("name", ["start", "history"])
+@pytest.mark.parametrize("error", [MemoryError("no"), ValueError("a bug"), Surprise("no")])
+def test_a_row_that_cannot_be_let_in_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], name: str, error: BaseException
+) -> None:
+    real = getattr(Row, name)
+
+    def failing(row: Row, *args: Any) -> Any:
+        if row.seed == 99:
+            raise error
+        return real(row, *args)
+
+    monkeypatch.setattr(Row, name, failing)
+    prompts, params = requests(10)
+    bad = SamplingParams(seed=99, timeout=20)  # instead of for ever
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        with pytest.raises((OutOfMemoryError, WorkerError), match="no|bug"):
+            decoder.generate("x", bad)
+        batch: Any = decoder.generate_batch([*prompts, "x"], [*params, bad], return_exceptions=True)
+        assert isinstance(batch.pop(), OutOfMemoryError | WorkerError)
+        assert [said(each) for (each,) in batch] == expected
+        assert decoder.metrics.restarts < 10
+
+
+def test_a_failure_while_memory_is_tidied_up_reaches_everyone(
+    monkeypatch: pytest.MonkeyPatch, faults: Any
+) -> None:
+    armed = threading.Event()
+    armed.set()
+
+    def fail(ids: torch.Tensor, first: Any) -> None:
+        if armed.is_set():
+            raise no_memory()
+
+    def refuse(side: ModelSide) -> None:
+        raise RuntimeError("the device takes no orders")
+
+    faults(fail)
+    with Decoder(random_pair()) as decoder:
+        with monkeypatch.context() as patch:
+            patch.setattr(ModelSide, "reset", refuse)
+            batch = decoder.generate_batch(*requests(3), return_exceptions=True)
+        assert all(isinstance(each, WorkerError) and "orders" in str(each) for each in batch)
+        armed.clear()
+        assert decoder.generate("x", max_tokens=2)[0].steps
+
+
+class Failing:
+    """A guide that fails at one of its parts, not before it has been asked a few times."""
+
+    def __init__(self, guide: Any, part: str) -> None:
+        self._guide, self._part, self._left = guide, part, 3
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._part:
+            self._left -= 1
+            if not self._left:
+                raise IndexError("out of bounds")
+        return getattr(self._guide, name)
+
+
+@pytest.mark.parametrize(
+    "part", ["structure", "begins", "reserved", "allow", "accept", "guess", "forget"]
+)
+def test_a_guide_that_fails_harms_only_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
+) -> None:
+    rows = Renderer.rows
+
+    def with_failing(*given: Any) -> list[Row]:
+        made = rows(*given)
+        for each in made:
+            if each.seed == 99:
+                each.guide = Failing(each.guide, part)
+        return made
+
+    monkeypatch.setattr(Renderer, "rows", with_failing)
+    prompts, params = requests(10)
+    bad = SamplingParams(seed=99, regex="[a-z ]{20,40}")
+    with Decoder(random_pair(), lookahead=3) as decoder:
+        batch: Any = decoder.generate_batch([*prompts, "x"], [*params, bad], return_exceptions=True)
+        failed = batch.pop()
+        assert isinstance(failed, WorkerError) and isinstance(failed.__cause__, IndexError)
+        assert [said(each) for (each,) in batch] == expected
+        assert eventually(lambda: not decoder._engine._slots.rows)
+
+
+@pytest.mark.parametrize("part", ["accept", "fail", "cancelled"])
+def test_a_sink_that_fails_harms_only_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
+) -> None:
+    real = getattr(streams.Sample, part)
+
+    def failing(sample: streams.Sample, *args: Any) -> Any:
+        if sample._seed == 99 and (part != "accept" or len(sample._steps) == 2):
+            raise Surprise("a bug in a reader")
+        return real(sample, *args)
+
+    monkeypatch.setattr(streams.Sample, part, failing)
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        bad = decoder.stream("x", seed=99, max_tokens=400, timeout=30)
+        running = [decoder.stream(*each) for each in zip(*requests(10), strict=True)]
+        if part == "cancelled":
+            decoder._engine.cancel(bad.rows)
+        if part == "fail":
+            bad._deadline = bad.rows[0].deadline = time.monotonic()
+        with pytest.raises((WorkerError, DeadlineError)) as caught:
+            list(bad)
+        assert isinstance(caught.value, DeadlineError) == (part == "fail")
+        assert [[step[:3] for step in stream] for stream in running] == expected
+        assert eventually(lambda: not decoder._engine._slots.rows)
+
+
+def test_memory_that_runs_out_while_the_cache_grows(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any]
+) -> None:
+    prompts, params = requests(10)
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        decoder.generate(prompts[0], params[0])
+        layer = decoder._engine._sides[0].cache.slot_layers[1]
+
+        def once(slots: int, length: int) -> None:
+            del layer.grow  # the class's own is back
+            raise MemoryError
+
+        layer.grow = once  # of two layers only one has grown then
+        batch = decoder.generate_batch(prompts, params)
+        assert decoder.metrics.restarts == 1
+    assert [said(each) for (each,) in batch] == expected
+
+
+def test_prefixes_make_room_when_memory_runs_out(faults: Any) -> None:
+    armed = threading.Event()
+
+    def once(ids: torch.Tensor, first: Any) -> None:
+        if armed.is_set():
+            armed.clear()
+            raise no_memory()
+
+    faults(once)
+    with Decoder(random_pair()) as decoder:
+        (first,) = decoder.generate(LONG, seed=1, max_tokens=4)
+        kept = decoder._engine._slots._kept
+        assert eventually(lambda: all(each.bytes for each in kept))
+        armed.set()
+        with decoder.stream("x", max_tokens=300) as stream:
+            next(stream)
+            assert not any(each.bytes for each in kept)
+        (again,) = decoder.generate(LONG, seed=1, max_tokens=4)
+    assert said(again) == said(first)
+
+
+@pytest.mark.parametrize("name", ["copy", "load"])
+def test_memory_that_runs_out_while_a_beginning_is_copied(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    real, count = getattr(ModelSide, name), 0
+
+    def second(*args: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise no_memory()
+        real(*args)
+
+    asked = [f"{LONG} {number}" for number in range(5)]
+    params = SamplingParams(seed=3, max_tokens=6)
+    with Decoder(random_pair()) as decoder:
+        (first,) = decoder.generate(LONG, params)
+        alone = [decoder.generate(text, params)[0] for text in asked]
+    monkeypatch.setattr(ModelSide, name, second)
+    with Decoder(random_pair()) as decoder:
+        assert said(decoder.generate(LONG, params)[0]) == said(first)
+        batch = decoder.generate_batch([*asked, *asked], params)
+        assert decoder.metrics.restarts == 1
+        assert decoder.metrics.tokens == 11 * 6  # nobody was asked twice
+    assert [said(each) for (each,) in batch] == [said(each) for each in alone] * 2
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), ValueError("a bug")])
+@pytest.mark.parametrize("call", [1, 3])
+def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, faults: Any, call: int, error: Exception
+) -> None:
+    save, count, asked = ModelSide.save, 0, threading.Event()
+
+    def cancel(ids: torch.Tensor, first: Any) -> None:
+        if asked.wait(20) and tuple(ids.shape) == (2, 1):
+            decoder._engine.cancel([row for stream in given for row in stream.rows])
+
+    def failing(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == call:
+            raise error
+        return save(*args)
+
+    faults(cancel)
+    monkeypatch.setattr(ModelSide, "save", failing)
+    with Decoder(random_pair(), max_rows=2, lookahead="off") as decoder:
+        given = [
+            decoder.stream(text * 40, seed=1, max_tokens=400, timeout=60)
+            for text in ("one ", "two ", "x ")
+        ]
+        asked.set()
+        for stream in given:
+            with suppress(WorkerError):
+                list(stream)
+        ends = [each.finish_reason for stream in given for each in stream.completions]
+        # A bug ends the rows that still had their slots with an error.
+        lost = 0 if isinstance(error, MemoryError) else 2 - call // 2
+        assert ends == ["cancelled"] * (3 - lost) and count >= call
+
+
+def test_a_lost_device_closes_the_decoder_and_says_so(faults: Any) -> None:
+    armed = threading.Event()
+
+    def lost(ids: torch.Tensor, first: Any) -> None:
+        if armed.is_set():
+            raise torch.AcceleratorError(
+                "CUDA error: an illegal memory access was encountered", 700
+            )
+
+    faults(lost)
+    decoder = Decoder(random_pair(), max_rows=2)
+    running = [decoder.stream("x", max_tokens=400) for _ in range(4)]
+    next(running[0])
+    armed.set()
+    for stream in running:
+        with pytest.raises(WorkerError, match="illegal memory access"):
+            list(stream)
+    with pytest.raises(DecoderClosedError, match="restart the process.*illegal memory"):
+        decoder.generate("x")
+    assert decoder.closed
+    # A shared decoder is opened anew, so that a process that has other devices can go on.
+    decoder.close()
+
+
+def test_after_any_failure_slots_are_clean(faults: Any, expected: list[Any]) -> None:
+    armed = threading.Event()
+    armed.set()
+
+    def bug(ids: torch.Tensor, first: Any) -> None:
+        if armed.is_set() and max(first) > 30:
+            raise ValueError("a bug in the model")
+
+    faults(bug)
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        failed = decoder.generate_batch(*requests(10), return_exceptions=True)
+        assert all(isinstance(each, WorkerError) for each in failed)
+        assert decoder._engine._slots.rows == []
+        armed.clear()
+        batch = decoder.generate_batch(*requests(10))
+        assert [said(each) for (each,) in batch] == expected
+
+
+# -- callers -------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_nobody_reads_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_UNREAD", 50)
+    with Decoder(endless()) as decoder:
+        stream = decoder.stream("x", max_tokens=100_000)
+        assert eventually(lambda: stream._gauge.sent > 50)
+        assert eventually(lambda: not decoder._engine._rows)
+        with pytest.raises(StreamOverrunError, match="50 tokens"):
+            count = 0
+            for _ in stream:
+                count += 1
+        assert count == 50 and decoder.metrics.tokens < 1000
+        with decoder.stream("x", max_tokens=300) as read:  # who reads in time gets everything
+            assert len(list(read)) == 300
+        assert len(decoder.generate("x", max_tokens=300)[0].steps) == 300
+
+
+async def test_an_async_stream_that_nobody_reads_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "MOST_UNREAD", 50)
+    with Decoder(endless()) as decoder:
+        stream = decoder.astream("x", max_tokens=100_000)
+        await asyncio.to_thread(eventually, lambda: stream._gauge.sent > 50)
+        count = 0
+        with pytest.raises(StreamOverrunError):
+            async for _ in stream:
+                count += 1
+        assert count == 50
+        assert await asyncio.to_thread(eventually, lambda: not decoder._engine._rows)
+
+
+LEFT_BEHIND = """
+import sys, threading
+from baco_integrations import Decoder, ModelPair
+decoder = Decoder(ModelPair.tiny(progress=False))
+streams = [decoder.stream("Name a city.", max_tokens=400, seed=n) for n in range(6)]
+next(streams[0])
+print("running", flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit", "del decoder, streams"])
+@pytest.mark.slow
+def test_the_interpreter_exits_with_rows_running(end: str) -> None:
+    started = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LEFT_BEHIND.format(end=end)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "running\n", "")
+    assert time.monotonic() - started < 100
+
+
+RENDERING = """
+import asyncio, threading
+from baco_integrations import Decoder, ScriptedPair
+
+begun = []
+
+class Stuck(ScriptedPair):
+    def render_base(self, messages, *, tokenize=False):
+        print("rendering\\n", end="", flush=True)  # at once, as threads print together
+        begun.append(messages)
+        threading.Event().wait()
+
+async def main():
+    decoder = Decoder(Stuck({"": {" a": 1}}, {}))
+    kept = [decoder.astream("x") for _ in range(6)]
+    while len(begun) < 4:
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_the_interpreter_exits_although_rendering_never_ends() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RENDERING],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "rendering\n" * 4, "")
+
+
+def test_a_vocabulary_that_takes_long_keeps_nobody_waiting_beyond_the_time() -> None:
+    with Decoder(endless()) as decoder:
+        compiling = decoder._renderer._compiling
+        assert compiling.acquire(timeout=5)
+        late = threading.Timer(10, compiling.release)
+        late.start()
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            decoder.generate("x", regex="[a-z]+", timeout=0.05)
+        late.cancel()
+        assert time.monotonic() - began < 9
+
+
+class Broken:
+    def route(self, inputs: Any) -> Any:
+        raise ZeroDivisionError
+
+
+def test_an_error_of_a_batch_that_is_kept_keeps_nothing_running() -> None:
+    endlessly = SamplingParams(max_tokens=100_000)
+    with Decoder(endless(0.001)) as decoder:
+        with pytest.raises(ZeroDivisionError) as kept:
+            decoder.generate_batch(["x", "y"], [endlessly.replace(router=Broken()), endlessly])
+        assert eventually(lambda: not decoder._engine._slots.rows)
+        assert kept.value and not decoder._engine._waiting
+
+
+def test_results_of_a_whole_life_are_plain_data() -> None:
+    with Decoder(endless()) as decoder:
+        decoder.generate("x", max_tokens=5)
+        assert json.dumps(vars(decoder.metrics))
+
+
+class Panic(BaseException):
+    """What the engine raises where it gives up on itself."""
+
+
+@pytest.mark.parametrize(
+    ("method", "lookahead"), [("allow", "off"), ("allow", 2), ("accept", "off"), ("guess", 2)]
+)
+def test_a_guide_that_raises_fails_its_own_row(
+    monkeypatch: pytest.MonkeyPatch, expected: list[Any], method: str, lookahead: Any
+) -> None:
+    sound = getattr(Guide, method)
+    marked: list[Guide] = []
+
+    def faulty(guide: Guide, given: Any) -> Any:
+        if not marked:
+            marked.append(guide)
+        if guide is marked[0]:
+            raise Panic("no more")
+        return sound(guide, given)
+
+    monkeypatch.setattr(Guide, method, faulty)
+    with Decoder(random_pair(), lookahead=lookahead) as decoder:
+        batch = decoder.generate_batch(*requests(5), return_exceptions=True)
+    failed = [each for each in batch if isinstance(each, WorkerError)]
+    assert len(failed) == 1 and isinstance(failed[0].__cause__, Panic)
+    for each, alone in zip(batch, expected[:5], strict=True):
+        assert each is failed[0] or said(each[0]) == alone
+
+
+def test_what_the_grammar_engine_gives_up_on_is_told_in_its_words() -> None:
+    # The first token leads further than any trial goes.
+    tokens = ["x" * 300, *"abc "]
+    likely = dict.fromkeys(tokens, 1.0)
+    pair = ScriptedPair(lambda _: likely, lambda _: likely, vocabulary=tokens)
+    tiring = SamplingParams(regex="x{300}([a-z ]{1,1000}){1,1000}", max_tokens=400, seed=1)
+    with Decoder(pair) as decoder:
+        error, free = decoder.generate_batch(
+            ["x"] * 2, [tiring, tiring.replace(regex=None, max_tokens=9)], return_exceptions=True
+        )
+    assert type(error) is DecoderError and len(free[0].steps) == 9
+    assert "engine gave up after" in str(error) and "too many expressions" in str(error)
+    assert "probability" not in str(error)

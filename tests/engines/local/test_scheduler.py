@@ -1,0 +1,335 @@
+"""Slots hold what their rows have seen, whoever comes, goes, waits or begins alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco_integrations import Decoder, SamplingParams
+from baco_integrations.engines.local import engine
+from baco_integrations.engines.local import scheduler as slots
+from baco_integrations.engines.local.prefix_cache import MOST, Prefixes, common
+from baco_integrations.engines.local.runner import ModelSide, Saved
+from baco_integrations.engines.local.scheduler import Slots
+from baco_integrations.engines.local.sequence import Row
+from baco_integrations.engines.metrics import Metrics
+from tests.pairs import random_pair
+
+
+class Tape:
+    """A side without a model: each slot is the list of tokens it has seen."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, list[int]] = {}
+
+    def read(self, start: int, tokens: Any, positions: Any) -> None:
+        longest = max(map(len, tokens))
+        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True), start):
+            assert position <= len(self.slots.get(slot, []))
+            padding = [-1] * (longest - len(fed))
+            self.slots[slot] = [*self.slots.get(slot, [])[:position], *fed, *padding]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self.slots[target] = self.slots.get(source, [])[:length]
+
+    def save(self, slot: int, length: int) -> Saved:
+        assert len(self.slots[slot]) >= length
+        return Saved(self.slots[slot][:length], length)
+
+    def load(self, saved: Saved, slot: int, length: int) -> None:
+        self.slots[slot] = saved.content[:length]
+
+    def reset(self) -> None:
+        self.slots.clear()
+
+
+def row(base: list[int], aligned: list[int], n: int = 1) -> Row:
+    params, nothing = SamplingParams(n=n, seed=0), frozenset[int]()
+    return Row((tuple(base), tuple(aligned)), params, 0, 0, nothing, 50, 50, sink=None)  # type: ignore[arg-type]
+
+
+def confirm(held: Slots, tapes: tuple[Tape, Tape]) -> None:
+    """Every slot begins with what its row has seen."""
+    for slot, each in enumerate(held.rows):
+        for side, tape in enumerate(tapes):
+            seen = each.seen(side)
+            assert tape.slots.get(slot, [])[:seen] == [*each.history(side)[:seen]]
+
+
+# Texts that often begin alike.
+TEXTS = st.tuples(st.integers(0, 2), st.integers(1, 90), st.integers(0, 3)).map(
+    lambda drawn: [drawn[0]] * drawn[1] + [9, drawn[2]]
+)
+MOVES = st.one_of(
+    st.tuples(st.just("invite"), st.lists(st.tuples(TEXTS, TEXTS, st.booleans()), max_size=5)),
+    st.tuples(st.just("read"), st.integers(1, 40)),
+    st.tuples(st.just("say"), st.integers(0, 3)),
+    st.tuples(st.just("leave"), st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("reset")),
+)
+
+
+@given(st.lists(MOVES, max_size=30), st.sampled_from([0, 200, 10_000]))
+def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> None:
+    tapes, metrics = (Tape(), Tape()), Metrics()
+    held, waiting = Slots(tapes, 2 * budget, metrics), []
+    for move, *values in moves:
+        if move == "invite":
+            for base, aligned, twice in values[0]:
+                waiting += [row(base, aligned, 1 + twice) for _ in range(1 + twice)]
+            if not held.reading and waiting:
+                held.invite(waiting)
+                assert waiting[0] in held.reading  # the first one never waits for another
+                waiting = [each for each in waiting if each not in held.reading]
+        elif move == "read" and held.reading:
+            held.read(values[0])
+        elif move == "say":
+            for slot, each in enumerate(held.running):
+                for side, tape in enumerate(tapes):  # as a step does: pending in, a token out
+                    position = each.position(side)
+                    tape.slots[slot] = [*tape.slots.get(slot, [])[:position], each.pending[side]]
+                each.tokens.append(values[0])
+                each.pending = (values[0],) * 2
+        elif move == "leave" and values[0] < len(held.rows):
+            held.leave(held.rows[values[0]], keep=values[1])
+        elif move == "reset":
+            waiting = [*held.rows, *waiting]
+            held.reset()
+        confirm(held, tapes)
+        for kept in held._kept:
+            assert kept.bytes <= budget and len(kept._kept) <= MOST
+            assert kept.bytes == sum(saved.bytes for saved in kept._kept.values())
+            assert all(tuple(saved.content) == text for text, saved in kept._kept.items())
+    assert metrics.prefilled >= 0
+
+
+@given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
+def test_common_beginnings(one: list[int], other: list[int]) -> None:
+    length = common(one, other)
+    assert one[:length] == other[:length]
+    assert one[length : length + 1] != other[length : length + 1] or length in (
+        len(one),
+        len(other),
+    )
+
+
+def test_the_least_recently_used_prefix_goes_first() -> None:
+    prefixes = Prefixes(20)
+    for first in (1, 2):
+        prefixes.add((first,) * 10, Saved(first, 10))
+    assert prefixes.longest((1, 1, 7)).length == 2  # used again
+    prefixes.add((3,) * 5, Saved(3, 5))
+    assert prefixes.longest((2, 2)).length == 0 and prefixes.longest((1,)).length == 1
+    prefixes.add((1,) * 12, Saved(4, 12))  # takes the place of its own beginning
+    assert prefixes.bytes == 17
+    prefixes.add((4,), Saved(5, 21))  # larger than all there is
+    assert prefixes.bytes == 17 and prefixes.longest((4,)).length == 0
+
+
+PREFACE = "The town lies by the river, between two hills. " * 4
+
+
+def turns(decoder: Decoder, count: int) -> list[str]:
+    """Hold a chat; return what was said."""
+    messages: list[dict[str, str]] = []
+    for turn in range(count):
+        messages.append({"role": "user", "content": f"{PREFACE if not turn else ''}And {turn}?"})
+        (said,) = decoder.generate(messages, seed=turn, max_tokens=8, router="rand", gamma=0.5)
+        messages.append({"role": "assistant", "content": said.text})
+    return [message["content"] for message in messages]
+
+
+def test_the_next_turn_of_a_chat_reads_only_what_is_new() -> None:
+    pair = random_pair()
+    with Decoder(pair) as decoder, Decoder(pair, prefix_bytes=0) as forgetful:
+        assert turns(decoder, 5) == turns(forgetful, 5)
+        assert forgetful.metrics.reused == 0
+        assert decoder.metrics.prefilled < 0.45 * forgetful.metrics.prefilled
+        both = decoder.metrics.reused + decoder.metrics.prefilled
+        assert both == forgetful.metrics.prefilled
+
+
+def test_who_arrives_together_and_begins_alike_has_the_beginning_read_once() -> None:
+    pair = random_pair()
+    asked = [f"{PREFACE}{number}?" for number in range(6)]
+    with Decoder(pair, prefix_bytes=0) as decoder:
+        batch = decoder.generate_batch(asked, seed=1, max_tokens=6)
+        shared = sum(
+            common(*(render(text, tokenize=True) for text in asked[:2]))
+            for render in (pair.render_base, pair.render_aligned)
+        )
+        assert decoder.metrics.reused >= 5 * shared
+    with Decoder(pair, prefix_bytes=0) as decoder:
+        for text, (together,) in zip(asked, batch, strict=True):
+            (alone,) = decoder.generate(text, seed=1, max_tokens=6)
+            assert [step[:3] for step in alone.steps] == [step[:3] for step in together.steps]
+
+
+def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []  # tokens read for each row; -1 where running rows were fed
+    read, advance = ModelSide.read, ModelSide.advance
+
+    def noting_read(side: ModelSide, start: int, tokens: Any, positions: Any) -> None:
+        calls.append(sum(map(len, tokens)))
+        read(side, start, tokens, positions)
+
+    def noting_advance(side: ModelSide, tokens: Any, positions: Any) -> Any:
+        calls.append(-len(tokens))
+        return advance(side, tokens, positions)
+
+    monkeypatch.setattr(ModelSide, "read", noting_read)
+    monkeypatch.setattr(ModelSide, "advance", noting_advance)
+    long = "word " * 120
+    with Decoder(random_pair(), lookahead="off") as decoder:
+        (alone,) = decoder.generate(long, seed=1, max_tokens=4)
+        with decoder.stream("x", seed=2, max_tokens=400) as running:
+            next(running)
+            calls.clear()
+            (beside,) = decoder.generate("Z" + long, seed=1, max_tokens=4)
+    pieces = [count for count in calls if count > 0]
+    bearable = engine.READING * (1 / decoder._engine._row_cost + 1)
+    assert len(pieces) > 20 and max(pieces) <= bearable
+    for place, count in enumerate(calls):
+        if count > 0:  # both sides read a piece, then the running row is fed
+            assert any(later < 0 for later in calls[place + 1 : place + 4])
+    assert beside.text != "" and alone.usage.prompt_tokens < beside.usage.prompt_tokens
+
+
+def test_a_long_prompt_is_not_kept_waiting_by_short_ones() -> None:
+    with Decoder(random_pair(), max_rows=4) as decoder:
+        short = [decoder.stream("x", seed=seed, max_tokens=60) for seed in range(4)]
+        long = decoder.stream("word " * 100, seed=9, max_tokens=2)
+        later = [decoder.stream("y", seed=seed, max_tokens=60) for seed in range(12)]
+        list(long)
+        # Only those who came into a slot with it, or into one that a short text left, have begun.
+        assert sum(bool(row.tokens) for each in later for row in each.rows) <= 4
+        for each in (*short, *later):
+            list(each)
+        assert decoder.metrics.admitted == 17
+        assert 0 < decoder.metrics.mean_wait_s <= decoder.metrics.longest_wait_s
+        assert decoder.metrics.tokens_per_second > 0
+
+
+def test_a_row_waits_for_who_reads_the_same() -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 0, Metrics())
+    text = list(range(100, 100 + slots.PATIENCE + 2))
+    rows = [row(text, text), row([*text, 1], text), row([1, 2], [1, 2]), row(text, text)]
+    held.invite(rows)
+    assert set(held.reading) == {rows[0], rows[2]}
+    held.read(500)
+    held.invite(rows[1:2] + rows[3:])
+    assert set(held.reading) == {rows[1], rows[3]}
+    assert held.read(500) <= 1
+    confirm(held, tapes)
+
+
+def test_rows_that_have_said_different_things_do_not_wait_for_each_other() -> None:
+    held = Slots((Tape(), Tape()), 0, Metrics())
+    rows = [row([1, 2], [1, 2, 3]) for _ in range(3)]
+    for number, each in enumerate(rows):  # as where memory ran out and all begin again
+        each.tokens += [number] * 5
+    held.invite(rows)
+    assert set(held.reading) == set(rows)
+
+
+def test_rows_wait_for_tokens_that_they_share_and_not_for_as_many_others() -> None:
+    size = slots.PATIENCE + 2
+    held = Slots((Tape(), Tape()), 0, Metrics())
+    rows = [row([first] * size, [first] * size) for first in range(3)]
+    held.invite(rows)
+    assert set(held.reading) == set(rows)
+
+
+@pytest.mark.parametrize("said", [0, 3])
+def test_what_is_kept_is_what_was_read(said: int) -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 10_000, Metrics())
+    half = row(list(range(60)), list(range(100, 160)))
+    held.invite([half])
+    held.read(slots.WORTH + 4)
+    held.leave(half, keep=True)  # cancelled while it is read
+    whole = row(list(range(200, 230)), list(range(300, 340)))
+    held.invite([whole])
+    held.read(100)
+    for token in range(said):
+        for side, tape in enumerate(tapes):
+            tape.slots[0] = [*tape.slots[0][: whole.position(side)], whole.pending[side]]
+        whole.tokens.append(token)
+        whole.pending = (token, token)
+    held.leave(whole, keep=True)
+    for side, kept in enumerate(held._kept):
+        assert sorted(map(len, kept._kept)) == [slots.WORTH + 4, whole.position(side)]
+        assert all(tuple(saved.content) == text for text, saved in kept._kept.items())
+
+
+def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 10_000, Metrics())
+    one = row(list(range(30)), list(range(40)), n=2)
+    held.invite([one])
+    held.read(100)
+    for side, tape in enumerate(tapes):
+        tape.slots[0].append(one.pending[side])
+    one.tokens.append(7)
+    held.leave(one, keep=True)
+    assert [list(kept._kept) for kept in held._kept] == [[tuple(range(29))], [tuple(range(39))]]
+
+
+def test_slots_close_up_behind_whoever_leaves() -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 0, Metrics())
+    held.invite([row([n] * 20, [n] * 9) for n in range(4)])
+    held.read(100)
+    held.invite([row([n] * 30, [n] * 40) for n in range(10, 14)])
+    held.read(7)
+    for part, place in (("running", 1), ("reading", 2), ("running", 0), ("running", 1)):
+        held.leave(getattr(held, part)[place], keep=False)
+        confirm(held, tapes)
+    held.read(6)
+    assert (len(held.running), len(held.reading)) == (1, 3)
+    confirm(held, tapes)
+
+
+def test_a_row_lends_only_what_it_has_seen() -> None:
+    tapes = Tape(), Tape()
+    held = Slots(tapes, 0, Metrics())
+    text = list(range(40))
+    held.invite([row(text, text)])
+    held.read(100)
+    held.invite([row([*text, 77], [*text, 78, 79])])
+    assert held.reading[0].read == [39, 39]  # the last of 40 tokens is yet to be fed
+    confirm(held, tapes)
+
+
+def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens_read: list[int] = []  # by aligned, between two of its steps
+    read, advance = ModelSide.read, ModelSide.advance
+
+    def noting_read(side: ModelSide, start: int, tokens: Any, positions: Any) -> None:
+        if side is aligned:
+            tokens_read[-1] += sum(map(len, tokens))
+        read(side, start, tokens, positions)
+
+    def noting_advance(side: ModelSide, tokens: Any, positions: Any) -> Any:
+        if side is aligned:
+            tokens_read.append(0)
+        return advance(side, tokens, positions)
+
+    with Decoder(random_pair(), lookahead="off", prefix_bytes=0) as decoder:
+        aligned = decoder._engine._sides[1]
+        running = [decoder.stream("x", seed=seed, max_tokens=250) for seed in range(12)]
+        for stream in running:
+            next(stream)
+        tokens_read.append(0)
+        monkeypatch.setattr(ModelSide, "read", noting_read)
+        monkeypatch.setattr(ModelSide, "advance", noting_advance)
+        asked = [chr(ord("A") + number) * 9 + " and so on" for number in range(12)]
+        decoder.generate_batch(asked, seed=1, max_tokens=2)
+        bearable = engine.READING * (1 / decoder._engine._row_cost + 24)
+        for stream in running:
+            stream.close()
+    assert sum(tokens_read) > 2 * bearable and max(tokens_read) <= bearable

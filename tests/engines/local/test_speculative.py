@@ -1,0 +1,210 @@
+"""Lookahead changes how often the models are asked, and nothing of what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from baco_integrations import Completion, Decoder, ModelPair, SamplingParams, ScriptedPair
+from baco_integrations.core.errors import ParameterError
+from baco_integrations.engines.local.speculative import DEEPEST, Trust, pays
+from baco_integrations.models.scripted import ScriptedSide
+from baco_integrations.policy.routers import RouteInputs
+
+PROMPTS = ("Suggest a hobby.", "Name a place to visit.", "Tell me a short story.")
+GIFT = {
+    "type": "object",
+    "properties": {"idea": {"type": "string"}, "sure": {"type": "boolean"}},
+    "required": ["idea", "sure"],
+}
+TOOL = {"type": "function", "function": {"name": "find", "parameters": GIFT}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mixed gammas": {},
+    "h": {"router": "h-punc-fc", "gamma": 0.4},
+    "rand": {"router": "rand", "gamma": 0.3},
+    "base": {"router": "base"},
+    "aligned": {"router": "aligned"},
+    "first by aligned, no boundary": {"first": "aligned", "boundary": False, "gamma": 0.7},
+    "signals of aligned": {"signal_model": "aligned", "gamma": 0.7},
+    "greedy": {"temperature": 0, "gamma": 0.6},
+    "own sampling": {"base": {"temperature": 1.3}, "aligned": {"top_k": 5}, "min_p": 0.05},
+    "stop": {"stop": ("It is",), "gamma": 0.6},
+    "short": {"max_tokens": 3, "gamma": 0.6},
+    "schema": {"json_schema": GIFT, "gamma": 0.8},
+    "tools": {"tools": (TOOL,), "gamma": 0.6},
+    "forced tool": {"tools": (TOOL,), "tool_choice": "any", "gamma": 0.6},
+    "choices": {"choices": ("chess", "sailing", "chess boxing"), "gamma": 0.8},
+    "pattern": {"regex": "[a-z ]{5,30}", "gamma": 0.8},
+}
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return ModelPair.tiny(dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def decoders(pair: ModelPair) -> Iterator[dict[Any, Decoder]]:
+    made = {depth: Decoder(pair, lookahead=depth) for depth in ("off", "auto", 3, DEEPEST)}
+    yield made
+    for decoder in made.values():
+        decoder.close()
+
+
+def answers(decoder: Decoder, settings: dict[str, Any]) -> list[Completion]:
+    mixed = [{"gamma": gamma} for gamma in (0.0, 0.5, 1.0)] if not settings else [settings] * 3
+    params = [
+        SamplingParams(**{"max_tokens": 40, "n": 2, "seed": seed, "alternatives": 2} | each)
+        for seed, each in enumerate(mixed)
+    ]
+    return [c for each in decoder.generate_batch(PROMPTS, params) for c in each]
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_the_output_is_that_of_lockstep(
+    decoders: dict[Any, Decoder], settings: dict[str, Any]
+) -> None:
+    off, *ahead = (answers(decoder, settings) for decoder in decoders.values())
+    for one, other in (
+        (one, other) for each in ahead for one, other in zip(off, each, strict=True)
+    ):
+        assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
+        calls, same_calls = ([c[1:] for c in each.tool_calls] for each in (one, other))
+        assert calls == same_calls  # but for the ids, which are drawn anew
+        for step, same in zip(one.steps, other.steps, strict=True):
+            assert (step.token_id, step.source) == (same.token_id, same.source)
+            assert same.p_aligned == pytest.approx(step.p_aligned, abs=1e-9)
+            assert same.p_base == pytest.approx(step.p_base, abs=1e-9)
+
+
+def test_fewer_forwards(pair: ModelPair) -> None:
+    params = SamplingParams(gamma=0.6, max_tokens=60, seed=1)
+    with Decoder(pair) as decoder:
+        for prompt in PROMPTS:
+            decoder.generate(prompt, params)
+        metrics = decoder.metrics
+    assert metrics.forwards <= 1.5 * metrics.tokens
+    assert metrics.right >= 0.8 * metrics.guessed > 0
+    assert metrics.rows_per_iteration == 1
+
+
+def scripted(lookahead: Any, **settings: Any) -> tuple[list[str], Decoder]:
+    """Base is sure of " b c d"; aligned would say " x" behind " b c"."""
+    base = {"": {" b": 1}, " b": {" c": 1}, " b c": {" d": 0.9, " x": 0.1}, " b c x": {" d": 1}}
+    aligned = {"": {" b": 1}, " b": {" c": 1}, " b c": {" x": 1}, " b c x": {" y": 1}}
+    pair = ScriptedPair(base, aligned, vocabulary=[" y"])
+    params = {"gamma": 0, "temperature": 0, "seed": 0} | settings
+    with Decoder(pair, lookahead=lookahead) as decoder:
+        (completion,) = decoder.generate("Go.", **params)
+    return [step.text for step in completion.steps if step.text], decoder
+
+
+def test_what_was_guessed_wrong_is_decided_again() -> None:
+    words, decoder = scripted(3)
+    assert "".join(words) == "b c x y"
+    # Guessed " b", " c", " d", of which two are right; then " d" for " y"; and rightly the end.
+    assert (decoder.metrics.iterations, decoder.metrics.right) == (3, 3)
+    # Behind a guessed end nothing is read ahead: base 4 + 3 + 2 times, aligned once each time.
+    assert decoder.metrics.forwards == 12
+
+
+def test_scripts_are_asked_in_lockstep_unless_said_otherwise() -> None:
+    words, decoder = scripted(None)
+    assert "".join(words) == "b c x y"
+    assert (decoder.metrics.iterations, decoder.metrics.guessed) == (5, 0)
+
+
+@pytest.mark.parametrize("limit", [50, 10_000])
+def test_nothing_is_read_ahead_beyond_a_neighbours_window(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    window, reached = 60, set()
+    advance = ScriptedSide.advance
+
+    def noting(side: Any, tokens: Any, positions: Any) -> Any:
+        reached.add(max(positions) + len(tokens[0]))
+        return advance(side, tokens, positions)
+
+    monkeypatch.setattr(ScriptedSide, "advance", noting)
+    sure = {" b": 1.0}
+    pair = ScriptedPair(lambda _: sure, lambda _: sure, vocabulary=[" b"], context=window)
+    with Decoder(pair, lookahead=DEEPEST) as decoder:
+        params = SamplingParams(max_tokens=limit)
+        long, short = decoder.generate_batch(["x" * 50, "x"], params)
+    texts = [pair.count_tokens("x" * 50), pair.count_tokens("x")]
+    room = [window - length for length in texts]
+    assert [len(each[0].steps) for each in (long, short)] == [min(limit, left) for left in room]
+    assert max(reached) <= window
+
+
+class Counting:
+    """A router that must be asked once for each token."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def route(self, inputs: RouteInputs) -> Any:
+        self.asked += len(inputs.p_max)
+        return inputs.p_max < 0.5
+
+
+def test_a_router_of_ones_own_is_asked_once_for_each_token() -> None:
+    router = Counting()
+    words, decoder = scripted(3, router=router)
+    assert router.asked == decoder.metrics.tokens == len(words) + 1
+
+
+def test_a_row_that_is_guessed_leaves_others_alone(pair: ModelPair) -> None:
+    router = Counting()
+    params = [SamplingParams(gamma=0.6, seed=1), SamplingParams(router=router, seed=1)]
+    alone = []
+    for lookahead in ("off", 3):
+        router.asked = 0
+        with Decoder(pair, lookahead=lookahead) as decoder:  # type: ignore[arg-type]
+            both = decoder.generate_batch([PROMPTS[0]] * 2, params)
+        assert router.asked == len(both[1][0].steps)
+        alone.append([completions[0].text for completions in both])
+    assert alone[0] == alone[1]
+
+
+def test_a_closed_stream_frees_its_row_at_once(pair: ModelPair) -> None:
+    with Decoder(pair, lookahead=3) as decoder:
+        stream = decoder.stream(PROMPTS[2], gamma=0.6, seed=1)
+        next(stream)
+        before = decoder.metrics.iterations
+        stream.close()
+        assert decoder.metrics.iterations <= before + 2
+        assert decoder.generate(PROMPTS[0], seed=1)[0].text
+
+
+@pytest.mark.parametrize("lookahead", [-1, 1.5, True, "on", 65])
+def test_bad_lookahead(pair: ModelPair, lookahead: Any) -> None:
+    with pytest.raises(ParameterError, match="lookahead"):
+        Decoder(pair, lookahead=lookahead)
+
+
+def test_trust_follows_what_came_true() -> None:
+    trust = Trust()
+    assert trust.chance(0.5) == 0.5
+    for _ in range(20):
+        trust.learn(trust.chance(0.9), False)
+    assert trust.chance(0.9) < 0.4
+    for _ in range(100):
+        trust.learn(trust.chance(0.9), True)
+    assert trust.chance(0.9) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("chances", "row_cost", "expected"),
+    [
+        ([0.6], 0.0, True),
+        ([0.4], 0.0, False),  # half an iteration for less than half a token
+        ([1.0, 0.1], 0.0, True),
+        ([0.6] * 32, 0.08, False),  # as many rows again cost nearly as much again
+        ([0.9] * 32, 0.08, True),
+    ],
+)
+def test_a_guess_pays(chances: list[float], row_cost: float, expected: bool) -> None:
+    assert pays(chances, row_cost) is expected

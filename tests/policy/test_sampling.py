@@ -1,0 +1,101 @@
+"""Four-token distributions with exact answers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from baco_integrations.policy.sampling import Sampling, sample
+
+
+def draw(
+    probabilities: list[float],
+    u: float,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> int:
+    logits = torch.tensor(
+        [[math.log(p) if p else -math.inf for p in probabilities]], dtype=torch.float64
+    )
+    settings = Sampling(
+        torch.tensor([temperature], dtype=torch.float64),
+        torch.tensor([top_k]),
+        torch.tensor([top_p], dtype=torch.float64),
+        torch.tensor([min_p], dtype=torch.float64),
+    )
+    return int(sample(logits, torch.tensor([u], dtype=torch.float64), settings, filters=True))
+
+
+ABOVE_HALF = 0.5 + 1e-9
+LAST = 1 - 2**-52
+
+
+@pytest.mark.parametrize(
+    ("u", "token"), [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.2999, 1), (0.3001, 2), (LAST, 3)]
+)
+def test_inverse_cdf(u: float, token: int) -> None:
+    assert draw([0.1, 0.2, 0.3, 0.4], u) == token
+
+
+@pytest.mark.parametrize("u", [0.0, 0.3, LAST])
+def test_impossible_tokens_are_never_drawn(u: float) -> None:
+    assert draw([0.0, 0.0, 1.0, 0.0], u) == 2
+    assert draw([0.0, 1.0, 0.0, 0.0], u) == 1
+
+
+def test_greedy_takes_the_lowest_of_equals() -> None:
+    assert draw([0.2, 0.4, 0.4, 0.0], LAST, temperature=0) == 1
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    # At T = 1/2 the odds 1:3 become 1:9, at T = 2 they become 1:sqrt(3).
+    assert draw([0.25, 0.75, 0, 0], 0.0999, temperature=0.5) == 0
+    assert draw([0.25, 0.75, 0, 0], 0.1001, temperature=0.5) == 1
+    edge = 1 / (1 + math.sqrt(3))
+    assert draw([0.25, 0.75, 0, 0], edge - 1e-6, temperature=2) == 0
+    assert draw([0.25, 0.75, 0, 0], edge + 1e-6, temperature=2) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [1e-300, 1e-50, 1e-6, 100.0])
+def test_extreme_temperatures(dtype: torch.dtype, temperature: float) -> None:
+    logits = torch.tensor([[-90.0, 40.0, 39.9, -torch.inf]], dtype=dtype)
+    settings = Sampling(*(torch.tensor([value]) for value in (temperature, 0, 1.0, 0.0)))
+    settings = settings._replace(temperature=torch.tensor([temperature], dtype=torch.float64))
+    token = int(sample(logits, torch.tensor([LAST], dtype=torch.float64), settings, filters=False))
+    assert token == (2 if temperature == 100 else 1)
+
+
+def test_top_k_keeps_ties() -> None:
+    assert draw([0.1, 0.4, 0.4, 0.1], ABOVE_HALF, top_k=1) == 2
+    assert draw([0.1, 0.4, 0.4, 0.1], LAST, top_k=2) == 2
+
+
+def test_top_p_keeps_the_token_that_crosses() -> None:
+    assert draw([0.1, 0.2, 0.3, 0.4], LAST, top_p=0.4) == 3
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, top_p=0.39) == 3
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, top_p=0.41) == 2
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, top_p=1e-9) == 3
+
+
+def test_top_p_at_a_boundary_keeps_no_more() -> None:
+    # Halves are exact in binary: what comes before the second token is all of top-p.
+    assert draw([0.5, 0.5, 0, 0], LAST, top_p=0.5) == 0
+    assert draw([0.25, 0.25, 0.25, 0.25], LAST, top_p=0.75) == 2
+    assert draw([0.5, 0.5, 0, 0], LAST, top_p=0.5 + 2**-53) == 1
+
+
+def test_min_p_is_relative_to_the_best() -> None:
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=0.49) == 1
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=0.51) == 2
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=1.0) == 3
+
+
+def test_filters_apply_in_order() -> None:
+    # top-k leaves .4 and .3 (of .7); of these top-p = .5 keeps only the first.
+    assert draw([0.1, 0.2, 0.3, 0.4], 0.0, top_k=2, top_p=0.5) == 3
