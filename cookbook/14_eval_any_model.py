@@ -14,7 +14,7 @@ from baco_integrations.evaluation import (
     Sweep,
     collect,
     compare,
-    find_yardstick,
+    find_scorer,
     read_records,
     tiny_prompts,
 )
@@ -37,7 +37,7 @@ with TemporaryDirectory() as folder:
         collect(make, prompts, out, methods=["plain"], sweep=Sweep(2), seeds=[0], n=4, name=name)
         records += [{**record, "method": name} for record in read_records(out)]
 
-scores = find_yardstick(prompts).measure(records)
+scores = find_scorer(prompts).measure(records)
 result = compare(scores, Settings(base="BACo", resamples=200))  # BACo sets the top of diversity
 for method in result["methods"]:
     value, low, high = method["coverage"]["overall"]

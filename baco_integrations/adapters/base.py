@@ -12,7 +12,6 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -25,14 +24,13 @@ from typing_extensions import Self
 from ..core.errors import ParameterError, nearest
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams, SideSampling
-from ..core.registry import Shared
 from ..core.settings import Integer
+from ..decoder.pairs import check_pair, open_decoder
 from ..models.options import SIDES, LoadOptions, Side
 from ..models.presets import PRESETS
 
 if TYPE_CHECKING:
     from ..decoder.decoder import Decoder
-    from ..decoder.request import Pair
 
 SAMPLING = {
     **{name: name for name in SamplingParams.model_fields},
@@ -49,109 +47,7 @@ _PAIR = (
 )
 _IMMATERIAL = {"token", "local_files_only", "progress", "check_memory"}
 _OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
-_PAIRS: Shared[Any] = Shared()
 _NUMBERED: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-
-
-# -- the decoder -----------------------------------------------------------------------------------
-
-
-def open_decoder(
-    pair: str | Pair | None = None,
-    *,
-    base: str | None = None,
-    aligned: str | None = None,
-    user: object | None = None,
-    **options: Any,
-) -> Decoder:
-    """Return the process's one decoder of a pair, loading it at the first call.
-
-    Args:
-        pair: ``"tiny"``, a preset's name, or a pair that is loaded already.
-        base: The base model's folder or id, instead of `pair`.
-        aligned: The aligned model's folder or id.
-        user: The object that uses the decoder, as in `Decoder.shared`.
-        **options: Settings of `LoadOptions`.
-
-    Raises:
-        ParameterError: It is not clear which pair is meant, or a setting is not allowed.
-        PairError: The pair cannot be loaded.
-    """
-    from ..decoder.decoder import Decoder
-
-    if pair is not None and not isinstance(pair, str):
-        check_pair(pair, base, aligned, options)
-        return Decoder.shared(pair, user)
-    # With their types, as True is equal to 1 and only one of them may be allowed.
-    given = (pair, base, aligned, tuple((n, type(each), each) for n, each in options.items()))
-    try:
-        key = _key(*given)
-    except TypeError:  # an option that cannot be hashed, such as a device map
-        key = _key.__wrapped__(*given)
-    return Decoder.shared(_PAIRS.get(key, lambda: _load(pair, base, aligned, options)), user)
-
-
-@lru_cache(maxsize=256)
-def _key(pair: object, base: object, aligned: object, options: tuple[Any, ...]) -> Any:
-    """Tell pairs that are loaded by name apart; it is asked for at every call of an adapter."""
-    checked = check_pair(pair, base, aligned, {name: value for name, _, value in options})
-    revisions = (checked.revision, checked.base_revision, checked.aligned_revision)
-    # `ModelPair` finds a loaded pair again too, but only after it has asked the hub.
-    return pair, base, aligned, revisions, checked.pair_key()
-
-
-def check_pair(
-    pair: object, base: object, aligned: object, options: Mapping[str, Any]
-) -> LoadOptions:
-    """Check which pair is meant and how to load it, without loading anything.
-
-    Raises:
-        ParameterError: As for `open_decoder`.
-    """
-    names = ("tiny", *PRESETS)
-    if pair is None:
-        if base is None or aligned is None:
-            raise ParameterError(
-                "pair" if base is aligned else "base" if base is None else "aligned",
-                "given: either pair, or both base and aligned",
-                None,
-                "For example pair='tiny', or base='Qwen/Qwen2.5-0.5B' together with "
-                "aligned='Qwen/Qwen2.5-0.5B-Instruct'.",
-            )
-    elif base is not None or aligned is not None:
-        raise ParameterError(
-            "pair", "left out where base and aligned are given", pair, "Give one or the other."
-        )
-    elif isinstance(pair, str):
-        if pair.lower() not in names:
-            hint = nearest(pair, names)
-            raise ParameterError(
-                "pair",
-                f"one of {', '.join(names)}, or a ModelPair",
-                pair,
-                f"{hint}Any two models work as base=..., aligned=....",
-            )
-    elif not hasattr(pair, "open_sides"):
-        raise ParameterError(
-            "pair", "a name, a ModelPair or a ScriptedPair", pair, "For example pair='tiny'."
-        )
-    elif options:
-        name = next(iter(options))
-        raise ParameterError(
-            "pair", f"a name where {name} is given", pair, f"Load the pair with {name} instead."
-        )
-    return LoadOptions(**options)
-
-
-def _load(
-    pair: str | None, base: str | None, aligned: str | None, options: Mapping[str, Any]
-) -> Pair:
-    from ..models.pair import ModelPair
-
-    if base is not None and aligned is not None:
-        return ModelPair.from_pretrained(base, aligned, **options)
-    name = str(pair).lower()
-    return ModelPair.tiny(**options) if name == "tiny" else ModelPair.from_preset(name, **options)
 
 
 # -- the request -----------------------------------------------------------------------------------
@@ -230,7 +126,7 @@ def provenance(step: TokenStep) -> dict[str, Any]:
     return told
 
 
-def identified(value: Any) -> str:
+def cache_key(value: Any) -> str:
     """Return a text that tells a router, a pair or a function from others: for caches' keys.
 
     What consists of plain data is told by them, and by its class. All else is told by a number of
@@ -242,7 +138,7 @@ def identified(value: Any) -> str:
     if told is None and not inspect.isroutine(value) and "<" not in name:
         told = getattr(value, "__dict__", None)
     try:
-        text = json.dumps([told, identified(prompt) if callable(prompt) else prompt])
+        text = json.dumps([told, cache_key(prompt) if callable(prompt) else prompt])
     except (TypeError, ValueError):
         told = None
     return f"{name}#{_number(value) if told is None else sha256(text.encode()).hexdigest()[:16]}"
@@ -361,7 +257,7 @@ class Adapter(BaseModel):
 
     @field_serializer("pair", "router", "base_prompt")
     def _as_text(self, value: Any) -> str | None:
-        return value if value is None or isinstance(value, str) else identified(value)
+        return value if value is None or isinstance(value, str) else cache_key(value)
 
     @property
     def decoder(self) -> Decoder:
@@ -435,14 +331,14 @@ class Adapter(BaseModel):
         """Return everything that changes the output, as plain data."""
         models: dict[str, Any] = {"pair": self.pair}
         if self.pair is not None and not isinstance(self.pair, str):
-            models["pair"] = {**getattr(self.pair, "identity", {}), "key": identified(self.pair)}
+            models["pair"] = {**getattr(self.pair, "identity", {}), "key": cache_key(self.pair)}
         loading = [name for name in LoadOptions.model_fields if name not in _IMMATERIAL]
         for name in ("base", "aligned", *loading):
             value = getattr(self, name)
-            models[name] = identified(value) if callable(value) else value
+            models[name] = cache_key(value) if callable(value) else value
         if isinstance(self.pair, str) and (known := PRESETS.get(self.pair.lower())):
             models |= {name: getattr(known, name) for name in _OF_PRESET if models[name] is None}
-        router = params.spec.name if isinstance(params.router, str) else identified(params.router)
+        router = params.spec.name if isinstance(params.router, str) else cache_key(params.router)
         sampling = params.model_dump(
             exclude={"gamma", "threshold", "router", "base", "aligned", "timeout"}
         )

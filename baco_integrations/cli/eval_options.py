@@ -142,15 +142,15 @@ def find_measures(
     similarity: str | None, quality: str | None, asked: Sequence[Prompt]
 ) -> dict[str, Any]:
     """Import what answers are measured with, and see that it works before anybody is asked."""
-    from ..evaluation.scorer import find_yardstick
+    from ..evaluation.scorer import find_scorer
 
     given = {
         "similarity": load_object("similarity", similarity),
         "quality": load_object("quality", quality),
     }
-    yardstick = find_yardstick(asked, **given)
+    scorer = find_scorer(asked, **given)
     if any(each is not None for each in given.values()):
-        yardstick.try_out(asked[0])
+        scorer.try_out(asked[0])
     return given
 
 

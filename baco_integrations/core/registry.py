@@ -13,7 +13,7 @@ from .threads import fork_safe
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class Registry(Generic[T]):
     """A registry that makes each thing once, however many threads ask, and keeps none alive."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from ..core.errors import (
 from ..core.messages import Messages, conversation
 from ..core.outputs import Completion
 from ..core.params import SamplingParams
-from ..core.registry import Shared
+from ..core.registry import Registry
 from ..core.settings import Checked, Integer, param
 from ..core.threads import Pool
 from ..engines.local.cuda_graphs import Mode
@@ -37,7 +37,7 @@ from ..engines.local.engine import Engine, failure
 from ..engines.local.sequence import Row
 from ..engines.local.speculative import Depth
 from ..engines.metrics import Metrics
-from ..policy.token_classes import Tables
+from ..policy.token_classes import TokenClasses
 from .request import Pair, Renderer, deadline_of
 from .stream import AsyncStream, Sample, Stream
 
@@ -63,7 +63,7 @@ class DecoderSettings(Checked):
     lookahead: Literal["auto", "off"] | Annotated[Integer, Field(ge=0, le=64)] | None = param(
         None,
         "'auto', 'off', or a whole number up to 64",
-        "'auto' guesses ahead where that saves time.",
+        "'auto' drafted ahead where that saves time.",
     )
     prefix_bytes: Annotated[Integer, Field(ge=0)] = param(
         2**30, "a whole number of at least 0", "Leave it out if in doubt."
@@ -110,13 +110,13 @@ class Decoder:
         self._users = 0
         self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
         base, aligned = pair.open_sides(own.max_rows, own.graphs)
-        tables = tables_of(pair, getattr(aligned, "device", "cpu"))
+        classes = token_classes_of(pair, getattr(aligned, "device", "cpu"))
         ahead: Depth = getattr(pair, "lookahead", "auto")
         ahead = ahead if own.lookahead is None else own.lookahead
         self._engine = Engine(
             base,
             aligned,
-            tables,
+            classes,
             max_rows=own.max_rows,
             max_waiting=own.max_waiting,
             lookahead=ahead,
@@ -477,12 +477,12 @@ def _drained(stream: Stream) -> list[Completion]:
     return stream.completions
 
 
-def tables_of(pair: Pair, device: Any) -> Tables:
+def token_classes_of(pair: Pair, device: Any) -> TokenClasses:
     """Return the classes of a pair's vocabulary, where the logits meet."""
     vocabulary, text = pair.vocabulary, pair.shared.copy()
     for end in (*pair.base_eos, *pair.aligned_eos):
         text[end : end + 1] = False  # whatever it spells, it ends a turn
-    return Tables.build(
+    return TokenClasses.build(
         starts_word=vocabulary.starts_word,
         punctuation=vocabulary.punctuation,
         function_word=vocabulary.function_word,
@@ -496,4 +496,4 @@ def tables_of(pair: Pair, device: Any) -> Tables:
 
 
 _SHARED: dict[int, Decoder] = {}
-_TURNS: Shared[Any] = Shared()
+_TURNS: Registry[Any] = Registry()

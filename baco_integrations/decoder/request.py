@@ -20,7 +20,7 @@ from ..engines.local.engine import too_late
 from ..engines.local.sequence import Row
 from ..policy.routers import GuardedRouter
 from ..policy.step import ALIGNED, BASE
-from ..text.grammar import Grammars, Guide
+from ..text.grammar import GrammarMatcher, Grammars
 from ..text.prompts import with_schema
 from ..text.templates import rendering_until
 from ..text.trial import OutOfTimeError
@@ -112,7 +112,7 @@ class Renderer:
         # Of what the ids of calls are made: prompts may be long, and samples many.
         origin = blake2b(repr((prompts, seed)).encode()).digest() if params.offered else b""
         end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
-        guide = self._guide(params, end, deadline)
+        matcher = self._guide(params, end, deadline)
         return [
             Row(
                 prompts=prompts,
@@ -132,7 +132,7 @@ class Renderer:
                     self._reader(params, (origin, index)),
                 ),
                 guard=guard,
-                guide=guide.fresh() if guide and index else guide,
+                matcher=matcher.fresh() if matcher and index else matcher,
                 deadline=deadline,
             )
             for index in range(params.n)
@@ -209,13 +209,15 @@ class Renderer:
             self._pair.call_format, names, lambda index: f"{digest[:6]}{index % 1000:03d}"
         )
 
-    def _guide(self, params: SamplingParams, end: Collection[int], deadline: float) -> Guide | None:
+    def _guide(
+        self, params: SamplingParams, end: Collection[int], deadline: float
+    ) -> GrammarMatcher | None:
         if not (params.offered or params.json_schema is not None or params.regex or params.choices):
             return None
         # Outside of the lock: a schema that takes long keeps no other request waiting.
         try:
             grammars = self._compiler(bool(params.offered and self._pair.call_markers), deadline)
-            return grammars.guide(params, end, deadline)
+            return grammars.matcher(params, end, deadline)
         except OutOfTimeError:
             raise too_late(params, 0, params.max_tokens) from None
 

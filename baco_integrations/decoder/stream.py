@@ -23,7 +23,7 @@ from ..core.routing import Source
 from ..core.text_stream import TextStream
 from ..core.tool_calls import CallPiece, CallReader, ToolCall
 from ..engines.local.engine import Engine, too_late
-from ..engines.local.sequence import Record, Row
+from ..engines.local.sequence import Row, TokenOutput
 
 SOURCES: tuple[Source, Source] = ("base", "aligned")
 
@@ -62,7 +62,7 @@ class Sample:
         self._steps: list[TokenStep] = []
         self._finished = False
 
-    def accept(self, record: Record, reason: FinishReason | None) -> bool:
+    def accept(self, record: TokenOutput, reason: FinishReason | None) -> bool:
         """Take a token; return whether a stop string ended the text."""
         data = b"" if reason == "stop" else self._bytes[record.token]
         text = self._text.push(data, last=reason is not None)
@@ -116,7 +116,7 @@ class Sample:
         reader.push("", last=True)  # a cancelled sample ends in the middle
         return tuple(reader.calls)
 
-    def _alternatives(self, record: Record) -> dict[Source, tuple[Alternative, ...]] | None:
+    def _alternatives(self, record: TokenOutput) -> dict[Source, tuple[Alternative, ...]] | None:
         count = self._params.alternatives
         if not count or record.alternatives is None:
             return None

@@ -13,15 +13,15 @@ class Metrics:
         iterations: Steps taken.
         tokens: Tokens decoded, over all rows.
         from_base: How many of them base gave.
-        rows: Rows that took part in a step, over all iterations.
+        rows: PolicyParams that took part in a step, over all iterations.
         prefilled: Prompt tokens read, over both sides.
         reused: Prompt tokens that were known already, over both sides.
         largest_batch: Most rows in one step.
         forwards: Forwards of either model, without those that read prompts.
-        fed: Rows that took part in such a forward of a model, over all of them.
-        guessed: Tokens that lookahead guessed and the step decided.
+        fed: PolicyParams that took part in such a forward of a model, over all of them.
+        drafted: Tokens that lookahead drafted and the step decided.
         right: How many of them were right.
-        admitted: Rows that were given a slot.
+        admitted: PolicyParams that were given a slot.
         waited_s: Seconds that they waited for it, all together.
         longest_wait_s: Seconds that the one waited that waited longest.
         busy_s: Seconds that the worker has worked.
@@ -37,7 +37,7 @@ class Metrics:
     largest_batch: int = 0
     forwards: int = 0
     fed: int = 0
-    guessed: int = 0
+    drafted: int = 0
     right: int = 0
     admitted: int = 0
     waited_s: float = 0.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .report import write_report
     from .result import Settings, compare
     from .run import collect
-    from .scorer import evaluate, find_yardstick
+    from .scorer import evaluate, find_scorer
     from .scores import Scores, measure
     from .similarity import (
         EmbeddingSimilarity,
@@ -59,7 +59,7 @@ __all__ = [
     "collect",
     "compare",
     "evaluate",
-    "find_yardstick",
+    "find_scorer",
     "load_prompts",
     "measure",
     "own_prompts",
@@ -93,7 +93,7 @@ _HOMES = {
     "collect": ".run",
     "compare": ".result",
     "evaluate": ".scorer",
-    "find_yardstick": ".scorer",
+    "find_scorer": ".scorer",
     "load_prompts": ".loaders",
     "measure": ".scores",
     "own_prompts": ".prompts",

@@ -157,7 +157,7 @@ def measure(
         ``speeds``: tokens per second by way of decoding and batch size. ``ratios``:
         ``lockstep_to_harmonic_sum`` (1 means: as fast as the two models one after the other) and
         ``batch_to_sequential``. ``lookahead``: by gamma, forwards per token, share of right
-        guesses, and how many times as fast as lockstep with the same text. ``first_token``:
+        drafted, and how many times as fast as lockstep with the same text. ``first_token``:
         seconds until it comes, with its prompt new and with all but the end known. ``overhead``:
         share of lockstep's time outside of forwards. ``memory``: bytes of weights and of caches.
     """
@@ -239,7 +239,7 @@ def _lookahead(
         metrics = auto.metrics
     return {
         "forwards_per_token": round(metrics.forwards / max(metrics.tokens, 1), 3),
-        "right": round(metrics.right / max(metrics.guessed, 1), 3),
+        "right": round(metrics.right / max(metrics.drafted, 1), 3),
         "gain": _ratio(seconds["off"], seconds["auto"]),
         "same_text": texts["off"] == texts["auto"],
     }

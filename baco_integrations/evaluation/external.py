@@ -17,7 +17,7 @@ from ..core.params import SamplingParams
 from .models import Answer, Results, joined
 
 
-def is_foreign(model: Any) -> bool:
+def is_external(model: Any) -> bool:
     """Return whether it is a model of LangChain or LlamaIndex, not a class or a function."""
     return not isinstance(model, type) and (_is_langchain(model) or _is_llama_index(model))
 
@@ -30,7 +30,7 @@ def _is_llama_index(model: Any) -> bool:
     return all(hasattr(model, name) for name in ("chat", "complete", "metadata"))
 
 
-class ForeignModel:
+class ExternalModel:
     """A chat model or LLM of LangChain or LlamaIndex as what methods ask.
 
     Args:
@@ -72,7 +72,7 @@ class ForeignModel:
         """Return the model for a temperature."""
         if temperature not in self._made:
             made = self._model
-            if not is_foreign(made):
+            if not is_external(made):
                 allowed = "a function that returns a model of LangChain or LlamaIndex"
                 remedy = f"It was given the temperature {temperature:g}."
                 try:
@@ -82,7 +82,7 @@ class ForeignModel:
                 except Exception as error:  # it may raise anything
                     told = f"{type(error).__name__}: {error}"
                     raise ParameterError("model", allowed, told, remedy) from error
-                if not is_foreign(made):
+                if not is_external(made):
                     raise ParameterError("model", allowed, made, remedy)
             elif _is_langchain(made):
                 made = made.bind(temperature=temperature)
@@ -98,7 +98,7 @@ class ForeignModel:
         return [each if isinstance(each, Exception) else _from_langchain(each) for each in outputs]
 
     def _llama_index(self, model: Any, calls: list[list[Message]], temperature: float) -> Results:
-        settings = {"temperature": temperature} if is_foreign(self._model) else {}
+        settings = {"temperature": temperature} if is_external(self._model) else {}
         with ThreadPoolExecutor(self.rows) as pool:
             outputs = list(pool.map(partial(_ask_llama_index, model, settings), calls))
         return [

@@ -165,8 +165,8 @@ def _compare(
     """Return how many positions an answer has, and sums over them."""
     import torch
 
-    from ..decoder.decoder import tables_of
-    from ..policy.step import NOBODY, Rows, State, step
+    from ..decoder.decoder import token_classes_of
+    from ..policy.step import NOBODY, PolicyParams, State, step
 
     ids = [token.token_id for token in answer.steps]
     prompts = {
@@ -181,9 +181,12 @@ def _compare(
     count = len(ids)
     half = torch.full((count,), 0.5, dtype=torch.float64)
     state = State(torch.tensor(owners), torch.arange(count), half, half)
-    tables, rows = tables_of(far, "cpu"), Rows.build([params] * count, [None] * count)
+    classes, rows = (
+        token_classes_of(far, "cpu"),
+        PolicyParams.build([params] * count, [None] * count),
+    )
     one, other = (
-        step(logits["base"], logits["aligned"], rows, state, tables).source
+        step(logits["base"], logits["aligned"], rows, state, classes).source
         for logits in (exact, nearly)
     )
     return (

@@ -220,10 +220,10 @@ def as_model(model: Any, *, name: str | None = None, rows: int | None = None) ->
         return model  # type: ignore[no-any-return]
     if hasattr(model, "open_sides"):
         return PairModel(model, rows or 64)
-    from .external import ForeignModel, is_foreign
+    from .external import ExternalModel, is_external
 
-    if is_foreign(model) or callable(model):
-        return ForeignModel(model, name=name, rows=rows or 8)
+    if is_external(model) or callable(model):
+        return ExternalModel(model, name=name, rows=rows or 8)
     raise ParameterError(
         "model",
         "a pair, a model of LangChain or LlamaIndex, or a function of the temperature",

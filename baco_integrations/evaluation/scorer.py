@@ -35,7 +35,7 @@ _SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class Scorer:
     """What answers are measured with.
 
     Attributes:
@@ -64,9 +64,7 @@ class Yardstick:
         return measure(records, self.similarity, self.qualities, **settings)
 
 
-def find_yardstick(
-    prompts: Sequence[Prompt], similarity: Any = None, quality: Any = None
-) -> Yardstick:
+def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any = None) -> Scorer:
     """Return what answers to these prompts are measured with.
 
     Requests of the tiny world have an exact oracle; prompts of IFEval and GSM8K carry what they
@@ -114,7 +112,7 @@ def find_yardstick(
     else:
         similarity = TfidfSimilarity()
         told["similarity"] = "TF-IDF of character n-grams: wording, not meaning"
-    return Yardstick(_similarity(similarity), qualities, told)
+    return Scorer(_similarity(similarity), qualities, told)
 
 
 def evaluate(
@@ -131,7 +129,7 @@ def evaluate(
 
     Args:
         folder: The run's folder.
-        similarity: As for `find_yardstick`.
+        similarity: As for `find_scorer`.
         quality: Likewise.
         settings: How to compare. In the run of a model that is no pair, ``plain`` stands for both
             base and aligned.
@@ -151,13 +149,13 @@ def evaluate(
     if not records:
         remedy = unfinished[1] if unfinished else "Its errors.jsonl tells why there are none."
         raise ParameterError("run", "a run with records", str(folder), remedy)
-    yardstick = find_yardstick(asked(records, manifest), similarity, quality)
+    scorer = find_scorer(asked(records, manifest), similarity, quality)
     about = {
         "title": title or f"Breadth and quality of {_one(records, 'model')}",
         "command": " && ".join(filter(None, (manifest.get("command"), command))),
         "machine": manifest.get("machine") or machine(),
         "versions": manifest.get("made_with") or versions(),
-        "measured_with": dict(yardstick.told),
+        "measured_with": dict(scorer.told),
         "pair": {k: _called(v) for k, v in _model(manifest).items() if v not in (None, {}, "")},
     }
     if unfinished:
@@ -166,7 +164,7 @@ def evaluate(
         about = {"unfinished": told, **about}
     try:
         settings = replace(settings, **_anchors(records, settings))
-        scores = yardstick.measure(records, aligned=settings.aligned, progress=progress)
+        scores = scorer.measure(records, aligned=settings.aligned, progress=progress)
         result = compare(scores, settings, **about)
     except ParameterError as error:
         if unfinished and error.parameter in ("run", "records", "scores"):

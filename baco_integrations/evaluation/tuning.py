@@ -25,7 +25,7 @@ from .methods import Grid, find_methods
 from .prompts import Prompt
 from .records import read_records
 from .run import collect
-from .scorer import find_yardstick
+from .scorer import find_scorer
 from .scores import Scores, nearest_point
 from .statistics import Interval, interval, resample
 
@@ -119,7 +119,7 @@ def tune(
         n: Answers to a prompt at each setting.
         max_tokens: Longest answer.
         seed: Seed of the answers.
-        similarity: As for `find_yardstick`.
+        similarity: As for `find_scorer`.
         quality: Likewise.
         out: A folder for the answers, so that the run can be gone on with; none by default.
         rows: How many answers are worked on at once.
@@ -130,7 +130,7 @@ def tune(
             answer from a bad one.
     """
     _check_floor(floor)
-    yardstick = find_yardstick(prompts, similarity, quality)
+    scorer = find_scorer(prompts, similarity, quality)
     names = tuple(dict.fromkeys(("aligned", *routers)))
     find_methods(names)
     for gamma, temperature in product(grid.knobs, grid.temperatures):
@@ -150,7 +150,7 @@ def tune(
             rows=rows,
             progress=progress,
         )
-        return suggest(yardstick.measure(read_records(folder)), floor)
+        return suggest(scorer.measure(read_records(folder)), floor)
 
 
 def suggest(

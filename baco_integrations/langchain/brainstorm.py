@@ -72,7 +72,7 @@ class Brainstorm(Runnable[Any, list[Idea]]):
     def __init__(self, llm: Runnable[Any, Any], **settings: Any) -> None:
         self.llm = llm
         self.params = BreadthParams(**settings)
-        if _dialled(llm, {}) is llm:
+        if with_settings(llm, {}) is llm:
             raise ParameterError(
                 "llm",
                 "a ChatBACo, or a chain of runnables with one in it",
@@ -176,7 +176,7 @@ class Brainstorm(Runnable[Any, list[Idea]]):
             settings = {**call, **dialled}
             child = patch_config(config, callbacks=run_manager.get_child(f"sample:{number}"))
             try:
-                answer = await _dialled(self.llm, settings).ainvoke(input, child)
+                answer = await with_settings(self.llm, settings).ainvoke(input, child)
             except OutputParserException as error:
                 return error
             return _idea(answer, {**settings, "sample": number})
@@ -204,7 +204,7 @@ def _idea(answer: Any, asked: Mapping[str, Any]) -> Idea | Exception:
     return Idea(**{**about, "value": value, "text": text})
 
 
-def _dialled(part: Any, settings: Mapping[str, Any]) -> Any:
+def with_settings(part: Any, settings: Mapping[str, Any]) -> Any:
     """Bind settings to every model in a chain, over its own; what holds none stays the same object.
 
     Settings of a call would not do: a chain hands them to its first step only.
@@ -213,16 +213,16 @@ def _dialled(part: Any, settings: Mapping[str, Any]) -> Any:
     if dynamic or isinstance(part, LangChainAdapter):
         return part.bind(**settings)
     if isinstance(part, Mapping):
-        inner = {name: _dialled(each, settings) for name, each in part.items()}
+        inner = {name: with_settings(each, settings) for name, each in part.items()}
         return inner if any(inner[name] is not part[name] for name in part) else part
     if isinstance(part, list | tuple):
-        steps = [_dialled(each, settings) for each in part]
+        steps = [with_settings(each, settings) for each in part]
         changed = any(new is not old for new, old in zip(steps, part, strict=True))
         return type(part)(steps) if changed else part
     if not (isinstance(part, Runnable) and isinstance(part, BaseModel)):
         return part
     fields = {name: getattr(part, name) for name in type(part).model_fields}
-    inner = _dialled(fields, settings)
+    inner = with_settings(fields, settings)
     if inner is fields:
         return part
     if isinstance(part, RunnableBindingBase):

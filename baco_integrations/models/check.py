@@ -10,7 +10,7 @@ from ..core.errors import VocabularyMismatchError
 from ..text.compatibility import compare, end_notes, end_tokens
 from .architecture import architecture_problems, context_window
 from .loading import (
-    Source,
+    ModelFiles,
     load_config,
     load_generation_config,
     load_parameters,
@@ -142,7 +142,7 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
 
 
 def _side(
-    source: Source, size: Parameters, tokenizer: Any, generation: Any, config: Any
+    source: ModelFiles, size: Parameters, tokenizer: Any, generation: Any, config: Any
 ) -> SideReport:
     ends = sorted(end_tokens(tokenizer, generation, config))
     return SideReport(

@@ -50,7 +50,7 @@ Bar = Callable[[int, int], None]
 _LOADING = fork_safe(threading.RLock())
 
 
-class Source(NamedTuple):
+class ModelFiles(NamedTuple):
     """Where a model is.
 
     `revision` is the commit of a hub model, and a fingerprint of the files of a local one.
@@ -67,7 +67,7 @@ class Source(NamedTuple):
         return self.name if self.remote else self.folder.name
 
 
-def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CONFIG) -> Source:
+def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CONFIG) -> ModelFiles:
     """Find a model's configuration and tokenizer, fetching them from the hub if need be.
 
     Args:
@@ -92,7 +92,7 @@ def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CO
             f"readable folder with {config}, or an id on the Hugging Face hub."
         ) from error
     if revision:
-        source = Source(str(model), folder, revision)
+        source = ModelFiles(str(model), folder, revision)
     elif isinstance(model, Path) or not _HUB_ID.fullmatch(model):
         raise ModelNotFoundError(
             f"{side}: there is no folder {_told(folder)!r}. Give a folder with {config}, "
@@ -100,7 +100,7 @@ def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CO
         )
     else:
         folder = _snapshot(model, options.of(side).revision, options, _SMALL)
-        source = Source(model, folder, folder.name, remote=True)
+        source = ModelFiles(model, folder, folder.name, remote=True)
     if not (source.folder / config).is_file():
         remedy = (
             "A model is a folder with config.json, tokenizer.json and safetensors weights; with "
@@ -157,7 +157,7 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
     return {**config, **text} if isinstance(text, dict) else config
 
 
-def fetch_weights(source: Source, options: LoadOptions, adapter: str | None = None) -> None:
+def fetch_weights(source: ModelFiles, options: LoadOptions, adapter: str | None = None) -> None:
     """Make sure that a model's safetensors are in its folder.
 
     Args:
@@ -247,7 +247,7 @@ def _raise_out_of_reach(model: str, revision: str | None, error: Exception) -> N
     ) from error
 
 
-def load_config(source: Source, options: LoadOptions) -> Any:
+def load_config(source: ModelFiles, options: LoadOptions) -> Any:
     """Read a model's configuration.
 
     Raises:
@@ -265,13 +265,13 @@ def load_config(source: Source, options: LoadOptions) -> Any:
     return config
 
 
-def load_modules(source: Source, config: Any, options: LoadOptions) -> Any:
+def load_modules(source: ModelFiles, config: Any, options: LoadOptions) -> Any:
     """Build a model's modules, without weights."""
     with reading(source, "configuration"):
         return build_empty(config, options.trust_remote_code)
 
 
-def require_stored(source: Source, config: Any, options: LoadOptions) -> None:
+def require_stored(source: ModelFiles, config: Any, options: LoadOptions) -> None:
     """Refuse a configuration that the weights beside it belie, before anything is made of it.
 
     Weights that are not at hand, quantised, called otherwise than the model's or of remote code are
@@ -303,7 +303,7 @@ def require_stored(source: Source, config: Any, options: LoadOptions) -> None:
         _require_fit(source, text, others)
 
 
-def load_tokenizer(source: Source, options: LoadOptions, config: Any = None) -> Any:
+def load_tokenizer(source: ModelFiles, options: LoadOptions, config: Any = None) -> Any:
     """Read a tokenizer; a configuration tells whose it is where the folder has none."""
     from transformers import AutoTokenizer
 
@@ -313,7 +313,7 @@ def load_tokenizer(source: Source, options: LoadOptions, config: Any = None) -> 
         return tokenizer
 
 
-def load_generation_config(source: Source) -> Any:
+def load_generation_config(source: ModelFiles) -> Any:
     """Read a model's generation settings; None where it has none."""
     from transformers import GenerationConfig
 
@@ -323,13 +323,13 @@ def load_generation_config(source: Source) -> Any:
         return GenerationConfig.from_pretrained(source.folder, local_files_only=True)
 
 
-def load_parameters(source: Source, config: Any, options: LoadOptions) -> Parameters:
+def load_parameters(source: ModelFiles, config: Any, options: LoadOptions) -> Parameters:
     """Count a model's parameters, from its configuration."""
     with reading(source, "configuration"):
         return count_parameters(config, options.trust_remote_code)
 
 
-def load_bytes(source: Source, config: Any, options: LoadOptions) -> int:
+def load_bytes(source: ModelFiles, config: Any, options: LoadOptions) -> int:
     """Return the bytes that a model will take once loaded."""
     quantization = options.quantization or getattr(config, "quantization_config", None)
     return load_parameters(source, config, options).bytes(
@@ -338,7 +338,7 @@ def load_bytes(source: Source, config: Any, options: LoadOptions) -> int:
 
 
 def load_model(
-    source: Source, config: Any, options: LoadOptions, quantizer: Any, bar: Bar | None = None
+    source: ModelFiles, config: Any, options: LoadOptions, quantizer: Any, bar: Bar | None = None
 ) -> Any:
     """Read a model's weights, onto its device, for inference only.
 
@@ -389,7 +389,7 @@ def load_model(
 
 
 def _require_fit(
-    source: Source,
+    source: ModelFiles,
     config: Any,
     others: Iterable[tuple[str, Any, Any]],
     missing: Collection[str] = (),
@@ -425,7 +425,7 @@ def _local(options: LoadOptions) -> dict[str, bool]:
 
 
 @contextmanager
-def reading(source: Source, what: str, bar: Bar | None = None) -> Iterator[None]:
+def reading(source: ModelFiles, what: str, bar: Bar | None = None) -> Iterator[None]:
     """Let transformers read a local folder, quietly; say in our words what goes wrong."""
     import torch
 

@@ -18,7 +18,7 @@ from ..core.errors import PairError, ParameterError
 from ..core.messages import Messages, conversation
 from ..core.plain import plain as plain_json
 from ..core.plain import require_whole
-from ..core.registry import Shared
+from ..core.registry import Registry
 from ..core.tool_calls import CallFormat
 from ..text.compatibility import Compatibility, compare, end_notes, end_tokens
 from ..text.encoding import Encoder
@@ -27,7 +27,7 @@ from ..text.vocabulary import Vocabulary, read_token_table
 from .architecture import context_window, require_decodable
 from .check import PairReport, check_pair
 from .loading import (
-    Source,
+    ModelFiles,
     fetch_weights,
     load_bytes,
     load_config,
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..engines.local.cuda_graphs import Mode
-    from ..engines.local.runner import ModelSide
+    from ..engines.local.runner import ModelRunner
     from .lora.pair import AdapterPair
 
 _TINY = Path(__file__).parents[1] / "tiny" / "weights"
 _TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
-_MODELS: Shared[Any] = Shared()
-_PAIRS: Shared[ModelPair] = Shared()
+_MODELS: Registry[Any] = Registry()
+_PAIRS: Registry[ModelPair] = Registry()
 
 
 class ModelPair:
@@ -264,7 +264,7 @@ class ModelPair:
         return check_pair(base, aligned, LoadOptions(**options))
 
     @classmethod
-    def _load(cls, sources: tuple[Source, Source], options: LoadOptions) -> ModelPair:
+    def _load(cls, sources: tuple[ModelFiles, ModelFiles], options: LoadOptions) -> ModelPair:
         configs = [load_config(source, options) for source in sources]
         for source, config in zip(sources, configs, strict=True):
             require_decodable(source.name, config)
@@ -371,17 +371,17 @@ class ModelPair:
         models: dict[int, Any] = {id(model): model for model in (self.base, self.aligned)}
         return sum(map(measure_bytes, models.values()))
 
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ModelSide, ModelSide]:
+    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ModelRunner, ModelRunner]:
         """Return base and aligned, ready to decode so many rows at once.
 
         Args:
             max_rows: Most rows that will run at once.
             graphs: Whether forwards are replayed as CUDA graphs; see `Decoder`.
         """
-        from ..engines.local.runner import ModelSide
+        from ..engines.local.runner import ModelRunner
 
         base, aligned = (
-            ModelSide(
+            ModelRunner(
                 model, self.aligned.device, max_rows=max_rows, max_length=window, graphs=graphs
             )
             for model, window in zip((self.base, self.aligned), self.context, strict=True)
@@ -530,7 +530,7 @@ def _plain_identity(identity: Any) -> dict[str, Any]:
     return told
 
 
-def _pair_name(sources: tuple[Source, Source]) -> str:
+def _pair_name(sources: tuple[ModelFiles, ModelFiles]) -> str:
     base, aligned = sources
     if base.folder == _TINY / "base" and aligned.folder == _TINY / "aligned":
         return "tiny"

@@ -16,12 +16,12 @@ from ..core.errors import MissingExtraError, ParameterError
 from .options import SPREAD, WORDS, LoadOptions, plain
 
 if TYPE_CHECKING:
-    from .loading import Source
+    from .loading import ModelFiles
 
 _LIBRARIES = {"8bit": "torchao", "4bit": "bitsandbytes"}
 
 
-def quantizer(source: Source, config: Any, options: LoadOptions) -> Any:
+def quantizer(source: ModelFiles, config: Any, options: LoadOptions) -> Any:
     """Make what transformers is given to quantise a model while it is read; None if nothing.
 
     Args:

@@ -55,7 +55,7 @@ class ScriptedPair:
         base: Base's script. A table maps the whole text decoded so far (white space in front
             included) to a distribution; a text that is missing from it ends the turn.
         aligned: The aligned side's script.
-        vocabulary: Tokens besides those in the tables; needed for scripts that are functions.
+        vocabulary: Tokens besides those in the classes; needed for scripts that are functions.
         context: Context window of both sides, in tokens (a prompt's bytes count one each).
         function_words: Words of the content class ``fc``, English by default.
 
@@ -136,9 +136,11 @@ class ScriptedPair:
     def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedPair:
         return self  # one pair, one decoder, whoever is copied
 
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ScriptedSide, ScriptedSide]:
+    def open_sides(
+        self, max_rows: int, graphs: Mode = "off"
+    ) -> tuple[ScriptedRunner, ScriptedRunner]:
         """Return base and aligned, ready to decode any number of rows."""
-        base, aligned = (ScriptedSide(script, self.tokens) for script in self._scripts)
+        base, aligned = (ScriptedRunner(script, self.tokens) for script in self._scripts)
         return base, aligned
 
     def encode(self, text: str) -> list[int]:
@@ -148,7 +150,7 @@ class ScriptedPair:
         return [len(self.tokens) + byte for byte in whole.encode()]
 
 
-class ScriptedSide:
+class ScriptedRunner:
     """One side of a `ScriptedPair`: remembers what each slot has seen and looks up what comes."""
 
     def __init__(self, script: Script, tokens: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from ..core.errors import ModelNotFoundError, PairError, UnsafeWeightsError
 
 if TYPE_CHECKING:
-    from .loading import Source
+    from .loading import ModelFiles
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -29,7 +29,7 @@ _PIECES = 256
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
-def weight_files(source: Source) -> list[Path]:
+def weight_files(source: ModelFiles) -> list[Path]:
     """Return the files that a model's weights are read from; none where it has none.
 
     Raises:
@@ -52,7 +52,7 @@ def weight_files(source: Source) -> list[Path]:
     return [source.folder / name for name in names]
 
 
-def _shards(source: Source) -> list[str]:
+def _shards(source: ModelFiles) -> list[str]:
     try:
         index = json.loads((source.folder / INDEX).read_text())
         shards, metadata = {*index["weight_map"].values()}, index["metadata"]
@@ -67,7 +67,7 @@ def _shards(source: Source) -> list[str]:
     return sorted(shards)
 
 
-def require_own_file(source: Source, name: str) -> None:
+def require_own_file(source: ModelFiles, name: str) -> None:
     """Refuse what is no safetensors file of a model's folder.
 
     A file may be a link into a cache of the hub, as all are in the hub's own snapshots.

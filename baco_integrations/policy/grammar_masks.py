@@ -1,6 +1,6 @@
 """Constrained rows: which tokens a grammar allows, and whose place in the text it is.
 
-The masks of a step hold the constrained rows only, so that a batch without any pays nothing.
+The masks of a step hold the constrained rows only, so that a batch without any costs nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from .token_classes import RESERVED
 
 
-class Guide(Protocol):
+class GrammarMatcher(Protocol):
     """What steers one row through a grammar."""
 
     @property
@@ -44,32 +44,32 @@ class Guide(Protocol):
     def guess(self, token: int) -> None:
         """Go on as if a token had come, that the grammar allows and that does not end the text."""
 
-    def forget(self) -> None:
+    def roll_back(self) -> None:
         """Go back to the last token that came."""
 
 
 class Constraint(NamedTuple):
-    """What a guide says of the next token, in the terms of `Limits`."""
+    """What a matcher says of the next token, in the terms of `GrammarMasks`."""
 
     structure: bool
     begins: bool
     reserved: int
 
     @classmethod
-    def of(cls, guide: Guide) -> Constraint:
-        """Ask a guide."""
-        return cls(guide.structure, guide.begins, RESERVED.index(guide.reserved))
+    def of(cls, matcher: GrammarMatcher) -> Constraint:
+        """Ask a matcher."""
+        return cls(matcher.structure, matcher.begins, RESERVED.index(matcher.reserved))
 
 
-class Limits(NamedTuple):
-    """What the guides of ``k`` of the rows say about this step.
+class GrammarMasks(NamedTuple):
+    """What the matchers of ``k`` of the rows say about this step.
 
     Attributes:
         members: ``(k,)`` which rows.
         refused: ``(k, v)`` bool, tokens that the grammar does not allow.
         structure: ``(k,)`` bool, aligned gives the token whatever the router says.
         begins: ``(k,)`` bool, the value of a string begins, so that no word is running.
-        reserved: ``(k,)`` which row of `Tables.reserved` base may not emit.
+        reserved: ``(k,)`` which row of `TokenClasses.reserved` base may not emit.
     """
 
     members: Tensor
@@ -86,8 +86,8 @@ class Limits(NamedTuple):
         bits: NDArray[np.int32],
         size: int,
         device: torch.device | str = "cpu",
-    ) -> Limits:
-        """Unpack the bits ``(k, words)`` that the guides have set, over ``size`` tokens."""
+    ) -> GrammarMasks:
+        """Unpack the bits ``(k, words)`` that the matchers have set, over ``size`` tokens."""
         packed = torch.from_numpy(bits).to(device)
         shifts = torch.arange(32, dtype=torch.int32, device=device)
         allowed = ((packed[:, :, None] >> shifts) & 1).bool().flatten(1)[:, :size]

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..core.errors import ParameterError
 from ..core.routing import Router, RouterSpec
 from .signals import Signals
-from .token_classes import FC, PUNC, Tables
+from .token_classes import FC, PUNC, TokenClasses
 
 ALWAYS, P, H, RAND, NUDGE = range(5)
 """Statistics by the index that `statistics` gives them."""
@@ -108,6 +108,6 @@ class GuardedRouter:
             return torch.zeros(rows, dtype=torch.bool, device=inputs.p_max.device)
 
 
-def content_hit(top: Tensor, content: Tensor, tables: Tables) -> Tensor:
+def content_hit(top: Tensor, content: Tensor, classes: TokenClasses) -> Tensor:
     """Return ``(r,)`` bool: the top-1 token falls into one of the row's content classes."""
-    return (tables.content[top] & content) != 0
+    return (classes.content[top] & content) != 0

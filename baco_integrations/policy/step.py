@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..core.params import SamplingParams
-from .grammar_masks import Limits
+from .grammar_masks import GrammarMasks
 from .routers import GuardedRouter, RouteInputs, compile_route, content_hit, statistics
 from .sampling import Sampling, sample
 from .signals import Signals
-from .token_classes import ALLOW_LINES, BAN_LINES, BAN_NOTHING, FIRST_OPENER, Tables
+from .token_classes import ALLOW_LINES, BAN_LINES, BAN_NOTHING, FIRST_OPENER, TokenClasses
 
 BASE, ALIGNED, NOBODY = 0, 1, 2
 """Sources and owners; nobody owns the word before the first token."""
@@ -26,11 +26,11 @@ WORD_MASS = 1e-3
 """Least probability that a side must give to word-starting tokens to take over."""
 
 
-class Rows(NamedTuple):
+class PolicyParams(NamedTuple):
     """Settings of ``r`` rows, fixed while they run.
 
     Attributes:
-        ban: ``(r,)`` which row of `Tables.bans` holds for base.
+        ban: ``(r,)`` which row of `TokenClasses.bans` holds for base.
         content: ``(r,)`` content bits that go to aligned.
         content_from_aligned: ``(r,)`` bool, the content rule reads aligned's top-1 token.
         statistic: ``(r,)`` which statistic the logit rule compares.
@@ -65,7 +65,7 @@ class Rows(NamedTuple):
         params: list[SamplingParams],
         guards: list[GuardedRouter | None],
         device: torch.device | str = "cpu",
-    ) -> Rows:
+    ) -> PolicyParams:
         """Compile the rows' parameters; a guard stands where a row has a router of its own."""
         gammas = [p.effective_gamma for p in params]
         routes = [compile_route(p.spec, gamma) for p, gamma in zip(params, gammas, strict=True)]
@@ -101,7 +101,7 @@ class Rows(NamedTuple):
             custom=_grouped(guards, device),
         )
 
-    def take(self, places: Sequence[int]) -> Rows:
+    def take(self, places: Sequence[int]) -> PolicyParams:
         """Return the settings of some rows, none of which has a router of its own."""
         chosen = torch.tensor(places, device=self.ban.device)
         each = {name: getattr(self, name)[chosen] for name in _PER_ROW}
@@ -149,7 +149,7 @@ class State(NamedTuple):
     decoded: Sequence[Sequence[int]] = ()
 
 
-class Output(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step decided, ``(r,)`` each.
 
     ``token`` is -1 where nothing that a grammar allows has any probability. ``sound`` is false
@@ -167,14 +167,14 @@ class Output(NamedTuple):
     alternatives: tuple[Tensor, Tensor] | None
 
 
-class Emits(NamedTuple):
+class Emittable(NamedTuple):
     """What each side may emit, ``(r, v)`` each; what it may not is minus infinity or true.
 
     Attributes:
         base: Base's logits.
         aligned: Aligned's logits.
         barred: Tokens that are not base's to emit.
-        wish: Base's logits with the reserved characters, by which it may want to close a string.
+        base_unreserved: Base's logits with the reserved characters: it may want to close a string.
         structure: ``(r,)`` bool, the token is structure, or aligned's top-1 token opens it.
         running: ``(r,)`` bool, a word may be running that its owner has to finish.
     """
@@ -182,7 +182,7 @@ class Emits(NamedTuple):
     base: Tensor
     aligned: Tensor
     barred: Tensor
-    wish: Tensor
+    base_unreserved: Tensor
     structure: Tensor
     running: Tensor
 
@@ -190,11 +190,11 @@ class Emits(NamedTuple):
 def step(
     base: Tensor,
     aligned: Tensor,
-    rows: Rows,
+    rows: PolicyParams,
     state: State,
-    tables: Tables,
-    limits: Limits | None = None,
-) -> Output:
+    classes: TokenClasses,
+    limits: GrammarMasks | None = None,
+) -> StepOutput:
     """Decide one token per row.
 
     Args:
@@ -202,17 +202,17 @@ def step(
         aligned: Raw logits of the aligned model, ``(r, any)``, on the same device.
         rows: The rows' settings.
         state: The rows' state.
-        tables: The vocabulary's classes.
+        classes: The vocabulary's classes.
         limits: What the grammars of constrained rows say, if there are any.
     """
-    base, aligned = tables.fit_base(base), tables.fit_aligned(aligned)
+    base, aligned = classes.fit_base(base), classes.fit_aligned(aligned)
     signals = Signals.read(base)
-    emits = _emits(base, aligned, rows, tables, limits)
+    emits = _emits(base, aligned, rows, classes, limits)
 
     # 1. Who is asked for the token: structure and content first, then certainty.
-    routed = _route(base, aligned, signals, emits, rows, state, tables)
+    routed = _route(base, aligned, signals, emits, rows, state, classes)
     # 2. A word is finished by its owner.
-    source, logits = _hold_word(routed, emits, rows, state, tables)
+    source, logits = _hold_word(routed, emits, rows, state, classes)
     # 3. The token, through the sampling settings of its source.
     settings = Sampling(
         *(torch.where(source == BASE, pair[BASE], pair[ALIGNED]) for pair in rows.sampling)
@@ -221,7 +221,7 @@ def step(
 
     log_z = aligned.logsumexp(-1)
     possible = logits.gather(-1, token[:, None])[:, 0] > -torch.inf
-    return Output(
+    return StepOutput(
         token.where(possible, -1),
         source,
         _probability(base, signals.log_z, token),
@@ -234,36 +234,40 @@ def step(
 
 
 def _emits(
-    base: Tensor, aligned: Tensor, rows: Rows, tables: Tables, limits: Limits | None
-) -> Emits:
-    barred = tables.bans[rows.ban]
+    base: Tensor,
+    aligned: Tensor,
+    rows: PolicyParams,
+    classes: TokenClasses,
+    limits: GrammarMasks | None,
+) -> Emittable:
+    barred = classes.bans[rows.ban]
     structure, running = torch.zeros_like(rows.only_base), torch.ones_like(rows.only_base)
     if limits is None:
         emittable = base.masked_fill(barred, -torch.inf)
-        return Emits(emittable, aligned, barred, emittable, structure, running)
+        return Emittable(emittable, aligned, barred, emittable, structure, running)
     refused = torch.zeros_like(barred)
     refused[limits.members] = limits.refused
     # The degenerate router `base` writes the structure too.
     routed = ~rows.only_base[limits.members]
-    structure[limits.members] = (limits.structure | _opens(aligned, tables, limits)) & routed
+    structure[limits.members] = (limits.structure | _opens(aligned, classes, limits)) & routed
     running[limits.members] = ~(limits.structure | limits.begins)
     reserved = torch.zeros_like(barred)
-    reserved[limits.members] = tables.reserved[limits.reserved] & routed[:, None]
-    wish = base.masked_fill(barred | refused, -torch.inf)
-    return Emits(
-        wish.masked_fill(reserved, -torch.inf),
+    reserved[limits.members] = classes.reserved[limits.reserved] & routed[:, None]
+    base_unreserved = base.masked_fill(barred | refused, -torch.inf)
+    return Emittable(
+        base_unreserved.masked_fill(reserved, -torch.inf),
         aligned.masked_fill(refused, -torch.inf),
         barred | refused | reserved,
-        wish,
+        base_unreserved,
         structure,
         running,
     )
 
 
-def _opens(aligned: Tensor, tables: Tables, limits: Limits) -> Tensor:
+def _opens(aligned: Tensor, classes: TokenClasses, limits: GrammarMasks) -> Tensor:
     """Say where aligned would open a call, ``(k,)``: whether to call is no matter of taste."""
     top = aligned[limits.members].argmax(-1, keepdim=True)
-    holds_opener = tables.reserved[limits.reserved].gather(-1, top)[:, 0]
+    holds_opener = classes.reserved[limits.reserved].gather(-1, top)[:, 0]
     return holds_opener & (limits.reserved >= FIRST_OPENER)
 
 
@@ -271,10 +275,10 @@ def _route(
     base: Tensor,
     aligned: Tensor,
     signals: Signals,
-    emits: Emits,
-    rows: Rows,
+    emits: Emittable,
+    rows: PolicyParams,
     state: State,
-    tables: Tables,
+    classes: TokenClasses,
 ) -> Tensor:
     to_base = (
         statistics(signals, state.u_route).gather(-1, rows.statistic[:, None])[:, 0] < rows.limit
@@ -294,7 +298,7 @@ def _route(
         )
         to_base[members] = guard.route(inputs)
     content_top = torch.where(rows.content_from_aligned, aligned.argmax(-1), signals.top)
-    to_aligned = content_hit(content_top, rows.content, tables)
+    to_aligned = content_hit(content_top, rows.content, classes)
     to_aligned |= emits.barred.gather(-1, signals.top[:, None])[:, 0]
     to_aligned |= rows.first_aligned & (state.owner == NOBODY)
     to_aligned |= emits.structure
@@ -302,7 +306,7 @@ def _route(
 
 
 def _hold_word(
-    routed: Tensor, emits: Emits, rows: Rows, state: State, tables: Tables
+    routed: Tensor, emits: Emittable, rows: PolicyParams, state: State, classes: TokenClasses
 ) -> tuple[Tensor, Tensor]:
     """Return each row's source and the logits it draws from."""
     emittable, aligned = emits.base, emits.aligned
@@ -310,16 +314,18 @@ def _hold_word(
     # borders of a value.
     mute = (state.owner == BASE) & (emittable.amax(-1) == -torch.inf)
     bound = rows.boundary & (state.owner != NOBODY) & ~mute & emits.running
-    owner_top = torch.where(state.owner == BASE, emits.wish.argmax(-1), aligned.argmax(-1))
-    source = torch.where(bound & ~tables.starts_word[owner_top], state.owner, routed)
+    owner_top = torch.where(
+        state.owner == BASE, emits.base_unreserved.argmax(-1), aligned.argmax(-1)
+    )
+    source = torch.where(bound & ~classes.starts_word[owner_top], state.owner, routed)
     logits = torch.where((source == BASE)[:, None], emittable, aligned)
 
     crossing = bound & (source != state.owner)
-    mass = (logits.softmax(-1) * tables.starts_word).sum(-1)
+    mass = (logits.softmax(-1) * classes.starts_word).sum(-1)
     refused = crossing & ~(mass >= WORD_MASS)  # no mass at all is not a number
     source = torch.where(refused, state.owner, source)
     logits = torch.where((source == BASE)[:, None], emittable, aligned)
-    restricted = (crossing & ~refused)[:, None] & ~tables.starts_word
+    restricted = (crossing & ~refused)[:, None] & ~classes.starts_word
     return source, logits.masked_fill(restricted, -torch.inf)
 
 

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PUNC, FC = 1, 2
-"""Bits of `Tables.content`."""
+"""Bits of `TokenClasses.content`."""
 
 BAN_LINES, ALLOW_LINES, BAN_NOTHING = 0, 1, 2
-"""Rows of `Tables.bans`: what the base model may not emit."""
+"""PolicyParams of `TokenClasses.bans`: what the base model may not emit."""
 
 RESERVED = ("", '"', "<", "[", "{")
-"""Rows of `Tables.reserved`: characters that open or close a structure."""
+"""PolicyParams of `TokenClasses.reserved`: characters that open or close a structure."""
 
 FIRST_OPENER = RESERVED.index("<")
-"""From this row of `Tables.reserved` on, the characters open calls."""
+"""From this row of `TokenClasses.reserved` on, the characters open calls."""
 
 
-class Tables(NamedTuple):
+class TokenClasses(NamedTuple):
     """Token classes over the ``v`` ids that the two sides share.
 
     Attributes:
@@ -55,8 +55,8 @@ class Tables(NamedTuple):
         base_size: int,
         aligned_size: int,
         device: torch.device | str = "cpu",
-    ) -> Tables:
-        """Build the tables from classes over the vocabulary, each of shape ``(v,)``.
+    ) -> TokenClasses:
+        """Build the classes from classes over the vocabulary, each of shape ``(v,)``.
 
         Args:
             starts_word: Tokens that start a word.

@@ -1,8 +1,8 @@
-"""Grammars: what a request's text must be, compiled with llguidance, and one guide per row.
+"""Grammars: what a request's text must be, compiled with llguidance, and one matcher per row.
 
-Invariant: a guide's mask allows the tokens whose bytes keep the text on the way to a complete one,
-and the end of the turn where it is complete. Where only one text can follow, such as a key, of the
-tokens that begin it just the tokenizer's own is allowed.
+Invariant: a matcher's mask allows the tokens whose bytes keep the text on the way to a complete
+one, and the end of the turn where it is complete. Where only one text can follow, such as a key, of
+the tokens that begin it just the tokenizer's own is allowed.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Grammars:
         # Its own: a cache of the class would keep the pair alive.
         self._matcher = lru_cache(maxsize=64)(self._compile)
 
-    def guide(
+    def matcher(
         self, params: SamplingParams, end: Collection[int], deadline: float = math.inf
-    ) -> Guide | None:
-        """Return a guide for a row with these settings, None if its text is free.
+    ) -> GrammarMatcher | None:
+        """Return a matcher for a row with these settings, None if its text is free.
 
         Args:
             params: The request's settings.
@@ -76,7 +76,7 @@ class Grammars:
                 raise
             raise _too_slow(params) from None
 
-    def _guide(self, params: SamplingParams, end: Collection[int]) -> Guide | None:
+    def _guide(self, params: SamplingParams, end: Collection[int]) -> GrammarMatcher | None:
         grammar = grammar_of(params, self._form)
         if grammar is None:
             return None
@@ -88,7 +88,9 @@ class Grammars:
             matcher = self._matcher(LLMatcher.grammar_from_lark(grammar))
         except _RefusedError as error:
             raise _refusal(params, str(error)) from None
-        return Guide(matcher.deep_copy(), self._bytes, end, Place.of(params, self._form))
+        return GrammarMatcher(
+            matcher.deep_copy(), self._bytes, end, JsonPosition.of(params, self._form)
+        )
 
     def _compile(self, grammar: str) -> LLMatcher:
         answer = ask(grammar)
@@ -141,23 +143,23 @@ class _Tokens:
             start += len(piece)
 
 
-class Guide:
-    """Steers one row through a grammar; see `decoding.guide.Guide`."""
+class GrammarMatcher:
+    """Steers one row through a grammar; see `decoding.matcher.GrammarMatcher`."""
 
     def __init__(
         self,
         matcher: LLMatcher,
         token_bytes: tuple[bytes, ...],
         end: Collection[int],
-        place: Place,
+        place: JsonPosition,
     ) -> None:
         self._matcher, self._bytes, self._place = matcher, token_bytes, place
         self._end = end
-        self._settled: tuple[LLMatcher, Place] | None = None
+        self._settled: tuple[LLMatcher, JsonPosition] | None = None
 
-    def fresh(self) -> Guide:
-        """Return another guide for the same text; this one must not have begun."""
-        return Guide(self._matcher.deep_copy(), self._bytes, self._end, self._place.copy())
+    def fresh(self) -> GrammarMatcher:
+        """Return another matcher for the same text; this one must not have begun."""
+        return GrammarMatcher(self._matcher.deep_copy(), self._bytes, self._end, self._place.copy())
 
     @property
     def structure(self) -> bool:
@@ -202,7 +204,7 @@ class Guide:
             self._settled = self._matcher.deep_copy(), self._place.copy()
         self.accept(token)
 
-    def forget(self) -> None:
+    def roll_back(self) -> None:
         """Go back to the last token that came."""
         if self._settled is not None:
             (self._matcher, self._place), self._settled = self._settled, None
@@ -211,7 +213,7 @@ class Guide:
 # -- whose place it is -----------------------------------------------------------------------------
 
 
-class Place:
+class JsonPosition:
     """Follows a text byte by byte: is what comes next structure, or the value of a string?
 
     Args:
@@ -229,7 +231,7 @@ class Place:
         self._is_value = True
 
     @classmethod
-    def of(cls, params: SamplingParams, form: CallFormat) -> Place:
+    def of(cls, params: SamplingParams, form: CallFormat) -> JsonPosition:
         """Return the place at the beginning of a request's text."""
         if params.offered and params.json_schema is None:
             # A call's arguments lie in its object, which may lie in a list of calls.
@@ -239,7 +241,7 @@ class Place:
             return cls(0)
         return cls(None)
 
-    def copy(self) -> Place:
+    def copy(self) -> JsonPosition:
         """Return a place that goes on by itself."""
         other = copy.copy(self)
         other._open = self._open.copy()

@@ -20,7 +20,7 @@ from baco_integrations import BacoError, ModelPair, SamplingParams
 from baco_integrations.adapters.base import (
     SAMPLING,
     Adapter,
-    identified,
+    cache_key,
     open_decoder,
     provenance,
     sampling_params,
@@ -346,24 +346,24 @@ _CLOSURE = _prompt("a")
     ],
 )
 def test_what_is_alike_is_told_alike(one: Any, same: Any, other: Any) -> None:
-    assert identified(one) == identified(same) != identified(other)
+    assert cache_key(one) == cache_key(same) != cache_key(other)
 
 
 def test_what_only_looks_alike_is_told_apart() -> None:
-    assert identified(cities()) != identified(cities())
-    assert identified(lambda m: m.lower()) != identified(lambda m: m.lower())
+    assert cache_key(cities()) != cache_key(cities())
+    assert cache_key(lambda m: m.lower()) != cache_key(lambda m: m.lower())
 
     class Mine(Coin):
         pass
 
-    assert identified(Mine(1)) != identified(Mine(1))  # there may be another class of that name
+    assert cache_key(Mine(1)) != cache_key(Mine(1))  # there may be another class of that name
 
 
 def test_loaded_pairs_tell_their_models() -> None:
     pair = ModelPair.tiny()
     adapter = Adapter(pair=pair)
     told = adapter._identity(adapter._sampling({}))["pair"]
-    assert told.items() >= pair.identity.items() and told["key"] == identified(pair)
+    assert told.items() >= pair.identity.items() and told["key"] == cache_key(pair)
 
 
 def test_options_that_are_equal_and_of_other_types_are_not_the_same() -> None:

@@ -24,7 +24,7 @@ from baco_integrations.evaluation import (
     Sweep,
     collect,
     compare,
-    find_yardstick,
+    find_scorer,
     read_records,
     tiny_prompts,
 )
@@ -58,7 +58,7 @@ def main() -> None:
                 records.append({**record, "method": f"{name} ({kind})"})
             elif kind == KINDS[0]:  # aligned does not see the base prompt
                 records.append(record)
-    scores = find_yardstick(prompts).measure(records)
+    scores = find_scorer(prompts).measure(records)
     told = compare(scores, Settings(base="base (qa)"))
     table = Table("method", "Coverage", "valid-distinct at valid >= .9", "at", "best valid share")
     for method in told["methods"]:

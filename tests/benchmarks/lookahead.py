@@ -36,7 +36,7 @@ def timed(decoder: Decoder, request: Request, params: SamplingParams) -> tuple[f
 
 
 def speed(width: int, gammas: list[float], asked: list[Request]) -> list[str]:
-    """Lines of a table: forwards per token, guesses that were right, and the gain, by gamma."""
+    """Lines of a table: forwards per token, drafted that were right, and the gain, by gamma."""
     pair, lines = widened_pair(width), []
     for gamma in gammas:
         with Decoder(pair, lookahead="off") as lockstep, Decoder(pair) as ahead:
@@ -53,7 +53,7 @@ def speed(width: int, gammas: list[float], asked: list[Request]) -> list[str]:
         cells = (
             f"{gamma:g}",
             f"{metrics.forwards / metrics.tokens:.2f}",
-            f"{metrics.right / max(metrics.guessed, 1):.2f}",
+            f"{metrics.right / max(metrics.drafted, 1):.2f}",
             f"{middle:.2f} [{low:.2f}, {high:.2f}]",
             "yes" if same else "NO",
         )
@@ -93,9 +93,9 @@ def compared(count: int, asked: list[Request]) -> str:
             seed += 1
             STDERR.print(f"{agreed} tokens are equal")
         metrics = ahead.metrics
-    share = metrics.right / metrics.guessed
+    share = metrics.right / metrics.drafted
     return (
-        f"{agreed} tokens compared, all equal; {metrics.guessed} guessed, {share:.2f} of them right"
+        f"{agreed} tokens compared, all equal; {metrics.drafted} drafted, {share:.2f} of them right"
     )
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     asked = requests("eval")
-    print("| gamma | forwards per token | guesses right | times as fast as lockstep | same text |")
+    print("| gamma | forwards per token | drafted right | times as fast as lockstep | same text |")
     print("|---|---|---|---|---|")
     for line in speed(chosen.width, chosen.gammas, asked[: chosen.requests]):
         print(line, flush=True)

@@ -183,14 +183,14 @@ def outlines_core(vocabulary: Vocabulary, mask: np.ndarray) -> Engine:
     index = outlines_core.Index(build_regex_from_schema(json.dumps(SCHEMA)), tokens)
 
     def begin() -> Text:
-        guide = outlines_core.Guide(index)
+        matcher = outlines_core.GrammarMatcher(index)
 
         def fill() -> None:
             # What its kernels do; they need numba, or torch with a compiler, to apply the mask.
-            guide.write_mask_into(mask.ctypes.data, mask.size, mask.itemsize)
+            matcher.write_mask_into(mask.ctypes.data, mask.size, mask.itemsize)
 
         def take(token: int) -> bool:
-            guide.advance(token, return_tokens=False)
+            matcher.advance(token, return_tokens=False)
             return True
 
         return fill, take

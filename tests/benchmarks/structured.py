@@ -7,7 +7,7 @@ Run from the repository's root:
 Every text is read with `json.loads` and checked with the validator `jsonschema`, which has nothing
 to do with the grammar engine. Both gammas are asked the same requests with the same seeds. Decoding
 is in lockstep, so that a step is a token of every row. The cost of a mask is the time in
-`Guide.allow` and `Guide.accept`, on the worker thread that decodes.
+`GrammarMatcher.allow` and `GrammarMatcher.accept`, on the worker thread that decodes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
-from baco_integrations.text.grammar import Guide, Place
+from baco_integrations.text.grammar import GrammarMatcher, Place
 from baco_integrations.tiny.world import Request, requests
 
 TOGETHER = 4
@@ -110,13 +110,16 @@ class Clock:
 
 @contextmanager
 def watched() -> Iterator[Clock]:
-    """Time the guides while the block runs."""
-    clock, allow, accept = Clock(), Guide.allow, Guide.accept
-    Guide.allow, Guide.accept = clock.timed(allow, True), clock.timed(accept, False)  # type: ignore[method-assign]
+    """Time the matchers while the block runs."""
+    clock, allow, accept = Clock(), GrammarMatcher.allow, GrammarMatcher.accept
+    GrammarMatcher.allow, GrammarMatcher.accept = (
+        clock.timed(allow, True),
+        clock.timed(accept, False),
+    )  # type: ignore[method-assign]
     try:
         yield clock
     finally:
-        Guide.allow, Guide.accept = allow, accept  # type: ignore[method-assign]
+        GrammarMatcher.allow, GrammarMatcher.accept = allow, accept  # type: ignore[method-assign]
 
 
 def shares(count: int, places: int) -> list[int]:

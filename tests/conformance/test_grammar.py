@@ -12,8 +12,8 @@ import pytest
 
 from baco_integrations import Completion, Decoder, SamplingParams
 from baco_integrations.core.tool_calls import FORMATS, CallFormat
-from baco_integrations.policy import grammar_masks as guide
-from baco_integrations.policy import token_classes as tables
+from baco_integrations.policy import grammar_masks as matcher
+from baco_integrations.policy import token_classes as classes
 from baco_integrations.policy.token_classes import RESERVED
 from tests.conformance.definition import check, grammar_bytes, place
 from tests.pairs import random_pair
@@ -142,7 +142,7 @@ def test_every_form_and_router_in_one_mixed_batch(family: str, kind: str) -> Non
 
 @pytest.mark.parametrize("form", [SHORT, *FORMATS.values()], ids=lambda form: form.name)
 def test_calls_in_every_format(form: CallFormat, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (tables, guide):
+    for module in (classes, matcher):
         monkeypatch.setattr(module, "RESERVED", (*RESERVED, SHORT.opener[0]))
     pair = copy.copy(random_pair("llama", KINDS[form.name == "json"]))
     pair.call_format = form

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
 from baco_integrations.core.routing import ROUTERS
-from baco_integrations.policy.step import ALIGNED, BASE, NOBODY, Rows, State, step
+from baco_integrations.policy.step import ALIGNED, BASE, NOBODY, PolicyParams, State, step
 from tests.conformance.definition import full_logits
 from tests.families import FAMILIES
 from tests.pairs import random_pair
@@ -81,9 +81,9 @@ def test_on_forced_text_a_larger_gamma_only_adds_base_tokens(
         )
     )
     with Decoder(pair) as decoder:
-        tables = decoder._engine._tables
+        classes = decoder._engine._tables
     noise = torch.rand(len(forced), 2, generator=torch.Generator().manual_seed(1)).double()
-    rows = Rows.build(
+    rows = PolicyParams.build(
         [SamplingParams(router=router, gamma=gamma, boundary=boundary) for gamma in values],
         [None] * len(values),
     )
@@ -92,7 +92,7 @@ def test_on_forced_text_a_larger_gamma_only_adds_base_tokens(
         u_token, u_route = noise[position].expand(len(values), 2).unbind(-1)
         state = State(owner, torch.full_like(owner, position), u_token, u_route)
         both = (logits[position].expand(len(values), -1) for logits in (base, aligned))
-        owner = step(*both, rows, state, tables).source
+        owner = step(*both, rows, state, classes).source
         assert (owner.diff() <= 0).all(), "a larger gamma lost a token"
     assert {BASE, ALIGNED} >= set(owner.tolist())
 

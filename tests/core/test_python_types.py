@@ -58,7 +58,7 @@ TYPES: dict[Any, list[str]] = {
 
 def written(schema: dict[str, Any], draw: np.random.Generator) -> str:
     """Write a text at random that a grammar lets through."""
-    guide = GRAMMARS.guide(SamplingParams(json_schema=schema), {END})
+    guide = GRAMMARS.matcher(SamplingParams(json_schema=schema), {END})
     assert guide is not None
     text = bytearray()
     while True:
@@ -82,6 +82,6 @@ def test_what_a_schema_lets_through_is_read(type_: Any) -> None:
     for _ in range(25):
         adapter.validate_json(written(schema, draw))
     for text in TYPES[type_]:
-        guide = GRAMMARS.guide(SamplingParams(json_schema=schema), {END})
+        guide = GRAMMARS.matcher(SamplingParams(json_schema=schema), {END})
         adapter.validate_json(text)
         assert guide and all(guide.accept(token) for token in [*text.encode(), END]), text

@@ -13,7 +13,7 @@ from llama_index.core.llms import MockLLM
 
 from baco_integrations import BacoError, SamplingParams
 from baco_integrations.evaluation import Sweep, collect, read_records
-from baco_integrations.evaluation.external import ForeignModel, is_foreign
+from baco_integrations.evaluation.external import ExternalModel, is_external
 from tests.evaluation.worlds import PROMPTS
 
 SMALL: dict[str, Any] = {"sweep": Sweep(3), "seeds": (0,), "n": 2, "rows": 1}
@@ -104,9 +104,9 @@ def test_a_run_of_a_foreign_model_can_be_resumed(tmp_path: Path) -> None:
 
 def test_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(BacoError, match="a function that returns a model of LangChain or Llama"):
-        ForeignModel(lambda temperature: "gpt").answer([PROMPTS[0].messages], [SamplingParams()])
+        ExternalModel(lambda temperature: "gpt").answer([PROMPTS[0].messages], [SamplingParams()])
     with pytest.raises(BacoError, match=r"ValueError: .*It was given the temperature 0.7"):
-        ForeignModel(lambda _: int("gpt")).answer([PROMPTS[0].messages], [SamplingParams()])
+        ExternalModel(lambda _: int("gpt")).answer([PROMPTS[0].messages], [SamplingParams()])
     with pytest.raises(BacoError, match="one that needs no pair"):
         plain(tmp_path, chat, methods=("p-punc",))
-    assert not is_foreign(MockLLM) and is_foreign(MockLLM())
+    assert not is_external(MockLLM) and is_external(MockLLM())

@@ -15,7 +15,7 @@ from baco_integrations.evaluation import (
     RewardQuality,
     Settings,
     evaluate,
-    find_yardstick,
+    find_scorer,
     load_prompts,
     tiny_prompts,
 )
@@ -38,15 +38,15 @@ def good(question: Question, answers: list[str]) -> list[float]:
 
 def test_tiny_prompts_have_an_oracle() -> None:
     prompt = tiny_prompts(1)[0]
-    yardstick = find_yardstick([prompt])
+    scorer = find_scorer([prompt])
     answers = ["I would suggest Bergen.", "I would suggest Lisbon", "I would suggest Oz."]
-    (quality,) = yardstick.qualities.values()
+    (quality,) = scorer.qualities.values()
     question = Question(prompt.id, prompt.text)
     assert quality(question, answers) == [1, 0, 0]
-    assert list(yardstick.similarity(question, answers).classes) == [0, 1, -1]
+    assert list(scorer.similarity(question, answers).classes) == [0, 1, -1]
     # The same ids with other words are somebody else's prompts.
     with pytest.raises(ParameterError, match="quality"):
-        find_yardstick([Prompt(prompt.id, "Name a number.")])
+        find_scorer([Prompt(prompt.id, "Name a number.")])
 
 
 def test_verifiers_come_with_the_prompts(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_verifiers_come_with_the_prompts(tmp_path: Path) -> None:
     ]
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prompts = load_prompts(tmp_path / "asked.jsonl")
-    adherence = find_yardstick(prompts).qualities["constraint adherence"]
+    adherence = find_scorer(prompts).qualities["constraint adherence"]
     asked = [Question(prompt.id, prompt.text) for prompt in prompts]
     assert adherence(asked[0], ["one", "One", "One, two"]) == [1, 0.5, 0]
     assert adherence(asked[1], ["It is 5.", "6"]) == [1, 0]
@@ -71,15 +71,15 @@ def test_what_others_bring() -> None:
     prompts = [Prompt("a", "Name a city.")]
     question = Question("a", "Name a city.")
     judge = FakeListChatModel(responses=["10"])
-    yardstick = find_yardstick(prompts, DeterministicFakeEmbedding(size=8), judge)
-    assert yardstick.qualities["task quality"](question, ["Oslo"]) == [1]
-    assert yardstick.similarity(question, ["Oslo", "Oslo", "Rome"]).vectors.shape[1] >= 8
-    assert yardstick.told["task quality"] == "FakeListChatModel"
+    scorer = find_scorer(prompts, DeterministicFakeEmbedding(size=8), judge)
+    assert scorer.qualities["task quality"](question, ["Oslo"]) == [1]
+    assert scorer.similarity(question, ["Oslo", "Oslo", "Rome"]).vectors.shape[1] >= 8
+    assert scorer.told["task quality"] == "FakeListChatModel"
     reward = RewardQuality(lambda prompt, answers: [0.0] * len(answers))
-    own = find_yardstick(prompts, quality=reward).qualities["task quality"]
+    own = find_scorer(prompts, quality=reward).qualities["task quality"]
     assert own(question, ["Oslo"]) == [0.5]
     with pytest.raises(ParameterError, match="a chat model of LangChain, or a function"):
-        find_yardstick(prompts, quality="gpt")
+        find_scorer(prompts, quality="gpt")
 
 
 def test_own_prompts_without_a_judge_are_told_what_to_give(tmp_path: Path) -> None:
@@ -151,18 +151,18 @@ def test_measures_are_tried_out() -> None:
         raise ZeroDivisionError("by nobody")
 
     prompt = Prompt("p1", "Name a city.")
-    find_yardstick([prompt], quality=good).try_out(prompt)
+    find_scorer([prompt], quality=good).try_out(prompt)
     said = r"got 'ZeroDivisionError: by nobody'\. broken failed at the prompt 'p1'"
     with pytest.raises(ParameterError, match=rf"task quality.*{said}"):
-        find_yardstick([prompt], quality=broken).try_out(prompt)
+        find_scorer([prompt], quality=broken).try_out(prompt)
     for useless in (
         lambda question: [1],
         lambda question, answers: None,
         lambda q, a: ["good"] * 2,
     ):
         with pytest.raises(ParameterError, match="failed at the prompt 'p1'"):
-            find_yardstick([prompt], quality=useless).try_out(prompt)
+            find_scorer([prompt], quality=useless).try_out(prompt)
     with pytest.raises(ParameterError, match="a number from 0 to 1 for each answer, got 7"):
-        find_yardstick([prompt], quality=lambda q, a: [7] * len(a)).try_out(prompt)
+        find_scorer([prompt], quality=lambda q, a: [7] * len(a)).try_out(prompt)
     with pytest.raises(ParameterError, match="similarity"):
-        find_yardstick([prompt], lambda texts: 1 / 0, good).try_out(prompt)
+        find_scorer([prompt], lambda texts: 1 / 0, good).try_out(prompt)

@@ -358,7 +358,7 @@ def test_a_row_that_nobody_wants_is_freed_within_two_iterations(
     next(keeper)
     cancelled: list[int] = []
     freed: list[int] = []
-    cancel, let_go = engine.cancel, engine._leave
+    cancel, let_go = engine.cancel, engine._release
 
     def note_cancel(rows: Any) -> None:
         cancelled.append(engine.metrics.iterations)
@@ -369,7 +369,7 @@ def test_a_row_that_nobody_wants_is_freed_within_two_iterations(
         freed.extend(engine.metrics.iterations for row in rows if row.cancelled)
 
     monkeypatch.setattr(engine, "cancel", note_cancel)
-    monkeypatch.setattr(engine, "_leave", note_leave)
+    monkeypatch.setattr(engine, "_release", note_leave)
     leave(llm)
     assert eventually(lambda: bool(freed)) and len(engine._rows) == 1
     assert freed[0] - cancelled[0] <= 2

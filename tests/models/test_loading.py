@@ -24,7 +24,7 @@ from baco_integrations.core.errors import (
     UnsafeWeightsError,
     VocabularyMismatchError,
 )
-from baco_integrations.core.registry import Shared
+from baco_integrations.core.registry import Registry
 from baco_integrations.models import memory
 from baco_integrations.models.architecture import architecture_problems
 from baco_integrations.models.memory import count_parameters
@@ -421,7 +421,7 @@ class TestHub:
 
 class TestShared:
     def test_other_keys_do_not_wait(self):
-        shared, release, made = Shared(), threading.Event(), threading.Event()
+        shared, release, made = Registry(), threading.Event(), threading.Event()
 
         class Thing:
             pass
@@ -440,7 +440,7 @@ class TestShared:
         thread.join()
 
     def test_failure_is_not_remembered(self):
-        shared = Shared()
+        shared = Registry()
         with pytest.raises(ZeroDivisionError):
             shared.get("key", lambda: 1 / 0)
         assert "key" not in shared

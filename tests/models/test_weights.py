@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from baco_integrations import ModelPair
 from baco_integrations.core.errors import ModelNotFoundError, PairError, UnsafeWeightsError
-from baco_integrations.models.loading import Source
+from baco_integrations.models.loading import ModelFiles
 from baco_integrations.models.weights import (
     INDEX,
     WHOLE,
@@ -44,8 +44,8 @@ def _index(folder: Path, names: Any, metadata: Any = {"total_size": 48}) -> None
     (folder / INDEX).write_text(json.dumps({"metadata": metadata, "weight_map": names}))
 
 
-def _source(folder: Path) -> Source:
-    return Source("mine", folder, "now")
+def _source(folder: Path) -> ModelFiles:
+    return ModelFiles("mine", folder, "now")
 
 
 def test_shapes_are_read_from_all_shards(folder: Path) -> None:

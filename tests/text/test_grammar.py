@@ -16,7 +16,7 @@ from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.errors import DecoderError, ParameterError
 from baco_integrations.core.tool_calls import FORMATS
 from baco_integrations.decoder.request import Renderer
-from baco_integrations.text.grammar import Grammars, Guide, Place
+from baco_integrations.text.grammar import GrammarMatcher, Grammars, JsonPosition
 from baco_integrations.text.json_rules import json_rules
 from tests.pairs import random_pair
 
@@ -28,7 +28,7 @@ END = "<end>"
 
 def at(text: str, form: str = "hermes", **settings: Any) -> str:
     """Whose place comes behind a text: structure, or free but for the character in front."""
-    place = Place.of(SamplingParams(**settings), FORMATS[form])
+    place = JsonPosition.of(SamplingParams(**settings), FORMATS[form])
     place.push(text.encode())
     return "structure" if place.structure else f"{place.reserved} free".strip()
 
@@ -76,7 +76,7 @@ def test_place_in_json(text: str, expected: str) -> None:
     [({"json_schema": {}}, True), ({"choices": ['"a"', "b"]}, False), ({"regex": '"a'}, False)],
 )
 def test_only_values_of_json_begin_behind_a_quote(settings: dict[str, Any], begins: bool) -> None:
-    place = Place.of(SamplingParams(**settings), FORMATS["hermes"])
+    place = JsonPosition.of(SamplingParams(**settings), FORMATS["hermes"])
     place.push(b'"')
     assert place.begins == begins
 
@@ -94,7 +94,7 @@ def test_only_values_of_json_begin_behind_a_quote(settings: dict[str, Any], begi
     ],
 )
 def test_a_value_begins_behind_its_opening_quote_alone(text: str, begins: bool) -> None:
-    place = Place.of(SamplingParams(json_schema={}), FORMATS["hermes"])
+    place = JsonPosition.of(SamplingParams(json_schema={}), FORMATS["hermes"])
     place.push(text.encode())
     assert place.begins == begins
 
@@ -235,25 +235,25 @@ def test_guesses_leave_no_trace(schema: dict[str, Any]) -> None:
     grammars = Grammars(tokens, lambda text: [], FORMATS["hermes"])
     params, draw = SamplingParams(json_schema=schema), np.random.default_rng(5)
 
-    def allowed(guide: Guide) -> list[int]:
+    def allowed(matcher: GrammarMatcher) -> list[int]:
         bits = np.zeros(len(tokens) // 32 + 1, dtype=np.int32)
-        guide.allow(bits)
+        matcher.allow(bits)
         flags = np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(tokens)]
         return list(np.flatnonzero(flags))
 
     for _ in range(20):
-        guide, plain = (grammars.guide(params, ()) for _ in range(2))
-        assert guide is not None and plain is not None
+        matcher, plain = (grammars.matcher(params, ()) for _ in range(2))
+        assert matcher is not None and plain is not None
         while following := allowed(plain):
             for _ in range(3):
-                ahead = allowed(guide)
+                ahead = allowed(matcher)
                 if ahead:
-                    guide.guess(int(draw.choice(ahead)))
-            guide.forget()
-            assert (guide.structure, guide.begins) == (plain.structure, plain.begins)
-            assert allowed(guide) == following
+                    matcher.guess(int(draw.choice(ahead)))
+            matcher.roll_back()
+            assert (matcher.structure, matcher.begins) == (plain.structure, plain.begins)
+            assert allowed(matcher) == following
             token = int(draw.choice(following))
-            assert guide.accept(token) and plain.accept(token)
+            assert matcher.accept(token) and plain.accept(token)
             if draw.random() < 0.05:
                 break
 
@@ -263,20 +263,20 @@ def test_the_end_has_its_bit(size: int) -> None:
     """The end's token is the last, whatever word of the mask its bit lies in."""
     tokens = [bytes([97 + n % 26]) * (1 + n // 26) for n in range(size - 1)]
     grammars = Grammars([*tokens, b""], lambda text: [], FORMATS["hermes"])
-    guide = grammars.guide(SamplingParams(regex="a|ab"), {size - 1})
-    assert guide is not None
+    matcher = grammars.matcher(SamplingParams(regex="a|ab"), {size - 1})
+    assert matcher is not None
 
     def allowed() -> set[int]:
         bits = np.zeros(size // 32 + 1, dtype=np.int32)
-        guide.allow(bits)
+        matcher.allow(bits)
         return set(np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[:size]))
 
     assert allowed() == {0}
-    assert not guide.accept(size - 1)
-    assert guide.accept(0)
+    assert not matcher.accept(size - 1)
+    assert matcher.accept(0)
     assert allowed() == {1, size - 1}
-    assert guide.accept(size - 1)
-    assert not guide.accept(2)
+    assert matcher.accept(size - 1)
+    assert not matcher.accept(2)
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
@@ -337,7 +337,7 @@ def test_a_schema_that_takes_long_keeps_no_other_request_waiting(
     renderer = Renderer(scripted())
 
     def rows(**settings: Any) -> None:
-        assert renderer.rows("x", SamplingParams(**settings), 0.0)[0].guide is not None
+        assert renderer.rows("x", SamplingParams(**settings), 0.0)[0].matcher is not None
 
     waiting = threading.Thread(target=rows, kwargs={"json_schema": SCHEMA})
     waiting.start()
@@ -357,9 +357,9 @@ def test_grammars_are_compiled_in_many_threads_at_once() -> None:
     def compile_all(masked: dict[int, bytes]) -> None:
         for number in range(60):
             bits = np.zeros(9, dtype=np.int32)
-            guide = grammars.guide(SamplingParams(choices=[f"{number}a", f"{number}b"]), {256})
-            assert guide is not None and guide.accept(ord(str(number)[0]))
-            guide.allow(bits)
+            matcher = grammars.matcher(SamplingParams(choices=[f"{number}a", f"{number}b"]), {256})
+            assert matcher is not None and matcher.accept(ord(str(number)[0]))
+            matcher.allow(bits)
             masked[number] = bits.tobytes()
 
     threads = [threading.Thread(target=compile_all, args=(masked,)) for masked in masks]

@@ -16,10 +16,10 @@ GRAMMARS = Grammars([bytes([n]) for n in range(256)], lambda text: [], FORMATS["
 
 
 def admits(schema: dict[str, Any], value: object) -> bool:
-    guide = GRAMMARS.guide(SamplingParams(json_schema=schema), {256})
-    assert guide is not None
+    matcher = GRAMMARS.matcher(SamplingParams(json_schema=schema), {256})
+    assert matcher is not None
     text = value if isinstance(value, str) else json.dumps(value)
-    return all(guide.accept(token) for token in [*text.encode(), 256])
+    return all(matcher.accept(token) for token in [*text.encode(), 256])
 
 
 BIG, NEAR = 2**53 + 1, 2**53 + 2
@@ -101,9 +101,9 @@ def test_arguments_of_tools_are_exact_too() -> None:
         for name, schema in (("f", ID), ("g", ID), ("h", {}))
     ]
     for name, id, calls in (("f", BIG, True), ("g", BIG, True), ("g", NEAR, False)):
-        guide = GRAMMARS.guide(SamplingParams(tools=tools, tool_choice="any"), {256})
+        matcher = GRAMMARS.matcher(SamplingParams(tools=tools, tool_choice="any"), {256})
         text = FORMATS["hermes"].write([(name, {"id": id})])
-        assert guide and all(guide.accept(token) for token in text.encode()) == calls
+        assert matcher and all(matcher.accept(token) for token in text.encode()) == calls
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_arguments_of_tools_are_exact_too() -> None:
 )
 def test_what_cannot_be_written_out_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match="^json_schema must be .* exactly, got .* as strings"):
-        GRAMMARS.guide(SamplingParams(json_schema=schema), ())
+        GRAMMARS.matcher(SamplingParams(json_schema=schema), ())
 
 
 def test_what_is_exact_anyway_is_the_engines() -> None:
@@ -136,7 +136,7 @@ def test_what_is_too_long_is_refused(form: str) -> None:
     text = "x" * 2**22
     value: Any = {"json_schema": {"enum": [text]}, "choices": [text]}.get(form, text)
     with pytest.raises(ParameterError, match=f"{form} must be .* at most 2097152 characters"):
-        GRAMMARS.guide(SamplingParams(**{form: value}), ())
+        GRAMMARS.matcher(SamplingParams(**{form: value}), ())
 
 
 def chain(links: int) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def test_definitions_may_refer_to_one_another_only_so_deep() -> None:
     assert admits(exact, {"n": {"n": {}}})
     for schema in (chain(140), chain(3000)):
         with pytest.raises(ParameterError, match="json_schema must be .* at most 250 deep"):
-            GRAMMARS.guide(SamplingParams(json_schema=schema), ())
+            GRAMMARS.matcher(SamplingParams(json_schema=schema), ())
 
 
 def test_many_references_by_name_are_refused() -> None:
@@ -163,11 +163,11 @@ def test_many_references_by_name_are_refused() -> None:
 
     assert admits(named(20), None)
     with pytest.raises(ParameterError, match="json_schema must be .* few references by name"):
-        GRAMMARS.guide(SamplingParams(json_schema=named(2000)), ())
+        GRAMMARS.matcher(SamplingParams(json_schema=named(2000)), ())
 
 
 def test_what_is_no_number_of_json_is_refused() -> None:
     for literal in (float("nan"), float("inf")):
         with pytest.raises(ParameterError, match="json_schema must be"):
-            GRAMMARS.guide(SamplingParams(json_schema={"enum": [1, literal]}), ())
+            GRAMMARS.matcher(SamplingParams(json_schema={"enum": [1, literal]}), ())
     assert admits({"type": "number", "default": float("inf")}, 1)

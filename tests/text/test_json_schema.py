@@ -24,9 +24,9 @@ def allows(schema: dict[str, Any], value: object) -> bool:
 
 
 def admits(schema: dict[str, Any], written: str) -> bool:
-    guide = GRAMMARS.guide(SamplingParams(json_schema=schema), {256})
-    assert guide is not None
-    return all(guide.accept(token) for token in [*written.encode(), 256])
+    matcher = GRAMMARS.matcher(SamplingParams(json_schema=schema), {256})
+    assert matcher is not None
+    return all(matcher.accept(token) for token in [*written.encode(), 256])
 
 
 def text(**keywords: Any) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def test_ordinary_types_of_python_are_taken() -> None:
     assert not allows(schema, {"path": "a/b", "tags": ["a"], "codes": ["1"], "data": "x"})
     tool = {"function": {"name": "f", "parameters": schema}}
     for choice in ("auto", "any"):
-        assert GRAMMARS.guide(SamplingParams(tools=[tool], tool_choice=choice), ()) is not None
+        assert GRAMMARS.matcher(SamplingParams(tools=[tool], tool_choice=choice), ()) is not None
 
 
 def test_what_is_left_out_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -218,7 +218,7 @@ def test_mistakes_are_refused_where_they_are(schema: dict, words: str, way: str)
     settings = {"tools": tools} if way == "tools" else {"json_schema": schema}
     whose = "tool 'faulty'" if way == "tools" else "the schema"
     with pytest.raises(ParameterError) as caught:
-        GRAMMARS.guide(SamplingParams(**settings), ())
+        GRAMMARS.matcher(SamplingParams(**settings), ())
     assert caught.value.parameter == way
     rest = str(caught.value)
     for word in [whose, *words.split(" * ")]:
@@ -237,7 +237,7 @@ def test_mistakes_are_refused_where_they_are(schema: dict, words: str, way: str)
 )
 def test_a_pattern_is_refused_with_its_reason(regex: str, words: str) -> None:
     with pytest.raises(ParameterError, match="regex must be a pattern that can be") as caught:
-        GRAMMARS.guide(SamplingParams(regex=regex), ())
+        GRAMMARS.matcher(SamplingParams(regex=regex), ())
     assert f"The grammar engine says: {words}" in str(caught.value).replace(
         f'invalid regex "{json.dumps(regex)[1:-1]}" (in regex): ', ""
     )
@@ -318,7 +318,7 @@ def test_annotations_constrain_and_resolve_nothing(said: dict[str, Any]) -> None
     schema = thing(properties=inner, **definitions, **said)
     assert allows(schema, {"a": 1, "$id": 1}) and not allows(schema, {"a": "x"})
     tool = {"function": {"name": "f", "parameters": schema}}
-    assert GRAMMARS.guide(SamplingParams(tools=[tool]), ()) is not None
+    assert GRAMMARS.matcher(SamplingParams(tools=[tool]), ()) is not None
     with pytest.raises(ParameterError, match=r"'properties\.b' .* strng"):
         allows(thing(properties=inner | {"b": {"type": "strng"}}, **definitions, **said), {})
 
@@ -415,7 +415,7 @@ def test_what_nests_too_deep_is_refused() -> None:
         tool = {"function": {"name": "f", "parameters": thing(properties={"a": nested(depth)})}}
         for way, value in (("json_schema", nested(depth)), ("tools", [tool])):
             with pytest.raises(ParameterError, match=f"{way} must be .* at most 127 objects"):
-                GRAMMARS.guide(SamplingParams(**{way: value}), ())
+                GRAMMARS.matcher(SamplingParams(**{way: value}), ())
 
 
 def many(count: int, **more: Any) -> dict[str, Any]:

@@ -5,12 +5,12 @@ prompts are read up to their last token, no more at a time than running rows can
 iteration then feeds each running row's pending token to both sides, takes one `step` and hands the
 result to the row's sink; a finished row leaves its slot.
 
-With lookahead, base goes on from tokens that are guessed, aligned reads all of them in one forward,
-and the same `step` decides them one by one, as far as the guesses were right.
+With lookahead, base goes on from tokens that are drafted, aligned reads all of them in one forward,
+and the same `step` decides them one by one, as far as the drafted were right.
 
 One worker thread owns the sides. Callers only submit and cancel. Where memory runs out, all rows
 go back to the queue, with what they have said, and fewer of them run at a time. What a row's own
-router, guide or sink raises ends that row and no other.
+router, matcher or sink raises ends that row and no other.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from ...core.errors import (
 )
 from ...core.outputs import FinishReason
 from ...core.params import SamplingParams
-from ...policy.grammar_masks import Constraint, Limits
-from ...policy.step import ALIGNED, BASE, NOBODY, Output, Rows, State, step
-from ...policy.token_classes import Tables
+from ...policy.grammar_masks import Constraint, GrammarMasks
+from ...policy.step import ALIGNED, BASE, NOBODY, PolicyParams, State, StepOutput, step
+from ...policy.token_classes import TokenClasses
 from ..metrics import Metrics
 from .faults import device_lost, out_of_memory
 from .runner import Side
-from .scheduler import CHUNK, Slots
-from .sequence import Record, Row
-from .speculative import DEEPEST, HARDLY, ROW_COST, Depth, Draft, pays
+from .scheduler import PREFILL_CHUNK, Scheduler
+from .sequence import Row, TokenOutput
+from .speculative import ACCELERATOR_ROW_COST, MAX_DRAFT, ROW_COST, Depth, Draft, is_worthwhile
 
-READING = 2
+PREFILL_SLOWDOWN = 2
 """While prompts are read, rows that run take at most so many times as long again; and much longer,
 by the square of the ratio, where more rows wait than run."""
 
-LEAST = 8
+MIN_CHUNK = 8
 """Fewer tokens of a prompt at a time are not worth a forward."""
 
 _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -73,7 +73,7 @@ class Engine:
     Args:
         base: The base side.
         aligned: The aligned side.
-        tables: The vocabulary's classes, on the device where the logits meet.
+        classes: The vocabulary's classes, on the device where the logits meet.
         max_rows: Most rows that run at once.
         max_waiting: Most rows that wait.
         lookahead: How many tokens to guess at a time.
@@ -84,7 +84,7 @@ class Engine:
         self,
         base: Side,
         aligned: Side,
-        tables: Tables,
+        classes: TokenClasses,
         *,
         max_rows: int,
         max_waiting: int,
@@ -95,16 +95,16 @@ class Engine:
         self.max_rows = max_rows
         self.max_waiting = max_waiting
         self._sides: tuple[Side, ...] = (base, aligned)
-        self._slots = Slots(self._sides, prefix_bytes, self.metrics)
-        self._tables = tables
+        self._slots = Scheduler(self._sides, prefix_bytes, self.metrics)
+        self._tables = classes
         self._both = getattr(base, "advance_both", None)
         if lookahead == "auto" and self._both is not None:
             lookahead = "off"  # both sides in one forward are faster still
-        self._ahead = DEEPEST if lookahead == "auto" else 0 if lookahead == "off" else lookahead
+        self._ahead = MAX_DRAFT if lookahead == "auto" else 0 if lookahead == "off" else lookahead
         self._always_ahead = lookahead != "auto"
-        self._row_cost = ROW_COST.get(tables.content.device.type, HARDLY)
+        self._row_cost = ROW_COST.get(classes.content.device.type, ACCELERATOR_ROW_COST)
         self._most = max_rows  # fewer after memory has run out
-        self._settings: Rows | None = None  # rebuilt whenever rows join or leave
+        self._settings: PolicyParams | None = None  # rebuilt whenever rows join or release
         self._waiting: deque[Row] = deque()
         self._changed = threading.Condition()
         self._closed, self._why_closed = False, "this decoder is closed. Open another one."
@@ -219,7 +219,7 @@ class Engine:
             self.metrics.busy_s += time.perf_counter() - started
         self._recover(DecoderClosedError("the decoder was closed while this request was running."))
         self._sides, self._both = (), None  # and with them the memory of their rows
-        self._slots = Slots((), 0, self.metrics)
+        self._slots = Scheduler((), 0, self.metrics)
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -242,7 +242,7 @@ class Engine:
             draft = Draft([base], [], [])
         else:
             draft = self._draft(limits)
-            aligned = self._feed(ALIGNED, draft.guesses)
+            aligned = self._feed(ALIGNED, draft.drafted)
         self._decide(draft, aligned, limits)
 
     # Letting rows in.
@@ -251,31 +251,31 @@ class Engine:
         """Let waiting rows in and read their prompts, as far as rows that run can bear it."""
         running, waiting = len(self._rows), len(self._slots.reading) + len(self._waiting)
         crowd = max(1, waiting / max(running, 1)) ** 2
-        left = int(READING * (1 / self._row_cost + running) * crowd)
-        while left > 0 and (self._slots.reading or self._invite(left)):
+        left = int(PREFILL_SLOWDOWN * (1 / self._row_cost + running) * crowd)
+        while left > 0 and (self._slots.reading or self._admit_waiting(left)):
             busy = bool(self._rows)
             share = max(left // len(self._slots.reading), 1)
-            cost = self._slots.read(min(share, CHUNK) if busy else CHUNK)
+            cost = self._slots.read(min(share, PREFILL_CHUNK) if busy else PREFILL_CHUNK)
             self._settings = None
             left -= cost * busy
             if self._slots.reading:
                 return
 
-    def _invite(self, left: int) -> bool:
+    def _admit_waiting(self, left: int) -> bool:
         """Let in who waits, as many as there are slots for; say whether anyone came."""
         room = self._most - len(self._rows)
         if self._rows:
-            room = min(room, max(left // LEAST, 1))
+            room = min(room, max(left // MIN_CHUNK, 1))
         with self._changed:
             candidates = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         try:
-            self._slots.invite(candidates)
+            self._slots.admit(candidates)
         except BaseException as error:
             if out_of_memory(error) or device_lost(error):
                 raise
             row = self._slots.reading[-1]
             _fail(row, error)
-            self._leave([row])
+            self._release([row])
             candidates.remove(row)
         finally:  # whoever has no slot waits on, in front, whatever happened
             group = set(self._slots.reading)
@@ -299,7 +299,7 @@ class Engine:
         for row in dropped:
             _dismiss(row)
         for row in [row for row in self._slots.rows if row.cancelled]:
-            self._leave([row])  # where this fails, the others still have their slots
+            self._release([row])  # where this fails, the others still have their slots
             _dismiss(row)
 
     def _expire(self) -> None:
@@ -310,21 +310,21 @@ class Engine:
             if late:
                 self._waiting = deque(row for row in self._waiting if row.deadline >= now)
         running = [row for row in self._slots.rows if row.deadline < now]
-        self._leave(running)
+        self._release(running)
         for row in (*late, *running):
             _fail(row, too_late(row.params, row.decoded, row.limit))
 
-    def _leave(self, rows: list[Row]) -> None:
+    def _release(self, rows: list[Row]) -> None:
         """Take rows out of their slots."""
         for row in rows:
-            self._slots.leave(row, keep=row.error is None)
+            self._slots.release(row, keep=row.error is None)
             self._settings = None
             self._most = min(self._most + 1, self.max_rows)
 
     # Deciding tokens.
 
-    def _draft(self, limits: Limits | None) -> Draft:
-        """Let base read the pending tokens, and go on from guesses as long as that pays."""
+    def _draft(self, limits: GrammarMasks | None) -> Draft:
+        """Let base read the pending tokens, and draft further ones as long as that saves time."""
         draft = Draft([self._feed(BASE, [])[:, 0]], [], [])
         room = min(self._ahead, max(row.limit - row.decoded - 1 for row in self._rows))
         room = min(room, *(row.room - row.decoded - 1 for row in self._rows))
@@ -333,33 +333,33 @@ class Engine:
         # A user's router is asked only once for each token.
         alive = [float(row.guard is None) for row in self._rows]
         owners = [row.owner for row in self._rows]
-        while compiled and len(draft.guesses) < room:
-            depth, logits = len(draft.guesses), draft.base[-1]
+        while compiled and len(draft.drafted) < room:
+            depth, logits = len(draft.drafted), draft.base[-1]
             state = self._state(everyone, owners, depth)
             guess = step(logits, logits, compiled, state, self._tables, limits)
             owners = guess.source.tolist()
-            alive = self._guess(draft, guess, alive)
-            if len(draft.guesses) == depth:
+            alive = self._draft_token(draft, guess, alive)
+            if len(draft.drafted) == depth:
                 break
             limits = self._limits(everyone)
-            draft.base.append(self._feed(BASE, draft.guesses[-1:], depth + 1)[:, 0])
+            draft.base.append(self._feed(BASE, draft.drafted[-1:], depth + 1)[:, 0])
         _forget(self._rows)
         return draft
 
-    def _guess(self, draft: Draft, guess: Output, alive: list[float]) -> list[float]:
-        """Go on by a guess for every row if that pays.
+    def _draft_token(self, draft: Draft, guess: StepOutput, alive: list[float]) -> list[float]:
+        """Go on by a guess for every row if that saves time.
 
         Args:
             draft: What has been read ahead so far.
             guess: What the step says with base in aligned's place.
-            alive: Of each row, the chance that all its guesses are right.
+            alive: Of each row, the chance that all its drafted are right.
 
         Returns:
             The chances, with this guess.
         """
-        depth, tokens = len(draft.guesses), guess.token.tolist()
+        depth, tokens = len(draft.drafted), guess.token.tolist()
         chances = [
-            row.trust.chance(p_max) if owner == ALIGNED else None
+            row.acceptance.chance(p_max) if owner == ALIGNED else None
             for row, owner, p_max in zip(
                 self._rows, guess.source.tolist(), guess.p_max.tolist(), strict=True
             )
@@ -372,19 +372,19 @@ class Engine:
             * (row.decoded + depth + 1 < row.limit)
             for row, now, chance, token in zip(self._rows, alive, chances, tokens, strict=True)
         ]
-        if not any(alive) or not (self._always_ahead or pays(alive, self._row_cost)):
+        if not any(alive) or not (self._always_ahead or is_worthwhile(alive, self._row_cost)):
             return alive
-        draft.guesses.append([max(token, 0) for token in tokens])
+        draft.drafted.append([max(token, 0) for token in tokens])
         draft.chances.append(chances)
         for place, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
             if token in row.end:
                 alive[place] = 0.0
-            elif row.guide and alive[place]:
+            elif row.matcher and alive[place]:
                 with _kept_to(row):
-                    row.guide.guess(token)
+                    row.matcher.guess(token)
         return alive
 
-    def _decide(self, draft: Draft, aligned: torch.Tensor, limits: Limits | None) -> None:
+    def _decide(self, draft: Draft, aligned: torch.Tensor, limits: GrammarMasks | None) -> None:
         """Decide the rows' next tokens, each as long as what was fed is what had been decided."""
         compiled, places = self._compiled(), list(range(len(self._rows)))
         taken: slice | list[int] = slice(None)  # all of them, without a copy
@@ -403,24 +403,24 @@ class Engine:
             state = self._state(places, [self._rows[place].owner for place in places])
             output = step(base[taken], aligned[taken, depth], compiled, state, self._tables, limits)
             done += self._deliver(places, output)
-        self._leave(done)
+        self._release(done)
 
     def _right(self, draft: Draft, depth: int, places: list[int]) -> list[int]:
-        """Return the places whose last token had been guessed; the rows learn from it."""
+        """Return the places whose last token had been drafted; the rows learn from it."""
         right = []
         for place in places:
             row, chance = self._rows[place], draft.chances[depth][place]
-            hit = row.guard is None and row.pending[BASE] == draft.guesses[depth][place]
+            hit = row.guard is None and row.pending[BASE] == draft.drafted[depth][place]
             if chance is not None:
-                row.trust.learn(chance, hit)
-            self.metrics.guessed += 1
+                row.acceptance.learn(chance, hit)
+            self.metrics.drafted += 1
             self.metrics.right += hit
             right += [place] * hit
         return right
 
-    def _feed(self, side: int, guesses: list[list[int]], depth: int = 0) -> torch.Tensor:
-        """Feed the pending tokens, or what was guessed behind them, to a side."""
-        columns = guesses if depth else [[row.pending[side] for row in self._rows], *guesses]
+    def _feed(self, side: int, drafted: list[list[int]], depth: int = 0) -> torch.Tensor:
+        """Feed the pending tokens, or what was drafted behind them, to a side."""
+        columns = drafted if depth else [[row.pending[side] for row in self._rows], *drafted]
         tokens = [list(row) for row in zip(*columns, strict=True)]
         self.metrics.forwards += 1
         self.metrics.fed += len(tokens)
@@ -435,9 +435,9 @@ class Engine:
         base, aligned = self._both([row.pending for row in self._rows], positions)
         return base, aligned[:, None]
 
-    def _compiled(self) -> Rows:
+    def _compiled(self) -> PolicyParams:
         if self._settings is None:
-            self._settings = Rows.build(
+            self._settings = PolicyParams.build(
                 [row.params for row in self._rows],
                 [row.guard for row in self._rows],
                 self._tables.content.device,
@@ -455,25 +455,25 @@ class Engine:
         tokens = [row.tokens for row in rows]
         return State(numbers[0], numbers[1], drawn[:, 0], drawn[:, 1], tokens)
 
-    def _limits(self, places: Sequence[int]) -> Limits | None:
+    def _limits(self, places: Sequence[int]) -> GrammarMasks | None:
         """Return what the grammars of some rows allow; rows are numbered as they come."""
         rows = [self._rows[place] for place in places]
         size = len(self._tables.content)
         guided = []
         for number, row in enumerate(rows):
-            if row.guide and row.error is None:
+            if row.matcher and row.error is None:
                 # One bit more than there are tokens: the grammar's own end.
                 bits = np.zeros(size // 32 + 1, dtype=np.int32)
                 with _kept_to(row):
-                    row.guide.allow(bits)
-                    guided.append((number, Constraint.of(row.guide), bits))
+                    row.matcher.allow(bits)
+                    guided.append((number, Constraint.of(row.matcher), bits))
         if not guided:
             return None
         numbers, constraints, masks = zip(*guided, strict=True)
         device = self._tables.content.device
-        return Limits.build(numbers, constraints, np.stack(masks), size, device)
+        return GrammarMasks.build(numbers, constraints, np.stack(masks), size, device)
 
-    def _deliver(self, places: list[int], output: Output) -> list[Row]:
+    def _deliver(self, places: list[int], output: StepOutput) -> list[Row]:
         """Hand decided tokens to their rows; return those that have ended."""
         records = _records(output)
         self.metrics.tokens += len(records)
@@ -490,18 +490,18 @@ class Engine:
         return done
 
     @staticmethod
-    def _fault(row: Row, record: Record | None) -> BaseException | None:
-        """Return what keeps a row from going on; tell its guide what came."""
+    def _fault(row: Row, record: TokenOutput | None) -> BaseException | None:
+        """Return what keeps a row from going on; tell its matcher what came."""
         if row.guard is not None and row.guard.error is not None:
             error = row.guard.error  # told as it is, unless it would end whoever reads it
             return error if isinstance(error, Exception) else failure(error)
         if record is None:
             return failure(ArithmeticError("a model's logits are not finite"))
-        if row.guide and not (record.token >= 0 and row.guide.accept(record.token)):
-            return _off_grammar(row, row.guide.error)
+        if row.matcher and not (record.token >= 0 and row.matcher.accept(record.token)):
+            return _off_grammar(row, row.matcher.error)
         return None
 
-    def _accept(self, row: Row, record: Record) -> bool:
+    def _accept(self, row: Row, record: TokenOutput) -> bool:
         """Hand a token to its row; return whether it was the last."""
         record = record._replace(switched=row.owner not in (NOBODY, record.source))
         row.owner = record.source
@@ -579,7 +579,7 @@ def _too_large(row: Row, error: BaseException) -> OutOfMemoryError:
 
 @contextmanager
 def _kept_to(row: Row) -> Iterator[None]:
-    """Keep what a row's own guide or sink raises for that row."""
+    """Keep what a row's own matcher or sink raises for that row."""
     try:
         yield
     except BaseException as error:
@@ -604,11 +604,11 @@ def _dismiss(row: Row) -> None:
 
 
 def _forget(rows: Sequence[Row]) -> None:
-    """Let guides go back to the last token that came."""
+    """Let matchers go back to the last token that came."""
     for row in rows:
-        if row.guide:
+        if row.matcher:
             with _kept_to(row):
-                row.guide.forget()
+                row.matcher.roll_back()
 
 
 def failure(cause: BaseException) -> WorkerError:
@@ -639,13 +639,13 @@ def _off_grammar(row: Row, said: str) -> DecoderError:
     )
 
 
-def _records(output: Output) -> list[Record | None]:
+def _records(output: StepOutput) -> list[TokenOutput | None]:
     """Bring a step's output to Python in one copy; None where a row's logits are not finite."""
     columns = [column.double() for column in output[:7]]
     rows = torch.stack(columns, -1).tolist()
     offered = _offered(output)
     return [
-        Record(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], False, offer)
+        TokenOutput(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], False, offer)
         if row[6]
         else None
         for row, offer in zip(rows, offered, strict=True)
@@ -653,7 +653,7 @@ def _records(output: Output) -> list[Record | None]:
 
 
 def _offered(
-    output: Output,
+    output: StepOutput,
 ) -> list[tuple[list[tuple[int, float]], list[tuple[int, float]]] | None]:
     if output.alternatives is None:
         return [None] * len(output.token)

@@ -23,7 +23,7 @@ class _SlotLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, cache: SlotCache) -> None:
+    def __init__(self, cache: KVCache) -> None:
         self.stored: list[Tensor] = []  # keys and values, once the first forward shows their shape
         super().__init__()  # type: ignore[no-untyped-call]
         self.cache = cache
@@ -74,10 +74,10 @@ def _room(states: Tensor, slots: int, length: int) -> Tensor:
     return states.new_zeros((slots, states.shape[1], length + 1, states.shape[3]))
 
 
-class SlotCache(Cache):
+class KVCache(Cache):
     """Keys and values of all rows of one model.
 
-    Before each forward, `aim` or `aim_at` says which slots it writes, and where.
+    Before each forward, `set_write_positions` or `set_write_places` says where it writes.
 
     Args:
         layers: Number of the model's layers.
@@ -107,7 +107,7 @@ class SlotCache(Cache):
         """Bytes of all keys and values there is room for."""
         return sum(stored.nbytes for layer in self.slot_layers for stored in layer.stored)
 
-    def aim(self, slots: range, first: list[int], positions: Tensor) -> None:
+    def set_write_positions(self, slots: range, first: list[int], positions: Tensor) -> None:
         """Say what the next forward writes.
 
         Args:
@@ -121,7 +121,7 @@ class SlotCache(Cache):
         self.view = max(first) + positions.shape[1]
         self.reserve(slots[-1] + 1, self.view)
 
-    def aim_at(self, slots: range, places: Tensor, view: int) -> None:
+    def set_write_places(self, slots: range, places: Tensor, view: int) -> None:
         """Say what the next forward writes, by a tensor alone; there must be room for it.
 
         Args:

@@ -1,4 +1,4 @@
-"""Prefixes: what rows have seen is kept, so that who begins alike need not have it read again.
+"""PrefixCache: what rows have seen is kept, so that who begins alike need not have it read again.
 
 Invariant: what is kept are copies, which never take more bytes than the budget; what was of no use
 for longest goes first.
@@ -25,7 +25,7 @@ class Prefix(NamedTuple):
 NOTHING = Prefix(0, 0)
 
 
-class Prefixes:
+class PrefixCache:
     """What one side has seen.
 
     Args:

@@ -27,7 +27,7 @@ def product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
 
 
-def quicken(model: Any) -> None:
+def use_fast_products(model: Any) -> None:
     """Let a model's linear layers on a CPU multiply few rows the faster way, from now on."""
     for module in model.modules():
         if suits(module) and "forward" not in vars(module):

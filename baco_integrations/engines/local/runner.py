@@ -1,6 +1,6 @@
 """A side: one model with the rows it is decoding, fed token by token.
 
-Rows occupy slots ``0 .. r - 1``. A side never decides anything; it turns what a row has seen into
+Rows occupy slots ``0 .. r - 1``. A runner never decides anything; it turns what a row has seen into
 the logits of what comes next.
 """
 
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ...core.errors import ParameterError
 from .cuda_graphs import Graphs, Mode, padded
-from .kv_cache import SlotCache
-from .products import quicken
+from .kv_cache import KVCache
+from .products import use_fast_products
 
 VIEW = 256
 """Fewest positions that a forward of fixed shape sees."""
@@ -55,7 +55,7 @@ class Side(Protocol):
         """Forget everything, and free its memory."""
 
 
-class ModelSide:
+class ModelRunner:
     """A Hugging Face causal language model as a side.
 
     Args:
@@ -84,13 +84,13 @@ class ModelSide:
         graphs: Mode = "off",
     ) -> None:
         config = model.config.get_text_config()
-        quicken(model)
+        use_fast_products(model)
         self.model = model
         self.device = torch.device(device) if device is not None else model.device
         self.graphs = Graphs(model.device)
         self.fixed = _fixed(model, graphs)
         limits = max_rows, max_length
-        self.cache = SlotCache(config.num_hidden_layers, limits, self.graphs.clear)
+        self.cache = KVCache(config.num_hidden_layers, limits, self.graphs.clear)
         self._input_device = model.get_input_embeddings().weight.device
         self._window = getattr(config, "sliding_window", None)
         self._layer_types = set(getattr(config, "layer_types", None) or ())
@@ -155,7 +155,7 @@ class ModelSide:
         """Feed ids ``(r, q)`` to slots of the cache; return the last logits ``(r, keep, v)``."""
         ids = ids.clamp(max=self._last_token).to(self._input_device)
         positions = _positions(first, ids).to(self._input_device)
-        self.cache.aim(slots, first, positions)
+        self.cache.set_write_positions(slots, first, positions)
         return self._run(ids, positions, keep)
 
     def _replay(self, slots: range, ids: Tensor, first: list[int]) -> Tensor:
@@ -183,7 +183,7 @@ class ModelSide:
     def _run_at(self, values: Tensor, slots: range, view: int) -> Tensor:
         """Feed ids, positions and where these are kept, ``(3, r, q)``: all that varies."""
         ids, positions, places = values.unbind()
-        self.cache.aim_at(slots, places, view)
+        self.cache.set_write_places(slots, places, view)
         return self._run(ids, positions, ids.shape[1])
 
     def _run(self, ids: Tensor, positions: Tensor, keep: int) -> Tensor:

@@ -11,22 +11,22 @@ from collections.abc import Sequence
 
 from ...policy.step import ALIGNED, BASE
 from ..metrics import Metrics
-from .prefix_cache import NOTHING, Prefix, Prefixes, common
+from .prefix_cache import NOTHING, Prefix, PrefixCache, common
 from .runner import Side
 from .sequence import Row
 
 SIDES = (BASE, ALIGNED)
-CHUNK = 512
+PREFILL_CHUNK = 512
 """Most positions of a prompt that one forward takes, which bounds the memory that it needs."""
 
-WORTH = 16
+MIN_CACHED = 16
 """Fewer tokens than these are read again as quickly as they are copied."""
 
-PATIENCE = 64
+MIN_SHARED_WAIT = 64
 """A row waits for another that is about to read so many tokens for both."""
 
 
-class Slots:
+class Scheduler:
     """The rows that have a slot, and what was kept of those that had one.
 
     Args:
@@ -43,14 +43,14 @@ class Slots:
         self.running: list[Row] = []
         self.reading: list[Row] = []
         self._sides, self._metrics = sides, metrics
-        self._kept = [Prefixes(prefix_bytes // len(sides)) for _ in sides]
+        self._kept = [PrefixCache(prefix_bytes // len(sides)) for _ in sides]
 
     @property
     def rows(self) -> list[Row]:
         """All rows in the order of their slots."""
         return [*self.running, *self.reading]
 
-    def invite(self, candidates: Sequence[Row]) -> None:
+    def admit(self, candidates: Sequence[Row]) -> None:
         """Let rows in, to be read together.
 
         Who begins as another one that is let in waits until that one's beginning has been read.
@@ -90,7 +90,7 @@ class Slots:
             self.reading = []
         return cost
 
-    def leave(self, row: Row, *, keep: bool) -> None:
+    def release(self, row: Row, *, keep: bool) -> None:
         """Take a row out of its slot, which others fill; what it has seen may be kept."""
         slot, running = self.rows.index(row), len(self.running)
         if keep:
@@ -122,7 +122,7 @@ class Slots:
             length = row.shares(side, tokens)
             if length > best.length:
                 best = Prefix(length, slot)
-        return best if best.length >= min(WORTH, len(tokens)) else NOTHING
+        return best if best.length >= min(MIN_CACHED, len(tokens)) else NOTHING
 
     def _read_side(self, side: int, width: int) -> int:
         first, pieces, positions = len(self.running), [], []
@@ -145,7 +145,7 @@ class Slots:
         text = row.history(side) if row.params.n == 1 else row.prompts[side][:-1]
         text = text[: row.seen(side)]
         kept = self._kept[side]
-        if kept.budget and len(text) >= WORTH and kept.longest(text).length < len(text):
+        if kept.budget and len(text) >= MIN_CACHED and kept.longest(text).length < len(text):
             kept.add(text, self._sides[side].save(slot, len(text)))
 
     def _move(self, row: Row, source: int, target: int) -> None:
@@ -159,7 +159,9 @@ def _waits(row: Row, known: Sequence[Prefix], other: Row) -> bool:
     if row.prompts == other.prompts and not (row.tokens or other.tokens):
         return True
     shared = [common(row.history(side), other.history(side)) for side in SIDES]
-    return any(now >= prefix.length + PATIENCE for now, prefix in zip(shared, known, strict=True))
+    return any(
+        now >= prefix.length + MIN_SHARED_WAIT for now, prefix in zip(shared, known, strict=True)
+    )
 
 
 def _alike(lengths: list[int]) -> list[tuple[int, int]]:

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from ...core.outputs import FinishReason
 from ...core.params import SamplingParams
-from ...policy.grammar_masks import Guide
+from ...policy.grammar_masks import GrammarMatcher
 from ...policy.noise import uniforms
 from ...policy.routers import GuardedRouter
 from ...policy.step import ALIGNED, BASE, NOBODY
 from .prefix_cache import common
-from .speculative import Trust
+from .speculative import AcceptanceEstimate
 
 DRAWN = 64
 """Uniforms are drawn for so many positions first, then for twice as many each time."""
 
 
-class Record(NamedTuple):
+class TokenOutput(NamedTuple):
     """One decided token, in ids; `alternatives` are (id, probability) pairs of base and aligned."""
 
     token: int
@@ -36,10 +36,10 @@ class Record(NamedTuple):
     alternatives: tuple[list[tuple[int, float]], list[tuple[int, float]]] | None = None
 
 
-class Sink(Protocol):
+class TokenSink(Protocol):
     """Where a row's tokens go. Called from the worker: it must be quick and must not raise."""
 
-    def accept(self, record: Record, reason: FinishReason | None) -> bool:
+    def accept(self, record: TokenOutput, reason: FinishReason | None) -> bool:
         """Take a token, and why it is the last if it is; return whether its text ends the row."""
 
     def fail(self, error: BaseException) -> None:
@@ -63,7 +63,7 @@ class Row:
         room: How many would fit into both context windows.
         sink: Where its tokens go.
         guard: The user's own router, if any.
-        guide: What holds it to a grammar, if anything does.
+        matcher: What holds it to a grammar, if anything does.
         deadline: When it fails, on the monotonic clock.
         submitted: When it came, on the monotonic clock.
         cancelled: Whether it is to stop.
@@ -74,7 +74,7 @@ class Row:
         tokens: What has been decided.
         read: How many tokens each side has seen, while its prompts are being read.
         pending: What each side is fed next.
-        trust: How far its guesses come true.
+        acceptance: How far its drafted come true.
     """
 
     prompts: tuple[tuple[int, ...], tuple[int, ...]]
@@ -84,9 +84,9 @@ class Row:
     end: frozenset[int]
     limit: int
     room: int
-    sink: Sink
+    sink: TokenSink
     guard: GuardedRouter | None = None
-    guide: Guide | None = None
+    matcher: GrammarMatcher | None = None
     deadline: float = math.inf
     submitted: float = 0.0
     cancelled: bool = False
@@ -98,7 +98,7 @@ class Row:
     read: list[int] | None = None
     pending: tuple[int, int] = (0, 0)
     noise: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
-    trust: Trust = field(default_factory=Trust)
+    acceptance: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
 
     def start(self, read: list[int]) -> None:
         """Get ready to be read from some positions on; the last tokens are left to be fed."""

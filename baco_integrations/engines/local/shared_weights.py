@@ -19,7 +19,7 @@ from torch.nn.functional import embedding, linear
 
 from .cuda_graphs import Mode
 from .products import product, suits
-from .runner import ModelSide, Saved
+from .runner import ModelRunner, Saved
 
 _ALL = slice(None)
 _EVEN, _ODD = slice(0, None, 2), slice(1, None, 2)
@@ -139,7 +139,7 @@ def _constant(value: Tensor) -> nn.Parameter:
     return nn.Parameter(value, requires_grad=False)
 
 
-class Twin:
+class SwitchableLora:
     """A plain model and its adapted twin, sharing all weights but the adapter's.
 
     Args:
@@ -169,7 +169,7 @@ class Twin:
         return _Linear(plain, self.switch, change)
 
 
-class TwinModel:
+class SwitchedModel:
     """One side of a twin, used like a model of its own.
 
     Args:
@@ -178,7 +178,7 @@ class TwinModel:
         generation_config: This side's; the model's own if left out.
     """
 
-    def __init__(self, twin: Twin, adapted: bool, generation_config: Any = None) -> None:
+    def __init__(self, twin: SwitchableLora, adapted: bool, generation_config: Any = None) -> None:
         self.twin, self.adapted = twin, adapted
         self.generation_config = generation_config or twin.model.generation_config
         self.config = twin.model.config
@@ -206,18 +206,18 @@ class TwinModel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.twin.model, name)
 
-    def eval(self) -> TwinModel:
+    def eval(self) -> SwitchedModel:
         """Put the model in evaluation mode."""
         self.twin.model.eval()
         return self
 
-    def requires_grad_(self, requires_grad: bool = True) -> TwinModel:
+    def requires_grad_(self, requires_grad: bool = True) -> SwitchedModel:
         """Switch the gradients of all weights."""
         self.twin.model.requires_grad_(requires_grad)
         return self
 
 
-class TwinSide(ModelSide):
+class SharedWeightsRunner(ModelRunner):
     """One side of a twin; both sides share one cache.
 
     The base row of a pair of rows has the cache's slot ``2 i`` and the aligned one ``2 i + 1``, so
@@ -229,12 +229,12 @@ class TwinSide(ModelSide):
         device: Where the logits are wanted.
         max_rows: Most rows of each side that will run at once.
         max_length: Most positions that a row will take.
-        graphs: As for `ModelSide`.
+        graphs: As for `ModelRunner`.
     """
 
     def __init__(
         self,
-        model: TwinModel,
+        model: SwitchedModel,
         aligned: bool,
         device: torch.device | str | None = None,
         *,
@@ -253,8 +253,8 @@ class TwinSide(ModelSide):
 
     @classmethod
     def pair(
-        cls, base: TwinModel, aligned: TwinModel, **settings: Any
-    ) -> tuple[TwinSide, TwinSide]:
+        cls, base: SwitchedModel, aligned: SwitchedModel, **settings: Any
+    ) -> tuple[SharedWeightsRunner, SharedWeightsRunner]:
         """Return both sides, with one cache."""
         sides = cls(base, False, **settings), cls(aligned, True, **settings)
         sides[1].cache, sides[1].graphs = sides[0].cache, sides[0].graphs

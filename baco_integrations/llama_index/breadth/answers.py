@@ -226,15 +226,16 @@ def _variant(engine: Any, settings: Mapping[str, Any], last: _LastCall) -> Any:
         if isinstance(value, MethodType) and value.__self__ is synthesizer:
             # Such as the factory of a Refine: it uses the LLM of whom it belongs to.
             setattr(fresh, name, MethodType(value.__func__, fresh))
-    fresh._llm, fresh._streaming = _dialled(synthesizer._llm, settings, last), False
+    fresh._llm, fresh._streaming = with_settings(synthesizer._llm, settings, last), False
     variant = copy(engine)
     variant._response_synthesizer = fresh
     return variant
 
 
-def _dialled(llm: LLM, settings: Mapping[str, Any], last: _LastCall) -> LLM:
+def with_settings(llm: LLM, settings: Mapping[str, Any], last: _LastCall) -> LLM:
+    """Return a copy of a model that answers with other settings."""
     if isinstance(llm, StructuredLLM):
-        return llm.model_copy(update={"llm": _dialled(llm.llm, settings, last)})
+        return llm.model_copy(update={"llm": with_settings(llm.llm, settings, last)})
     fresh = require_baco(llm)._with(settings)
     fresh.callback_manager = copy(llm.callback_manager)
     fresh.callback_manager.handlers = [*llm.callback_manager.handlers, last]

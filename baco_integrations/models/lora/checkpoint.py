@@ -11,7 +11,7 @@ from ...core.errors import PairError
 from ...text.compatibility import compare
 from ..architecture import require_decodable
 from ..loading import (
-    Source,
+    ModelFiles,
     fetch_weights,
     load_config,
     load_modules,
@@ -42,7 +42,7 @@ class Checkpoint:
         options: How to load.
     """
 
-    def __init__(self, source: Source, options: LoadOptions) -> None:
+    def __init__(self, source: ModelFiles, options: LoadOptions) -> None:
         self.source, self._options = source, options
         self.config = load_config(source, options)
         require_decodable(source.name, self.config)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ...core.errors import ParameterError
-from ...core.registry import Shared
+from ...core.registry import Registry
 from ...text.compatibility import compare
 from ..architecture import require_decodable
 from ..loading import (
-    Source,
+    ModelFiles,
     fetch_weights,
     load_bytes,
     load_config,
@@ -33,12 +33,12 @@ from .read import CONFIG, WEIGHTS, adapter_size, read_adapter_config, read_card,
 
 if TYPE_CHECKING:
     from ...engines.local.cuda_graphs import Mode
-    from ...engines.local.runner import ModelSide
-    from ...engines.local.shared_weights import Twin, TwinModel
+    from ...engines.local.runner import ModelRunner
+    from ...engines.local.shared_weights import SwitchableLora, SwitchedModel
 
 Exact = Literal["base", "aligned"]
-_TWINS: Shared[Twin] = Shared()
-_PAIRS: Shared[AdapterPair] = Shared()
+_TWINS: Registry[SwitchableLora] = Registry()
+_PAIRS: Registry[AdapterPair] = Registry()
 
 
 class AdapterPair(ModelPair):
@@ -80,12 +80,12 @@ class AdapterPair(ModelPair):
     @classmethod
     def _open(
         cls,
-        sources: tuple[Source, Source],
+        sources: tuple[ModelFiles, ModelFiles],
         exact: Exact,
         card: Mapping[str, Any],
         options: LoadOptions,
     ) -> AdapterPair:
-        from ...engines.local.shared_weights import TwinModel
+        from ...engines.local.shared_weights import SwitchedModel
 
         plain, switched = sources
         config = load_config(plain, options)
@@ -100,8 +100,8 @@ class AdapterPair(ModelPair):
         own = options.of(exact)
         twin = _load_twin(plain, switched, config, lora, own)
         models: list[Any] = [
-            TwinModel(twin, False),
-            TwinModel(twin, True, load_generation_config(switched)),
+            SwitchedModel(twin, False),
+            SwitchedModel(twin, True, load_generation_config(switched)),
         ]
         names = [plain.label, f"{plain.label}+{switched.label}"]
         revisions = [plain.revision, f"{plain.revision}+{switched.revision}"]
@@ -126,12 +126,12 @@ class AdapterPair(ModelPair):
         pair.notes += tuple(_notes(pair, of_its_own))
         return pair
 
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ModelSide, ModelSide]:
+    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ModelRunner, ModelRunner]:
         """Return base and aligned, ready to decode so many rows at once, both in one forward."""
-        from ...engines.local.shared_weights import TwinSide
+        from ...engines.local.shared_weights import SharedWeightsRunner
 
-        base, aligned = (cast("TwinModel", model) for model in (self.base, self.aligned))
-        return TwinSide.pair(
+        base, aligned = (cast("SwitchedModel", model) for model in (self.base, self.aligned))
+        return SharedWeightsRunner.pair(
             base,
             aligned,
             device=base.device,
@@ -150,16 +150,16 @@ def _other(exact: Exact | None) -> Exact:
 
 
 def _load_twin(
-    plain: Source, switched: Source, config: Any, lora: Any, options: LoadOptions
-) -> Twin:
-    from ...engines.local.shared_weights import Twin
+    plain: ModelFiles, switched: ModelFiles, config: Any, lora: Any, options: LoadOptions
+) -> SwitchableLora:
+    from ...engines.local.shared_weights import SwitchableLora
 
     quantized = quantizer(plain, config, options)
 
-    def load() -> Twin:
+    def load() -> SwitchableLora:
         with progress_bars(options) as bar:
             model = load_model(plain, config, options, quantized, bar(f"Loading {plain.name}"))
-        return Twin(model, read_changes(switched, lora, model))
+        return SwitchableLora(model, read_changes(switched, lora, model))
 
     fetch_weights(switched, options, WEIGHTS)
     key = (*plain, *switched, options.weights_key())

@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...core.errors import MissingExtraError, PairError
-from ..loading import ADAPTER, Source, reading
+from ..loading import ADAPTER, ModelFiles, reading
 from ..options import SIDES
 from ..quantization import quiet_torchao
 
@@ -65,7 +65,7 @@ def require_peft(feature: str) -> None:
         raise MissingExtraError(feature, "adapters") from error
 
 
-def read_adapter_config(source: Source) -> Any:
+def read_adapter_config(source: ModelFiles) -> Any:
     """Read and check an adapter's configuration.
 
     Raises:
@@ -92,7 +92,7 @@ def read_adapter_config(source: Source) -> Any:
     return config
 
 
-def read_card(source: Source) -> dict[str, Any]:
+def read_card(source: ModelFiles) -> dict[str, Any]:
     """Return what `extract` says of the adapter; nothing of one that was trained.
 
     Raises:
@@ -108,7 +108,7 @@ def read_card(source: Source) -> dict[str, Any]:
     return card
 
 
-def adapter_size(source: Source) -> int:
+def adapter_size(source: ModelFiles) -> int:
     """Count an adapter's numbers, from the header of its file."""
     from safetensors import safe_open
 
@@ -118,7 +118,7 @@ def adapter_size(source: Source) -> int:
     return sum(map(prod, shapes))
 
 
-def read_changes(source: Source, config: Any, model: Any) -> dict[str, LowRank | Own]:
+def read_changes(source: ModelFiles, config: Any, model: Any) -> dict[str, LowRank | Own]:
     """Read what an adapter changes in a model, in the model's dtype and on its devices.
 
     Raises:

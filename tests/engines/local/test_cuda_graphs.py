@@ -22,7 +22,7 @@ from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.engines.local import runner as sides
 from baco_integrations.engines.local.cuda_graphs import Graphs, Shape, padded
-from baco_integrations.engines.local.runner import VIEW, ModelSide
+from baco_integrations.engines.local.runner import VIEW, ModelRunner
 from tests.families import FAMILIES, make_model, make_pair_folder
 from tests.lora import save_adapter
 from tests.pairs import random_pair
@@ -93,8 +93,8 @@ class Twins:
 
     def __init__(self, model: Any, seed: int, limit: int = 400) -> None:
         sizes = {"max_rows": ROWS, "max_length": limit}
-        self.plain = ModelSide(model, **sizes, graphs="off")
-        self.fixed = ModelSide(model, **sizes, graphs="on")
+        self.plain = ModelRunner(model, **sizes, graphs="off")
+        self.fixed = ModelRunner(model, **sizes, graphs="on")
         self.draw = random.Random(seed)
         self.seen: list[int] = []  # of the rows that run; those that are read come behind
         self.reading: list[int] = []
@@ -139,7 +139,7 @@ class Twins:
             self.both("copy", source, target, self.seen[source])
             self.seen[target] = self.seen[source]
 
-    def leave(self) -> None:
+    def release(self) -> None:
         if self.seen and not self.reading:
             self.both("copy", len(self.seen) - 1, 0, self.seen[-1])
             self.seen[0] = self.seen[-1]
@@ -164,7 +164,7 @@ class Twins:
         self.seen, self.reading = [], []
 
     def go(self, steps: int) -> float:
-        others = [self.read, self.run, self.copy, self.leave, self.keep, self.load]
+        others = [self.read, self.run, self.copy, self.release, self.keep, self.load]
         furthest = 0.0
         for _ in range(steps):
             for _ in range(4):
@@ -205,7 +205,7 @@ def test_there_are_few_shapes() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "olmo3", "gemma3", "smollm3"])
 def test_compilers_find_one_graph(family: str) -> None:
-    side = ModelSide(make_model(family, VOCABULARY), graphs="on")
+    side = ModelRunner(make_model(family, VOCABULARY), graphs="on")
     expected = side.advance([[5, 6]], [0])
     torch.compiler.reset()
     compiled = torch.compile(side._run_at, backend="eager", fullgraph=True)
@@ -216,7 +216,7 @@ def test_compilers_find_one_graph(family: str) -> None:
 
 def test_lower_precision() -> None:
     model = make_model("llama", VOCABULARY, dtype=torch.bfloat16)
-    plain, fixed = (ModelSide(model, graphs=mode) for mode in ("off", "on"))
+    plain, fixed = (ModelRunner(model, graphs=mode) for mode in ("off", "on"))
     tokens = [[5, 6], [7, 8], [9, 10]]
     one, other = (side.advance(tokens, [0, 0, 0]) for side in (plain, fixed))
     assert other.dtype == torch.bfloat16
@@ -225,13 +225,13 @@ def test_lower_precision() -> None:
 
 @pytest.mark.parametrize("mode", ["off", "on"])
 def test_logits_go_where_they_are_wanted(mode: Any) -> None:
-    side = ModelSide(make_model("llama", VOCABULARY), "meta", graphs=mode)
+    side = ModelRunner(make_model("llama", VOCABULARY), "meta", graphs=mode)
     assert side.advance([[5, 6]], [0]).device.type == "meta"
     assert side.model.device.type == "cpu"
 
 
 def test_what_was_handed_out_stays(tapes: list[Tape]) -> None:
-    side = ModelSide(make_model("llama", VOCABULARY), graphs="on")
+    side = ModelRunner(make_model("llama", VOCABULARY), graphs="on")
     for _ in range(2):
         side.advance([[5]], [0])
     first = side.advance([[6]], [0])
@@ -380,7 +380,7 @@ def test_a_driver_without_memory_says_so_in_words(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.setattr(Graphs, "_record", record)
-    side = ModelSide(make_model("llama", VOCABULARY), graphs="on")
+    side = ModelRunner(make_model("llama", VOCABULARY), graphs="on")
     side.advance([[5]], [0])
     with pytest.raises(torch.OutOfMemoryError, match="CUDA error"):
         side.advance([[5]], [0])
@@ -392,8 +392,8 @@ def test_modes() -> None:
     with pytest.raises(ParameterError, match="graphs must be one of auto, on, off"):
         Decoder(random_pair(), graphs="yes")  # type: ignore[arg-type]
     model = make_model("llama", VOCABULARY)
-    assert not ModelSide(model).fixed  # it is on the CPU
+    assert not ModelRunner(model).fixed  # it is on the CPU
     model.lm_head.to("meta")  # as if on another device
-    assert not ModelSide(model).fixed
+    assert not ModelRunner(model).fixed
     with pytest.raises(ParameterError, match="spread over cpu and meta"):
-        ModelSide(model, graphs="on")
+        ModelRunner(model, graphs="on")

@@ -26,9 +26,9 @@ from baco_integrations.core.errors import (
 )
 from baco_integrations.decoder import stream as streams
 from baco_integrations.decoder.request import Renderer
-from baco_integrations.engines.local.runner import ModelSide
+from baco_integrations.engines.local.runner import ModelRunner
 from baco_integrations.engines.local.sequence import Row
-from baco_integrations.text.grammar import Guide
+from baco_integrations.text.grammar import GrammarMatcher
 from tests.decoder.test_decoder import Surprise, endless, eventually
 from tests.pairs import random_pair
 
@@ -39,14 +39,14 @@ LONG = "word " * 80
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
     """Let a function see each forward first, and raise in its place."""
-    forward = ModelSide._forward
+    forward = ModelRunner._forward
 
     def install(fault: Callable[..., None]) -> None:
-        def faulty(side: ModelSide, start: int, ids: Any, first: Any, keep: int = 1) -> Any:
+        def faulty(side: ModelRunner, start: int, ids: Any, first: Any, keep: int = 1) -> Any:
             fault(ids, first)
             return forward(side, start, ids, first, keep)
 
-        monkeypatch.setattr(ModelSide, "_forward", faulty)
+        monkeypatch.setattr(ModelRunner, "_forward", faulty)
 
     return install
 
@@ -194,13 +194,13 @@ def test_a_failure_while_memory_is_tidied_up_reaches_everyone(
         if armed.is_set():
             raise no_memory()
 
-    def refuse(side: ModelSide) -> None:
+    def refuse(side: ModelRunner) -> None:
         raise RuntimeError("the device takes no orders")
 
     faults(fail)
     with Decoder(random_pair()) as decoder:
         with monkeypatch.context() as patch:
-            patch.setattr(ModelSide, "reset", refuse)
+            patch.setattr(ModelRunner, "reset", refuse)
             batch = decoder.generate_batch(*requests(3), return_exceptions=True)
         assert all(isinstance(each, WorkerError) and "orders" in str(each) for each in batch)
         armed.clear()
@@ -208,10 +208,10 @@ def test_a_failure_while_memory_is_tidied_up_reaches_everyone(
 
 
 class Failing:
-    """A guide that fails at one of its parts, not before it has been asked a few times."""
+    """A matcher that fails at one of its parts, not before it has been asked a few times."""
 
-    def __init__(self, guide: Any, part: str) -> None:
-        self._guide, self._part, self._left = guide, part, 3
+    def __init__(self, matcher: Any, part: str) -> None:
+        self._guide, self._part, self._left = matcher, part, 3
 
     def __getattr__(self, name: str) -> Any:
         if name == self._part:
@@ -222,7 +222,7 @@ class Failing:
 
 
 @pytest.mark.parametrize(
-    "part", ["structure", "begins", "reserved", "allow", "accept", "guess", "forget"]
+    "part", ["structure", "begins", "reserved", "allow", "accept", "guess", "roll_back"]
 )
 def test_a_guide_that_fails_harms_only_its_own_row(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
@@ -233,7 +233,7 @@ def test_a_guide_that_fails_harms_only_its_own_row(
         made = rows(*given)
         for each in made:
             if each.seed == 99:
-                each.guide = Failing(each.guide, part)
+                each.matcher = Failing(each.matcher, part)
         return made
 
     monkeypatch.setattr(Renderer, "rows", with_failing)
@@ -316,7 +316,7 @@ def test_prefixes_make_room_when_memory_runs_out(faults: Any) -> None:
 def test_memory_that_runs_out_while_a_beginning_is_copied(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    real, count = getattr(ModelSide, name), 0
+    real, count = getattr(ModelRunner, name), 0
 
     def second(*args: Any) -> None:
         nonlocal count
@@ -330,7 +330,7 @@ def test_memory_that_runs_out_while_a_beginning_is_copied(
     with Decoder(random_pair()) as decoder:
         (first,) = decoder.generate(LONG, params)
         alone = [decoder.generate(text, params)[0] for text in asked]
-    monkeypatch.setattr(ModelSide, name, second)
+    monkeypatch.setattr(ModelRunner, name, second)
     with Decoder(random_pair()) as decoder:
         assert said(decoder.generate(LONG, params)[0]) == said(first)
         batch = decoder.generate_batch([*asked, *asked], params)
@@ -344,7 +344,7 @@ def test_memory_that_runs_out_while_a_beginning_is_copied(
 def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch, faults: Any, call: int, error: Exception
 ) -> None:
-    save, count, asked = ModelSide.save, 0, threading.Event()
+    save, count, asked = ModelRunner.save, 0, threading.Event()
 
     def cancel(ids: torch.Tensor, first: Any) -> None:
         if asked.wait(20) and tuple(ids.shape) == (2, 1):
@@ -358,7 +358,7 @@ def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
         return save(*args)
 
     faults(cancel)
-    monkeypatch.setattr(ModelSide, "save", failing)
+    monkeypatch.setattr(ModelRunner, "save", failing)
     with Decoder(random_pair(), max_rows=2, lookahead="off") as decoder:
         given = [
             decoder.stream(text * 40, seed=1, max_tokens=400, timeout=60)
@@ -551,17 +551,17 @@ class Panic(BaseException):
 def test_a_guide_that_raises_fails_its_own_row(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any], method: str, lookahead: Any
 ) -> None:
-    sound = getattr(Guide, method)
-    marked: list[Guide] = []
+    sound = getattr(GrammarMatcher, method)
+    marked: list[GrammarMatcher] = []
 
-    def faulty(guide: Guide, given: Any) -> Any:
+    def faulty(matcher: GrammarMatcher, given: Any) -> Any:
         if not marked:
-            marked.append(guide)
-        if guide is marked[0]:
+            marked.append(matcher)
+        if matcher is marked[0]:
             raise Panic("no more")
-        return sound(guide, given)
+        return sound(matcher, given)
 
-    monkeypatch.setattr(Guide, method, faulty)
+    monkeypatch.setattr(GrammarMatcher, method, faulty)
     with Decoder(random_pair(), lookahead=lookahead) as decoder:
         batch = decoder.generate_batch(*requests(5), return_exceptions=True)
     failed = [each for each in batch if isinstance(each, WorkerError)]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from baco_integrations.engines.local.products import FEW, product, quicken, suits
+from baco_integrations.engines.local.products import FEW, product, suits, use_fast_products
 from tests.families import make_model
 
 
@@ -34,8 +34,8 @@ def test_a_quickened_model_gives_the_same_and_so_do_its_copies() -> None:
     model = make_model("qwen2", 80)  # with biases
     ids = torch.arange(FEW)[None]
     expected = model(ids).logits
-    quicken(model)
-    quicken(model)
+    use_fast_products(model)
+    use_fast_products(model)
     torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=1e-12)
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -57,5 +57,5 @@ def test_only_plain_layers_are_quickened() -> None:
     assert not suits(nn.Linear(3, 3, device="meta")) and not suits(nn.ReLU())
     hooked = nn.Linear(3, 3)
     hooked.forward = lambda x: x  # as accelerate does it
-    quicken(nn.Sequential(hooked))
+    use_fast_products(nn.Sequential(hooked))
     assert hooked(1) == 1

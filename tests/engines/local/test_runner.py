@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from baco_integrations.engines.local.runner import ModelSide
+from baco_integrations.engines.local.runner import ModelRunner
 from tests.families import FAMILIES, make_model
 
 VOCABULARY = 80
@@ -29,7 +29,7 @@ def test_rows_of_different_ages(family: str, attention: str) -> None:
     texts = torch.randint(0, VOCABULARY, (3, 40), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = [model(text[None], use_cache=False).logits[0] for text in texts]
-    side = ModelSide(model)
+    side = ModelRunner(model)
     at = [13, 6, 9]
     for start in (0, 5, 10):  # in pieces
         side.read(0, [texts[0, start : min(start + 5, 13)].tolist()], [start])
@@ -68,7 +68,7 @@ def test_memory_grows_as_needed_and_keeps_what_it_holds() -> None:
     ids = list(range(60))
     with torch.inference_mode():
         expected = model(torch.tensor([ids]), use_cache=False).logits[0]
-    side = ModelSide(model)
+    side = ModelRunner(model)
     side.read(0, [ids[:2]], [0])
     first = side.cache.slots, side.cache.length
     side.read(1, [ids[:40], ids[:30]], [0, 0])
@@ -79,7 +79,7 @@ def test_memory_grows_as_needed_and_keeps_what_it_holds() -> None:
 
 def test_a_token_beyond_the_models_rows_is_fed_as_its_last() -> None:
     model = make_model("llama", VOCABULARY)
-    side = ModelSide(model)
+    side = ModelRunner(model)
     side.read(0, [[1, 2, 3]], [0])
     beyond = side.advance([[VOCABULARY + 7]], [3])
     torch.testing.assert_close(beyond, side.advance([[VOCABULARY - 1]], [3]))
@@ -88,7 +88,7 @@ def test_a_token_beyond_the_models_rows_is_fed_as_its_last() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_lower_precision(dtype: torch.dtype) -> None:
     model = make_model("llama", VOCABULARY, dtype=dtype)
-    side = ModelSide(model)
+    side = ModelRunner(model)
     side.read(0, [[1, 2, 3]], [0])
     assert side.advance([[4]], [3]).dtype == dtype
 
@@ -106,7 +106,7 @@ def test_the_cache_goes_by_the_name_that_the_model_has() -> None:
 
     told = []
     for model.forward in (newer, older):
-        side = ModelSide(model)
+        side = ModelRunner(model)
         side.read(0, [[1, 2, 3]], [0])
         told.append(side.advance([[4]], [3]))
     with torch.inference_mode():

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from baco_integrations import Decoder, SamplingParams
 from baco_integrations.engines.local import engine
 from baco_integrations.engines.local import scheduler as slots
-from baco_integrations.engines.local.prefix_cache import MOST, Prefixes, common
-from baco_integrations.engines.local.runner import ModelSide, Saved
-from baco_integrations.engines.local.scheduler import Slots
+from baco_integrations.engines.local.prefix_cache import MOST, PrefixCache, common
+from baco_integrations.engines.local.runner import ModelRunner, Saved
+from baco_integrations.engines.local.scheduler import Scheduler
 from baco_integrations.engines.local.sequence import Row
 from baco_integrations.engines.metrics import Metrics
 from tests.pairs import random_pair
@@ -51,7 +51,7 @@ def row(base: list[int], aligned: list[int], n: int = 1) -> Row:
     return Row((tuple(base), tuple(aligned)), params, 0, 0, nothing, 50, 50, sink=None)  # type: ignore[arg-type]
 
 
-def confirm(held: Slots, tapes: tuple[Tape, Tape]) -> None:
+def confirm(held: Scheduler, tapes: tuple[Tape, Tape]) -> None:
     """Every slot begins with what its row has seen."""
     for slot, each in enumerate(held.rows):
         for side, tape in enumerate(tapes):
@@ -64,10 +64,10 @@ TEXTS = st.tuples(st.integers(0, 2), st.integers(1, 90), st.integers(0, 3)).map(
     lambda drawn: [drawn[0]] * drawn[1] + [9, drawn[2]]
 )
 MOVES = st.one_of(
-    st.tuples(st.just("invite"), st.lists(st.tuples(TEXTS, TEXTS, st.booleans()), max_size=5)),
+    st.tuples(st.just("admit"), st.lists(st.tuples(TEXTS, TEXTS, st.booleans()), max_size=5)),
     st.tuples(st.just("read"), st.integers(1, 40)),
     st.tuples(st.just("say"), st.integers(0, 3)),
-    st.tuples(st.just("leave"), st.integers(0, 9), st.booleans()),
+    st.tuples(st.just("release"), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("reset")),
 )
 
@@ -75,13 +75,13 @@ MOVES = st.one_of(
 @given(st.lists(MOVES, max_size=30), st.sampled_from([0, 200, 10_000]))
 def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> None:
     tapes, metrics = (Tape(), Tape()), Metrics()
-    held, waiting = Slots(tapes, 2 * budget, metrics), []
+    held, waiting = Scheduler(tapes, 2 * budget, metrics), []
     for move, *values in moves:
-        if move == "invite":
+        if move == "admit":
             for base, aligned, twice in values[0]:
                 waiting += [row(base, aligned, 1 + twice) for _ in range(1 + twice)]
             if not held.reading and waiting:
-                held.invite(waiting)
+                held.admit(waiting)
                 assert waiting[0] in held.reading  # the first one never waits for another
                 waiting = [each for each in waiting if each not in held.reading]
         elif move == "read" and held.reading:
@@ -93,8 +93,8 @@ def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> 
                     tape.slots[slot] = [*tape.slots.get(slot, [])[:position], each.pending[side]]
                 each.tokens.append(values[0])
                 each.pending = (values[0],) * 2
-        elif move == "leave" and values[0] < len(held.rows):
-            held.leave(held.rows[values[0]], keep=values[1])
+        elif move == "release" and values[0] < len(held.rows):
+            held.release(held.rows[values[0]], keep=values[1])
         elif move == "reset":
             waiting = [*held.rows, *waiting]
             held.reset()
@@ -117,7 +117,7 @@ def test_common_beginnings(one: list[int], other: list[int]) -> None:
 
 
 def test_the_least_recently_used_prefix_goes_first() -> None:
-    prefixes = Prefixes(20)
+    prefixes = PrefixCache(20)
     for first in (1, 2):
         prefixes.add((first,) * 10, Saved(first, 10))
     assert prefixes.longest((1, 1, 7)).length == 2  # used again
@@ -170,18 +170,18 @@ def test_who_arrives_together_and_begins_alike_has_the_beginning_read_once() -> 
 
 def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []  # tokens read for each row; -1 where running rows were fed
-    read, advance = ModelSide.read, ModelSide.advance
+    read, advance = ModelRunner.read, ModelRunner.advance
 
-    def noting_read(side: ModelSide, start: int, tokens: Any, positions: Any) -> None:
+    def noting_read(side: ModelRunner, start: int, tokens: Any, positions: Any) -> None:
         calls.append(sum(map(len, tokens)))
         read(side, start, tokens, positions)
 
-    def noting_advance(side: ModelSide, tokens: Any, positions: Any) -> Any:
+    def noting_advance(side: ModelRunner, tokens: Any, positions: Any) -> Any:
         calls.append(-len(tokens))
         return advance(side, tokens, positions)
 
-    monkeypatch.setattr(ModelSide, "read", noting_read)
-    monkeypatch.setattr(ModelSide, "advance", noting_advance)
+    monkeypatch.setattr(ModelRunner, "read", noting_read)
+    monkeypatch.setattr(ModelRunner, "advance", noting_advance)
     long = "word " * 120
     with Decoder(random_pair(), lookahead="off") as decoder:
         (alone,) = decoder.generate(long, seed=1, max_tokens=4)
@@ -190,7 +190,7 @@ def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.Mon
             calls.clear()
             (beside,) = decoder.generate("Z" + long, seed=1, max_tokens=4)
     pieces = [count for count in calls if count > 0]
-    bearable = engine.READING * (1 / decoder._engine._row_cost + 1)
+    bearable = engine.PREFILL_SLOWDOWN * (1 / decoder._engine._row_cost + 1)
     assert len(pieces) > 20 and max(pieces) <= bearable
     for place, count in enumerate(calls):
         if count > 0:  # both sides read a piece, then the running row is fed
@@ -215,79 +215,79 @@ def test_a_long_prompt_is_not_kept_waiting_by_short_ones() -> None:
 
 def test_a_row_waits_for_who_reads_the_same() -> None:
     tapes = Tape(), Tape()
-    held = Slots(tapes, 0, Metrics())
-    text = list(range(100, 100 + slots.PATIENCE + 2))
+    held = Scheduler(tapes, 0, Metrics())
+    text = list(range(100, 100 + slots.MIN_SHARED_WAIT + 2))
     rows = [row(text, text), row([*text, 1], text), row([1, 2], [1, 2]), row(text, text)]
-    held.invite(rows)
+    held.admit(rows)
     assert set(held.reading) == {rows[0], rows[2]}
     held.read(500)
-    held.invite(rows[1:2] + rows[3:])
+    held.admit(rows[1:2] + rows[3:])
     assert set(held.reading) == {rows[1], rows[3]}
     assert held.read(500) <= 1
     confirm(held, tapes)
 
 
 def test_rows_that_have_said_different_things_do_not_wait_for_each_other() -> None:
-    held = Slots((Tape(), Tape()), 0, Metrics())
+    held = Scheduler((Tape(), Tape()), 0, Metrics())
     rows = [row([1, 2], [1, 2, 3]) for _ in range(3)]
     for number, each in enumerate(rows):  # as where memory ran out and all begin again
         each.tokens += [number] * 5
-    held.invite(rows)
+    held.admit(rows)
     assert set(held.reading) == set(rows)
 
 
 def test_rows_wait_for_tokens_that_they_share_and_not_for_as_many_others() -> None:
-    size = slots.PATIENCE + 2
-    held = Slots((Tape(), Tape()), 0, Metrics())
+    size = slots.MIN_SHARED_WAIT + 2
+    held = Scheduler((Tape(), Tape()), 0, Metrics())
     rows = [row([first] * size, [first] * size) for first in range(3)]
-    held.invite(rows)
+    held.admit(rows)
     assert set(held.reading) == set(rows)
 
 
 @pytest.mark.parametrize("said", [0, 3])
 def test_what_is_kept_is_what_was_read(said: int) -> None:
     tapes = Tape(), Tape()
-    held = Slots(tapes, 10_000, Metrics())
+    held = Scheduler(tapes, 10_000, Metrics())
     half = row(list(range(60)), list(range(100, 160)))
-    held.invite([half])
-    held.read(slots.WORTH + 4)
-    held.leave(half, keep=True)  # cancelled while it is read
+    held.admit([half])
+    held.read(slots.MIN_CACHED + 4)
+    held.release(half, keep=True)  # cancelled while it is read
     whole = row(list(range(200, 230)), list(range(300, 340)))
-    held.invite([whole])
+    held.admit([whole])
     held.read(100)
     for token in range(said):
         for side, tape in enumerate(tapes):
             tape.slots[0] = [*tape.slots[0][: whole.position(side)], whole.pending[side]]
         whole.tokens.append(token)
         whole.pending = (token, token)
-    held.leave(whole, keep=True)
+    held.release(whole, keep=True)
     for side, kept in enumerate(held._kept):
-        assert sorted(map(len, kept._kept)) == [slots.WORTH + 4, whole.position(side)]
+        assert sorted(map(len, kept._kept)) == [slots.MIN_CACHED + 4, whole.position(side)]
         assert all(tuple(saved.content) == text for text, saved in kept._kept.items())
 
 
 def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() -> None:
     tapes = Tape(), Tape()
-    held = Slots(tapes, 10_000, Metrics())
+    held = Scheduler(tapes, 10_000, Metrics())
     one = row(list(range(30)), list(range(40)), n=2)
-    held.invite([one])
+    held.admit([one])
     held.read(100)
     for side, tape in enumerate(tapes):
         tape.slots[0].append(one.pending[side])
     one.tokens.append(7)
-    held.leave(one, keep=True)
+    held.release(one, keep=True)
     assert [list(kept._kept) for kept in held._kept] == [[tuple(range(29))], [tuple(range(39))]]
 
 
 def test_slots_close_up_behind_whoever_leaves() -> None:
     tapes = Tape(), Tape()
-    held = Slots(tapes, 0, Metrics())
-    held.invite([row([n] * 20, [n] * 9) for n in range(4)])
+    held = Scheduler(tapes, 0, Metrics())
+    held.admit([row([n] * 20, [n] * 9) for n in range(4)])
     held.read(100)
-    held.invite([row([n] * 30, [n] * 40) for n in range(10, 14)])
+    held.admit([row([n] * 30, [n] * 40) for n in range(10, 14)])
     held.read(7)
     for part, place in (("running", 1), ("reading", 2), ("running", 0), ("running", 1)):
-        held.leave(getattr(held, part)[place], keep=False)
+        held.release(getattr(held, part)[place], keep=False)
         confirm(held, tapes)
     held.read(6)
     assert (len(held.running), len(held.reading)) == (1, 3)
@@ -296,25 +296,25 @@ def test_slots_close_up_behind_whoever_leaves() -> None:
 
 def test_a_row_lends_only_what_it_has_seen() -> None:
     tapes = Tape(), Tape()
-    held = Slots(tapes, 0, Metrics())
+    held = Scheduler(tapes, 0, Metrics())
     text = list(range(40))
-    held.invite([row(text, text)])
+    held.admit([row(text, text)])
     held.read(100)
-    held.invite([row([*text, 77], [*text, 78, 79])])
+    held.admit([row([*text, 77], [*text, 78, 79])])
     assert held.reading[0].read == [39, 39]  # the last of 40 tokens is yet to be fed
     confirm(held, tapes)
 
 
 def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens_read: list[int] = []  # by aligned, between two of its steps
-    read, advance = ModelSide.read, ModelSide.advance
+    read, advance = ModelRunner.read, ModelRunner.advance
 
-    def noting_read(side: ModelSide, start: int, tokens: Any, positions: Any) -> None:
+    def noting_read(side: ModelRunner, start: int, tokens: Any, positions: Any) -> None:
         if side is aligned:
             tokens_read[-1] += sum(map(len, tokens))
         read(side, start, tokens, positions)
 
-    def noting_advance(side: ModelSide, tokens: Any, positions: Any) -> Any:
+    def noting_advance(side: ModelRunner, tokens: Any, positions: Any) -> Any:
         if side is aligned:
             tokens_read.append(0)
         return advance(side, tokens, positions)
@@ -325,11 +325,11 @@ def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.Mon
         for stream in running:
             next(stream)
         tokens_read.append(0)
-        monkeypatch.setattr(ModelSide, "read", noting_read)
-        monkeypatch.setattr(ModelSide, "advance", noting_advance)
+        monkeypatch.setattr(ModelRunner, "read", noting_read)
+        monkeypatch.setattr(ModelRunner, "advance", noting_advance)
         asked = [chr(ord("A") + number) * 9 + " and so on" for number in range(12)]
         decoder.generate_batch(asked, seed=1, max_tokens=2)
-        bearable = engine.READING * (1 / decoder._engine._row_cost + 24)
+        bearable = engine.PREFILL_SLOWDOWN * (1 / decoder._engine._row_cost + 24)
         for stream in running:
             stream.close()
     assert sum(tokens_read) > 2 * bearable and max(tokens_read) <= bearable

@@ -9,8 +9,8 @@ import pytest
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams, ScriptedPair
 from baco_integrations.core.errors import ParameterError
-from baco_integrations.engines.local.speculative import DEEPEST, Trust, pays
-from baco_integrations.models.scripted import ScriptedSide
+from baco_integrations.engines.local.speculative import MAX_DRAFT, AcceptanceEstimate, is_worthwhile
+from baco_integrations.models.scripted import ScriptedRunner
 from baco_integrations.policy.routers import RouteInputs
 
 PROMPTS = ("Suggest a hobby.", "Name a place to visit.", "Tell me a short story.")
@@ -47,7 +47,7 @@ def pair() -> ModelPair:
 
 @pytest.fixture(scope="module")
 def decoders(pair: ModelPair) -> Iterator[dict[Any, Decoder]]:
-    made = {depth: Decoder(pair, lookahead=depth) for depth in ("off", "auto", 3, DEEPEST)}
+    made = {depth: Decoder(pair, lookahead=depth) for depth in ("off", "auto", 3, MAX_DRAFT)}
     yield made
     for decoder in made.values():
         decoder.close()
@@ -86,7 +86,7 @@ def test_fewer_forwards(pair: ModelPair) -> None:
             decoder.generate(prompt, params)
         metrics = decoder.metrics
     assert metrics.forwards <= 1.5 * metrics.tokens
-    assert metrics.right >= 0.8 * metrics.guessed > 0
+    assert metrics.right >= 0.8 * metrics.drafted > 0
     assert metrics.rows_per_iteration == 1
 
 
@@ -106,14 +106,14 @@ def test_what_was_guessed_wrong_is_decided_again() -> None:
     assert "".join(words) == "b c x y"
     # Guessed " b", " c", " d", of which two are right; then " d" for " y"; and rightly the end.
     assert (decoder.metrics.iterations, decoder.metrics.right) == (3, 3)
-    # Behind a guessed end nothing is read ahead: base 4 + 3 + 2 times, aligned once each time.
+    # Behind a drafted end nothing is read ahead: base 4 + 3 + 2 times, aligned once each time.
     assert decoder.metrics.forwards == 12
 
 
 def test_scripts_are_asked_in_lockstep_unless_said_otherwise() -> None:
     words, decoder = scripted(None)
     assert "".join(words) == "b c x y"
-    assert (decoder.metrics.iterations, decoder.metrics.guessed) == (5, 0)
+    assert (decoder.metrics.iterations, decoder.metrics.drafted) == (5, 0)
 
 
 @pytest.mark.parametrize("limit", [50, 10_000])
@@ -121,16 +121,16 @@ def test_nothing_is_read_ahead_beyond_a_neighbours_window(
     monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     window, reached = 60, set()
-    advance = ScriptedSide.advance
+    advance = ScriptedRunner.advance
 
     def noting(side: Any, tokens: Any, positions: Any) -> Any:
         reached.add(max(positions) + len(tokens[0]))
         return advance(side, tokens, positions)
 
-    monkeypatch.setattr(ScriptedSide, "advance", noting)
+    monkeypatch.setattr(ScriptedRunner, "advance", noting)
     sure = {" b": 1.0}
     pair = ScriptedPair(lambda _: sure, lambda _: sure, vocabulary=[" b"], context=window)
-    with Decoder(pair, lookahead=DEEPEST) as decoder:
+    with Decoder(pair, lookahead=MAX_DRAFT) as decoder:
         params = SamplingParams(max_tokens=limit)
         long, short = decoder.generate_batch(["x" * 50, "x"], params)
     texts = [pair.count_tokens("x" * 50), pair.count_tokens("x")]
@@ -186,14 +186,14 @@ def test_bad_lookahead(pair: ModelPair, lookahead: Any) -> None:
 
 
 def test_trust_follows_what_came_true() -> None:
-    trust = Trust()
-    assert trust.chance(0.5) == 0.5
+    acceptance = AcceptanceEstimate()
+    assert acceptance.chance(0.5) == 0.5
     for _ in range(20):
-        trust.learn(trust.chance(0.9), False)
-    assert trust.chance(0.9) < 0.4
+        acceptance.learn(acceptance.chance(0.9), False)
+    assert acceptance.chance(0.9) < 0.4
     for _ in range(100):
-        trust.learn(trust.chance(0.9), True)
-    assert trust.chance(0.9) > 0.8
+        acceptance.learn(acceptance.chance(0.9), True)
+    assert acceptance.chance(0.9) > 0.8
 
 
 @pytest.mark.parametrize(
@@ -207,4 +207,4 @@ def test_trust_follows_what_came_true() -> None:
     ],
 )
 def test_a_guess_pays(chances: list[float], row_cost: float, expected: bool) -> None:
-    assert pays(chances, row_cost) is expected
+    assert is_worthwhile(chances, row_cost) is expected
