@@ -9,7 +9,7 @@ from itertools import groupby
 
 from baco_integrations import Decoder, ModelPair
 from baco_integrations.tiny.oracle import judge
-from baco_integrations.tiny.world import recognised
+from baco_integrations.tiny.requests import recognised
 
 QUESTION = [{"role": "user", "content": "Name a place to visit."}]
 request = recognised(QUESTION)

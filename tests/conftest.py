@@ -21,6 +21,8 @@ SMOKE = {
     "llama_index/test_conformance.py",
     "llama_index/test_structured.py",
     "models/lora/test_read.py",
+    "models/test_checkpoint.py",
+    "models/test_hub.py",
     "models/test_loading.py",
     "models/test_quantization.py",
     "test_cookbook.py",

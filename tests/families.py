@@ -278,3 +278,9 @@ def _save(
     model.generation_config = GenerationConfig(eos_token_id=eos, **ids)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change fields of a saved model's configuration."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))

@@ -51,7 +51,7 @@ def watch(frame, event, argument):
     code, name = frame.f_code, place(frame.f_code)
     if event == "call" and name:
         ran[name] = True
-        if name.endswith("Engine.submit"):
+        if name.endswith((":Engine.submit", ":Worker.submit")):
             note_stack(frame)
     elif event == "call" and code.co_name == "forward" and "modeling_" in code.co_filename:
         note_stack(frame)

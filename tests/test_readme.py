@@ -14,7 +14,7 @@ import pytest
 
 from baco_integrations.models.presets import PRESETS
 from baco_integrations.tiny.oracle import judge
-from baco_integrations.tiny.world import recognised
+from baco_integrations.tiny.requests import recognised
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What every adapter is told, and how that becomes a decoder and a request.
+"""What the adapters of all frameworks share: their settings, and how a decoder is found for them.
 
 An adapter holds settings only: which pair, how to load it, how to decode. The decoder is looked up
 in the process whenever it is needed, so copies, reconstructed and unpickled adapters share it, and
@@ -18,26 +18,29 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_serializer
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, create_model, field_serializer
 from typing_extensions import Self
 
 from ..core.errors import ParameterError, nearest
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams, SideSampling
-from ..core.settings import Integer
-from ..decoder.pairs import check_pair, open_decoder
-from ..models.options import SIDES, LoadOptions, Side
+from ..core.settings import stated, with_attributes
+from ..decoder.pairs import check_pair_choice, open_decoder
+from ..models.options import SIDES, LoadOptions
 from ..models.presets import PRESETS
+from ..tiny import WEIGHTS
 
 if TYPE_CHECKING:
     from ..decoder.decoder import Decoder
 
 SAMPLING = {
-    **{name: name for name in SamplingParams.model_fields},
-    **{f"{side}_sampling": side for side in ("base", "aligned")},
+    {"base": "base_sampling", "aligned": "aligned_sampling"}.get(name, name): name
+    for name in SamplingParams.model_fields
 }
 """Settings of a request by their names at an adapter, where base and aligned are models."""
-del SAMPLING["base"], SAMPLING["aligned"]
+
+OF_A_CALL = ("n", "tools", "tool_choice", "parallel_tool_calls")
+"""Settings of a request that not every adapter has as fields."""
 
 _KNOBS = {"gamma", "threshold"}
 _ONE_MODEL = {"model", "model_name", "model_id"}
@@ -50,27 +53,6 @@ _OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
 _NUMBERED: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-# -- the request -----------------------------------------------------------------------------------
-
-
-def sampling_params(own: Mapping[str, Any], call: Mapping[str, Any]) -> SamplingParams:
-    """Join an adapter's settings with those of one call, which come first; None is not given.
-
-    Args:
-        own: The adapter's settings, by the names of `SAMPLING`.
-        call: The call's.
-
-    Raises:
-        ParameterError: A value is not allowed.
-    """
-    given = {name: value for name, value in call.items() if value is not None}
-    settings = {name: value for name, value in own.items() if value is not None}
-    if given.keys() & _KNOBS:
-        # They say the same thing: the call's one replaces whichever the adapter has.
-        settings = {name: value for name, value in settings.items() if name not in _KNOBS}
-    return SamplingParams(**{SAMPLING[n]: value for n, value in {**settings, **given}.items()})
-
-
 def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> None:
     """Refuse a mistyped keyword with the nearest valid one.
 
@@ -80,9 +62,27 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], what: str) -> Non
     known = tuple(known)
     for name in names:
         if name not in known:
-            # The value stays untold: it may be somebody's secret.
+            # The message leaves out the value, which may be somebody's secret.
             remedy = f"{nearest(name, known)}Known: {', '.join(known)}."
             raise ParameterError(name, what, name, _PAIR if name in _ONE_MODEL else remedy)
+
+
+def sampling_params(own: Mapping[str, Any], call: Mapping[str, Any]) -> SamplingParams:
+    """Join an adapter's settings with those of one call, which take precedence.
+
+    Args:
+        own: The adapter's settings, by the names of `SAMPLING`; None is not given.
+        call: The call's settings, likewise.
+
+    Raises:
+        ParameterError: A value is not allowed.
+    """
+    given = {name: value for name, value in call.items() if value is not None}
+    settings = {name: value for name, value in own.items() if value is not None}
+    if given.keys() & _KNOBS:
+        # Both say the same thing: the call's one replaces whichever the adapter has.
+        settings = {name: value for name, value in settings.items() if name not in _KNOBS}
+    return SamplingParams(**{SAMPLING[n]: value for n, value in {**settings, **given}.items()})
 
 
 def plain_tool_choice(asked: Any) -> Any:
@@ -99,82 +99,119 @@ def plain_tool_choice(asked: Any) -> Any:
     return common.get(asked, asked) if isinstance(asked, str | bool | None) else asked
 
 
-# -- the result ------------------------------------------------------------------------------------
-
-
 def summary(completion: Completion) -> dict[str, Any]:
-    """Sum up how a completion came about, as plain data."""
-    return {
-        "finish_reason": completion.finish_reason,
-        "gamma": completion.gamma,
-        "router": completion.router,
-        "base_share": completion.base_share,
-        "switches": completion.switches,
-        "seed": completion.seed,
-    }
+    """Return how a completion came about, as plain data."""
+    names = ("finish_reason", "gamma", "router", "base_share", "switches", "seed")
+    return {name: getattr(completion, name) for name in names}
+
+
+def token_usage(completions: Iterable[Completion]) -> dict[str, int]:
+    """Return the numbers of tokens of one request's samples; their prompt counts once."""
+    usages = [completion.usage for completion in completions]
+    prompt = usages[0].prompt_tokens if usages else 0
+    decoded = sum(usage.completion_tokens for usage in usages)
+    return {"prompt_tokens": prompt, "completion_tokens": decoded, "total_tokens": prompt + decoded}
 
 
 def provenance(step: TokenStep) -> dict[str, Any]:
-    """Tell where a token came from, as plain data."""
-    told = {**step._asdict(), "calls": [piece._asdict() for piece in step.calls]}
-    del told["sample"]
-    alternatives = told.pop("alternatives")
+    """Return the fields of a step but ``sample``, as plain data; no ``alternatives`` if None."""
+    data = {**step._asdict(), "calls": [piece._asdict() for piece in step.calls]}
+    del data["sample"]
+    alternatives = data.pop("alternatives")
     if alternatives is not None:
-        told["alternatives"] = {
+        data["alternatives"] = {
             source: [offered._asdict() for offered in each] for source, each in alternatives.items()
         }
-    return told
+    return data
 
 
 def cache_key(value: Any) -> str:
-    """Return a text that tells a router, a pair or a function from others: for caches' keys.
+    """Return a text that identifies a router, a pair or a function in the keys of caches.
 
-    What consists of plain data is told by them, and by its class. All else is told by a number of
-    its own, which no other process gives: a cache may miss what it has, and never mistakes it.
+    The key of an object of plain data is made of its class and its data. Any other object has a
+    random key, which differs in each process: a cache then misses, but returns nothing wrong.
     """
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     prompt = getattr(value, "base_prompt", None)
-    told = getattr(value, "identity", None)
-    if told is None and not inspect.isroutine(value) and "<" not in name:
-        told = getattr(value, "__dict__", None)
-    try:
-        text = json.dumps([told, cache_key(prompt) if callable(prompt) else prompt])
-    except (TypeError, ValueError):
-        told = None
-    return f"{name}#{_number(value) if told is None else sha256(text.encode()).hexdigest()[:16]}"
+    data = getattr(value, "identity", None)
+    if data is None and not inspect.isroutine(value) and "<" not in name:
+        data = getattr(value, "__dict__", None)
+    if data is not None:
+        with suppress(TypeError, ValueError):  # it is not plain data
+            text = json.dumps([data, cache_key(prompt) if callable(prompt) else prompt])
+            return f"{name}#{sha256(text.encode()).hexdigest()[:16]}"
+    with suppress(TypeError):  # it cannot be hashed or weakly referenced
+        return f"{name}#{_NUMBERED.setdefault(value, uuid4().hex)}"
+    return f"{name}#{uuid4().hex}"
 
 
-def _number(value: Any) -> str:
-    with suppress(TypeError):  # it cannot be kept in mind
-        return _NUMBERED.setdefault(value, uuid4().hex)
-    return uuid4().hex
+def revealed(value: Any) -> Any:
+    """Return the text of a secret, and any other value as it is."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-# -- the adapter -----------------------------------------------------------------------------------
-
-
-def _folder(value: object) -> object:
-    """Write a path so that it is not taken for an id on the hub."""
+def absolute_folder(value: object) -> object:
+    """Write a path as an absolute one, so that it is not taken for an id on the hub."""
     return str(value.expanduser().absolute()) if isinstance(value, Path) else value
 
 
-def _dtype(value: object) -> object:
-    return value if value is None else str(value).removeprefix("torch.")
-
-
-def _data(value: Any) -> object:
+def as_data(value: Any) -> object:
     """Write a settings object as a dict, so that adapters can be serialized."""
     if isinstance(value, SideSampling):
         return value.model_dump(exclude_none=True)
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-_Model = Annotated[str, BeforeValidator(_folder)]
-_Data = Annotated[dict[str, Any] | None, BeforeValidator(_data)]
-_Quantization = Annotated[str | dict[str, Any] | None, BeforeValidator(_data)]
+_Model = Annotated[str, BeforeValidator(absolute_folder)]
+_Data = Annotated[dict[str, Any] | None, BeforeValidator(as_data)]
+_Quantization = Annotated[str | dict[str, Any] | None, BeforeValidator(as_data)]
+_WHICH: tuple[tuple[str, Any, str], ...] = (
+    ("pair", Any, "The name of a preset, 'tiny', or a pair that is loaded already."),
+    ("base", _Model, "The base model's folder or id on the hub, instead of pair."),
+    ("aligned", _Model, "The aligned model's folder or id on the hub, instead of pair."),
+)
+# Types of fields that keep a value in another form than the settings do.
+_KEPT_AS: dict[str, Any] = {
+    **dict.fromkeys(("base_sampling", "aligned_sampling"), _Data),
+    **dict.fromkeys(("quantization", "base_quantization", "aligned_quantization"), _Quantization),
+    "token": SecretStr | bool,
+    "stop": str | list[str],
+    "choices": list[str],
+}
 
 
-class Adapter(BaseModel):
+def adapter_fields() -> dict[str, Any]:
+    """Return the fields that say which pair, and one for each setting of loading and decoding.
+
+    Returns:
+        Types, each with None, and fields by name; a field's description is the setting's help.
+    """
+    fields: dict[str, Any] = {
+        name: (its_kind | None, Field(None, description=help)) for name, its_kind, help in _WHICH
+    }
+    sampling = {name: SamplingParams.model_fields[SAMPLING[name]] for name in SAMPLING}
+    for name, setting in {**LoadOptions.model_fields, **sampling}.items():
+        if name not in OF_A_CALL:
+            kind: Any = _KEPT_AS.get(name, setting.annotation)
+            if setting.metadata and name not in _KEPT_AS:
+                kind = Annotated[(kind, *setting.metadata)]
+            hidden: Any = {"exclude": True, "repr": False} if name == "token" else {}
+            fields[name] = kind | None, Field(None, description=stated(setting, "help"), **hidden)
+    return fields
+
+
+if TYPE_CHECKING:
+
+    class Settings(BaseModel):
+        """The fields of `adapter_fields`."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    Settings = create_model("Settings", **adapter_fields())
+
+
+class Adapter(Settings):
     """Which pair, how to load it and how to decode: the fields that every adapter has.
 
     A field that is left out, or None, takes the default of `LoadOptions` or `SamplingParams`.
@@ -183,61 +220,23 @@ class Adapter(BaseModel):
         ParameterError: A field is unknown or its value is not allowed.
     """
 
-    pair: Any = None
-    base: _Model | None = None
-    aligned: _Model | None = None
+    only_in_calls: ClassVar[tuple[str, ...]] = ()
+    """Arguments of a call that are no settings of decoding, or no fields."""
 
-    dtype: Annotated[str | None, BeforeValidator(_dtype)] = None
-    device_map: Any = None
-    attn_implementation: str | None = None
-    quantization: _Quantization = None
-    base_quantization: _Quantization = None
-    aligned_quantization: _Quantization = None
-    revision: str | None = None
-    base_revision: str | None = None
-    aligned_revision: str | None = None
-    token: SecretStr | bool | None = Field(default=None, exclude=True, repr=False)
-    local_files_only: bool | None = None
-    trust_remote_code: bool | None = None
-    base_prompt: Any = None
-    template_kwargs: dict[str, Any] | None = None
-    progress: bool | None = None
-    check_memory: bool | None = None
-
-    gamma: float | None = None
-    threshold: float | None = None
-    router: Any = None
-    signal_model: str | None = None
-    first: str | None = None
-    boundary: bool | None = None
-    line_breaks: str | None = None
-    temperature: float | None = None
-    top_k: Integer | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    base_sampling: _Data = None
-    aligned_sampling: _Data = None
-    seed: Integer | None = None
-    max_tokens: Integer | None = None
-    stop: str | list[str] | None = None
-    alternatives: Integer | None = None
-    json_schema: dict[str, Any] | None = None
-    show_schema: bool | None = None
-    regex: str | None = None
-    choices: list[str] | None = None
-    timeout: float | None = None
-
-    _besides: ClassVar[tuple[str, ...]] = ()
-    """What a call may be given besides settings of decoding."""
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Write what each field does into the class's docstring."""
+        fields = cls.model_fields.items()
+        texts = {name: field.description for name, field in fields if field.description}
+        cls.__doc__ = with_attributes(cls.__doc__, texts)
 
     def __init__(self, **values: Any) -> None:
-        # Checked before pydantic would bury the error in one of its own.
-        fields = type(self).model_fields
-        refuse_unknown(values, fields, f"a field of {type(self).__name__}")
-        given = {name: _plain(value) for name, value in values.items() if value is not None}
+        # Checked first, since pydantic would bury the error in one of its own.
+        refuse_unknown(values, type(self).model_fields, f"a field of {type(self).__name__}")
+        given = {name: revealed(value) for name, value in values.items() if value is not None}
         pair, base, aligned = (given.get(name) for name in ("pair", "base", "aligned"))
         options = {name: v for name, v in given.items() if name in LoadOptions.model_fields}
-        check_pair(pair, base, aligned, options)
+        check_pair_choice(pair, base, aligned, options)
         sampling_params({name: v for name, v in given.items() if name in SAMPLING}, {})
         super().__init__(**values)
 
@@ -256,98 +255,99 @@ class Adapter(BaseModel):
         return super().__getstate__()
 
     @field_serializer("pair", "router", "base_prompt")
-    def _as_text(self, value: Any) -> str | None:
+    def objects_as_keys(self, value: Any) -> str | None:
+        """Write an object as its `cache_key`."""
         return value if value is None or isinstance(value, str) else cache_key(value)
 
     @property
     def decoder(self) -> Decoder:
         """The process's decoder of this pair; the first use loads the models."""
-        return open_decoder(
-            self.pair, base=self.base, aligned=self.aligned, user=self, **self._loading()
-        )
+        own = self.load_settings()
+        return open_decoder(self.pair, base=self.base, aligned=self.aligned, user=self, **own)
 
-    async def _adecoder(self) -> Decoder:
+    async def adecoder(self) -> Decoder:
         """Return the decoder; the event loop stays free while the models load."""
         return await asyncio.to_thread(lambda: self.decoder)
 
     @property
     def model_name(self) -> str:
-        """What the pair is called."""
+        """The name of the pair, or those of its models."""
         if self.pair is None:
             return f"{self.base}|{self.aligned}"
         return self.pair if isinstance(self.pair, str) else str(self.pair.name)
 
-    def _window(self, *, fetch: bool = False) -> int | None:
-        """Return the smaller context window, None where no file at hand tells it.
+    def context_window(self, *, fetch: bool = False) -> int | None:
+        """Return the smaller of the models' context windows, without loading the models.
 
         Args:
-            fetch: Whether to ask the hub for configurations that are not at hand.
+            fetch: Whether to ask the hub for configurations that are not on this machine.
+
+        Returns:
+            A number of tokens; None where a configuration is not at hand or does not say it.
         """
-        from ..models.loading import configuration
+        from ..models.hub import configuration
 
         if self.pair is not None and not isinstance(self.pair, str):
             return min(map(int, self.pair.context))
-        options = LoadOptions(**self._loading())
-        configs = [configuration(self._models[side], side, options, fetch) for side in SIDES]
-        windows: list[Any] = [config.get("max_position_embeddings") for config in configs]
-        known = [window for window in windows if isinstance(window, int) and window > 0]
-        return min(known) if len(known) == len(SIDES) else None
+        name, options = str(self.pair or "").lower(), LoadOptions(**self.load_settings())
+        windows = []
+        for side in SIDES:
+            named = getattr(PRESETS.get(name, self), side)
+            model = str(WEIGHTS / side) if name == "tiny" else named
+            window = configuration(model, side, options, fetch).get("max_position_embeddings")
+            windows.append(window if isinstance(window, int) else 0)
+        return min(windows) if min(windows) > 0 else None
 
-    @property
-    def _models(self) -> dict[Side, str]:
-        """Folders or ids of the two models."""
-        if not isinstance(self.pair, str):
-            return {"base": str(self.base), "aligned": str(self.aligned)}
-        known = PRESETS.get(self.pair.lower())
-        if known is not None:
-            return {"base": known.base, "aligned": known.aligned}
-        tiny = Path(__file__).parents[1] / "tiny" / "weights"
-        return {side: str(tiny / side) for side in SIDES}
-
-    def _loading(self) -> dict[str, Any]:
-        """Return how to load the pair."""
-        options = {name: _plain(getattr(self, name)) for name in LoadOptions.model_fields}
+    def load_settings(self) -> dict[str, Any]:
+        """Return the settings of `LoadOptions` that are given, secrets as plain text."""
+        options = {name: revealed(getattr(self, name)) for name in LoadOptions.model_fields}
         return {name: value for name, value in options.items() if value is not None}
 
-    def _sampling(self, call: Mapping[str, Any]) -> SamplingParams:
-        """Return the settings of one call; see `sampling_params`."""
-        own = {name: getattr(self, name) for name in SAMPLING if name in type(self).model_fields}
-        known = (*own, *self._besides)
-        refuse_unknown(call, known, "a setting of a call")
-        return sampling_params(
-            own, {name: call[name] for name in known if name in SAMPLING and name in call}
-        )
+    def request_params(self, call: Mapping[str, Any]) -> SamplingParams:
+        """Return the settings of one call, over the adapter's own.
 
-    def _with(self, changes: Mapping[str, Any]) -> Self:
-        """Return a copy with other settings; it shares the decoder. None leaves one as it is."""
-        self._sampling(changes)
+        Raises:
+            ParameterError: One is unknown, or its value is not allowed.
+        """
+        own = {name: getattr(self, name) for name in SAMPLING if name in type(self).model_fields}
+        refuse_unknown(call, (*own, *self.only_in_calls), "a setting of a call")
+        return sampling_params(own, {name: call[name] for name in call if name in SAMPLING})
+
+    def with_settings(self, changes: Mapping[str, Any]) -> Self:
+        """Return a copy with other settings of decoding; it shares the decoder.
+
+        Args:
+            changes: Settings by their names; None leaves one as it is.
+
+        Raises:
+            ParameterError: One is unknown, or its value is not allowed.
+        """
+        self.request_params(changes)
         fields = type(self).model_fields
         changes = {n: v for n, v in changes.items() if n in fields and v is not None}
         if changes.keys() & _KNOBS:
             changes = {**dict.fromkeys(_KNOBS), **changes}
         return self.model_copy(update=changes)
 
-    def _identity(self, params: SamplingParams) -> dict[str, Any]:
-        """Return everything that changes the output, as plain data."""
-        models: dict[str, Any] = {"pair": self.pair}
+    def identity(self, params: SamplingParams) -> dict[str, Any]:
+        """Return everything that changes the output of a call with these settings, as plain data.
+
+        Args:
+            params: The settings, as from `request_params`.
+        """
+        data: dict[str, Any] = {"pair": self.pair}
         if self.pair is not None and not isinstance(self.pair, str):
-            models["pair"] = {**getattr(self.pair, "identity", {}), "key": cache_key(self.pair)}
+            data["pair"] = {**getattr(self.pair, "identity", {}), "key": cache_key(self.pair)}
         loading = [name for name in LoadOptions.model_fields if name not in _IMMATERIAL]
         for name in ("base", "aligned", *loading):
             value = getattr(self, name)
-            models[name] = cache_key(value) if callable(value) else value
-        if isinstance(self.pair, str) and (known := PRESETS.get(self.pair.lower())):
-            models |= {name: getattr(known, name) for name in _OF_PRESET if models[name] is None}
-        router = params.spec.name if isinstance(params.router, str) else cache_key(params.router)
-        sampling = params.model_dump(
-            exclude={"gamma", "threshold", "router", "base", "aligned", "timeout"}
-        )
-        sides = {
-            f"{side}_sampling": own and own.model_dump(exclude_none=True)
-            for side, own in (("base", params.base), ("aligned", params.aligned))
-        }
-        return {**models, **sampling, **sides, "router": router, "gamma": params.effective_gamma}
-
-
-def _plain(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+            data[name] = cache_key(value) if callable(value) else value
+        if isinstance(self.pair, str) and (preset := PRESETS.get(self.pair.lower())):
+            data |= {name: getattr(preset, name) for name in _OF_PRESET if data[name] is None}
+        data |= params.model_dump(exclude={*_KNOBS, *SIDES, "router", "timeout"})
+        for side in SIDES:
+            own = getattr(params, side)
+            data[f"{side}_sampling"] = own and own.model_dump(exclude_none=True)
+        named = isinstance(params.router, str)
+        router = params.spec.name if named else cache_key(params.router)
+        return {**data, "router": router, "gamma": params.effective_gamma}

@@ -36,11 +36,8 @@ T = TypeVar("T")
 Similarity = Callable[[str, str], float]
 """How alike two texts are, from 0 to 1."""
 
-# A new text is compared with all that are known, so they have to be at hand.
+# Each new text is compared with all known ones, whose words or embeddings are kept.
 _REMEMBERED = 65536
-
-
-# -- what is alike ---------------------------------------------------------------------------------
 
 
 def word_overlap(one: str, other: str) -> float:
@@ -49,14 +46,15 @@ def word_overlap(one: str, other: str) -> float:
     Punctuation does not count, so texts that differ in nothing else are the same. Texts without a
     word are the same if they are equal.
     """
-    words, others = _words(one), _words(other)
+    words, others = words_of(one), words_of(other)
     if not words | others:
         return float(one.strip() == other.strip())
     return len(words & others) / len(words | others)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _words(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a text, whatever their case."""
     return frozenset(re.findall(r"\w+", text.casefold()))
 
 
@@ -75,15 +73,13 @@ def cosine_similarity(embed: Callable[[str], Sequence[float]]) -> Similarity:
     return lambda one, other: float(np.clip(direction(one) @ direction(other), 0, 1))
 
 
-# -- settings and results --------------------------------------------------------------------------
-
-
-def _list(value: object) -> object:
+def as_tuple(value: object) -> object:
+    """Return an iterable other than a string as a tuple, and any other value as it is."""
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
-_Gamma = Annotated[float, Field(ge=0, le=1)]
-_Ladder = Annotated[tuple[_Gamma, ...], BeforeValidator(_list), Field(min_length=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Ladder = Annotated[tuple[_Share, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
 class BreadthParams(Checked):
@@ -106,14 +102,14 @@ class BreadthParams(Checked):
     n: Annotated[Integer, Field(ge=1)] = param(
         8, "a whole number of at least 1", "It is the number of distinct answers to find."
     )
-    gamma: _Gamma | None = param(None, "a number from 0 to 1", "Raise it for variety.")
+    gamma: _Share | None = param(None, "a number from 0 to 1", "Raise it for variety.")
     ladder: _Ladder | None = param(
         None, "one or more numbers from 0 to 1", "For example (0.2, 0.5, 0.8)."
     )
     similarity: Similarity = param(
         word_overlap, "a function of two texts", "Leave it out, or try embedding_similarity(...)."
     )
-    threshold: _Gamma = param(
+    threshold: _Share = param(
         0.8, "a number from 0 to 1", "Answers at least so similar count as the same."
     )
     max_samples: Annotated[Integer, Field(ge=1)] | None = param(
@@ -124,7 +120,8 @@ class BreadthParams(Checked):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> BreadthParams:
+    def check_together(self) -> BreadthParams:
+        """Refuse settings that contradict each other."""
         if self.gamma is not None and self.ladder is not None:
             raise ParameterError(
                 "ladder", "left out where gamma is given", self.ladder, "Give one of them."
@@ -136,33 +133,37 @@ class BreadthParams(Checked):
         return self
 
     def sample(self, number: int, seed: int) -> dict[str, Any]:
-        """Return the settings of one sample."""
+        """Return the gamma, if there is one, and the seed of one sample.
+
+        Args:
+            number: The sample's number, from 0.
+            seed: The seed of sample 0.
+        """
         gamma = self.ladder[number % len(self.ladder)] if self.ladder else self.gamma
-        dialled = {} if gamma is None else {"gamma": gamma}
-        return {**dialled, "seed": (seed + number) % 2**64}
+        own = {} if gamma is None else {"gamma": gamma}
+        return {**own, "seed": (seed + number) % 2**64}
 
     def is_new(self, text: str, known: Iterable[str]) -> bool:
-        """Tell whether a text says something that none of those known says.
+        """Tell whether a text has words and differs from all that are known.
 
         Raises:
             ParameterError: The similarity function fails or returns no number from 0 to 1.
         """
-        different = (self._score(text, other) < self.threshold for other in known)
-        return bool(text.strip()) and all(different)
-
-    def _score(self, one: str, other: str) -> float:
-        try:
-            score = self.similarity(one, other)
-            if not 0 <= score <= 1:
-                raise ValueError(f"{score!r} for {one!r} and {other!r}")
-            return float(score)
-        except Exception as error:
-            raise ParameterError(
-                "similarity",
-                "a function that returns a number from 0 to 1 for any two texts",
-                error,
-                "Return 0 where nothing is alike, 1 for the same.",
-            ) from error
+        for other in known if text.strip() else ():
+            try:
+                score = float(self.similarity(text, other))
+                if not 0 <= score <= 1:
+                    raise ValueError(f"{score!r} for {text!r} and {other!r}")
+            except Exception as error:
+                raise ParameterError(
+                    "similarity",
+                    "a function that returns a number from 0 to 1 for any two texts",
+                    error,
+                    "Return 0 where nothing is alike, 1 for the same.",
+                ) from error
+            if score >= self.threshold:
+                return False
+        return bool(text.strip())
 
 
 class Idea(BaseModel):
@@ -175,7 +176,7 @@ class Idea(BaseModel):
         text: The text; JSON for a structured value.
         gamma: The sample's diversity.
         seed: The sample's seed; with it and gamma the model gives the answer again.
-        router: The router, where the answer came with its message, as the next two.
+        router: The router; None, as the next two, where only the parsed value is known.
         base_share: Share of tokens from the base model.
         switches: How often the sides switched.
         sample: The sample's number, from 0.
@@ -202,7 +203,14 @@ class Idea(BaseModel):
         return [*others, self]
 
 
-# -- the rounds ------------------------------------------------------------------------------------
+def idea_fields(*sources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what some dicts say about a sample, under the names of `Idea`; the last dict wins."""
+    return {
+        name: value
+        for source in sources
+        for name, value in (source or {}).items()
+        if name in Idea.model_fields
+    }
 
 
 Draw = Callable[[int, Mapping[str, Any]], Coroutine[Any, Any, Idea | Exception]]
@@ -220,20 +228,20 @@ async def distinct(
     """Draw samples in rounds, as many at once as are missing, until enough of them differ.
 
     Args:
-        draw: Draws a sample. Or several that do, each until it has given enough; their ideas
-            differ from one another's too. What number i draws is seeded as if ``i * max_samples``
-            samples had been drawn before.
+        draw: A function that draws a sample, or several of them. Each is called until it has given
+            ``params.n`` ideas; the ideas of all functions differ from one another. The seeds of
+            function number i begin at ``seed + i * max_samples``.
         params: How many are looked for, and which count as the same.
         in_order: Of similar samples keep the first by number, rather than the first to arrive.
-        at_once: Most samples under way at a time.
+        at_once: Most samples that are drawn at a time.
         known: Texts that the ideas have to differ from.
 
     Yields:
-        Up to ``params.n`` ideas of each `draw`. One whose every sample of the first rounds cannot
-        be read is given up.
+        Up to ``params.n`` ideas of each `draw`. A `draw` is not called again if none of the
+        samples of its first round can be read, all for the same kind of reason.
 
     Raises:
-        Exception: What `draw` raises, or returns where nothing can be read.
+        Exception: What `draw` raises; or the first that it returned, where no `draw` is left.
     """
     draws = [draw] if callable(draw) else list(draw)
     seed = secrets.randbits(53) if params.seed is None else params.seed
@@ -257,7 +265,7 @@ async def distinct(
         sizes = Counter(place for place, _ in samples)
         drawn += sizes
         failed: defaultdict[int, list[Exception]] = defaultdict(list)
-        async with aclosing(_finished([sample(*each) for each in samples], in_order)) as answers:
+        async with aclosing(results_of([sample(*each) for each in samples], in_order)) as answers:
             async for place, answer in answers:
                 if isinstance(answer, Exception):
                     failed[place].append(answer)
@@ -274,8 +282,14 @@ async def distinct(
             raise given_up[0]
 
 
-async def _finished(work: list[Coroutine[Any, Any, T]], in_order: bool) -> AsyncGenerator[T]:
-    """Yield results, in order or as they come; the first error, or closing, cancels the rest."""
+async def results_of(work: list[Coroutine[Any, Any, T]], in_order: bool) -> AsyncGenerator[T]:
+    """Run coroutines at once and yield their results; an error, or closing, cancels the rest.
+
+    Args:
+        work: The coroutines.
+        in_order: Yield in the order of `work`, after the last has finished, rather than as they
+            finish.
+    """
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         for task in asyncio.as_completed(tasks):
@@ -292,7 +306,7 @@ async def _finished(work: list[Coroutine[Any, Any, T]], in_order: bool) -> Async
 
 
 def blocking(results: AsyncGenerator[T]) -> Iterator[T]:
-    """Iterate in a thread without an event loop; closing cancels what still runs."""
+    """Iterate over an async generator, which runs in a thread; closing cancels what still runs."""
     arrived: SimpleQueue[T | None] = SimpleQueue()
     started: Future[asyncio.Task[Any]] = Future()
 
@@ -320,7 +334,7 @@ def blocking(results: AsyncGenerator[T]) -> Iterator[T]:
 
 
 def wait(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in a thread without an event loop."""
+    """Run a coroutine to its end, in a thread with an event loop of its own."""
 
     async def results() -> AsyncGenerator[T]:
         yield await coroutine

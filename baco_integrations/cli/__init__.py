@@ -12,27 +12,26 @@ import typer
 
 from .. import __version__
 from .chat import chat
+from .commands import Command, Commands
 from .compare import compare
 from .demo import demo
-from .errors import Command, Guarded
 from .evaluation import app as evaluation
 from .generate import generate
 from .lora import extract
 from .measure import bench
 from .pairs import check, pairs
-from .training import train_tiny
 from .tuning import tune
 
 app = typer.Typer(
     name="baco",
-    cls=Guarded,
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_GROUPS: dict[str, dict[Callable[..., None], str]] = {
+EXAMPLES: dict[str, dict[Callable[..., None], str]] = {
     "Look": {demo: "baco demo --gamma 0.8 --samples 4"},
     "Ask": {
         generate: 'baco generate "Name a place to visit." --gamma 0.7 -n 3 --trace',
@@ -46,23 +45,24 @@ _GROUPS: dict[str, dict[Callable[..., None], str]] = {
     },
     "Workshop": {
         extract: "baco extract org/model org/model-instruct --out adapter --rank 32",
-        bench: "baco bench --pair tiny",
-        train_tiny: "baco train-tiny --out my-pair --seed 1",
+        bench: "baco bench --base org/model --aligned org/model-instruct",
     },
 }
-for _panel, _commands in _GROUPS.items():
-    for _command, _example in _commands.items():
+"""An example of every command, by the panels in which help shows them."""
+for _panel, _examples in EXAMPLES.items():
+    for _command, _example in _examples.items():
         app.command(
             cls=Command,
             rich_help_panel=_panel,
-            no_args_is_help=_command in (generate, compare, check, tune, extract, train_tiny),
+            no_args_is_help=_command in (generate, compare, check, tune, extract),
             epilog=f"Example: [cyan]{_example}[/cyan]",
         )(_command)
 app.add_typer(evaluation, name="eval", rich_help_panel="Workshop")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def show_version(asked: bool) -> None:
+    """Print the version and leave, if it is asked for."""
+    if asked:
         typer.echo(f"baco {__version__}")
         raise typer.Exit
 
@@ -71,7 +71,7 @@ def _show_version(wanted: bool) -> None:
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Decode with a base model and its aligned counterpart, token by token: varied and good."""

@@ -3,76 +3,44 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from . import options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
-    from ..core.messages import Messages
     from ..core.outputs import Completion
     from ..core.params import SamplingParams
-    from ..decoder.decoder import Decoder
     from ..tiny.oracle import Verdict
-    from ..tiny.world import Request
+    from ..tiny.requests import Request
     from .display import Column
 
 
-def compare(
-    prompt: options.Prompt,
-    gamma: options.Gammas = None,
-    router: options.Router = None,
-    samples: options.Samples = 5,
-    temperature: options.Temperature = None,
-    top_k: options.TopK = None,
-    top_p: options.TopP = None,
-    min_p: options.MinP = None,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
-    seed: options.Seed = None,
-    system: options.System = None,
-    pair: options.Pair = None,
-    base: options.Base = None,
-    aligned: options.Aligned = None,
-    base_prompt: options.BasePrompt = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    quantization: options.Quantization = None,
-    as_json: options.Json = False,
-) -> None:
+@options.takes(*options.SAMPLING, "stop", options.SYSTEM, *options.PAIR, n=5, gamma=[])
+def compare(prompt: options.Prompt, as_json: options.Json = False, **given: Any) -> None:
     """Show what base, aligned and BACo answer to one prompt, side by side.
 
     Each gamma gets a column of its own. All columns use the same seed.
     Where the tiny pair knows the request, its exact judge marks the answers.
     """
-    ways = side_by_side(
-        gamma or [None],
-        router=router,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        max_tokens=max_tokens,
-        stop=stop,
-        seed=secrets.randbits(32) if seed is None else seed,
-        n=samples,
-    )
-    conversation = options.messages(prompt, system)
-    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
+    if given["seed"] is None:
+        given["seed"] = secrets.randbits(32)
+    ways = side_by_side(given, given["gamma"] or [None])
+    conversation = options.messages(prompt, given["system"])
+    pair = options.open_pair(given)
     from ..decoder.decoder import Decoder
     from .display import busy, console, legend, print_columns, print_json
 
-    request = options.known_request(loaded, conversation)
-    with Decoder(loaded) as decoder, busy(f"Decoding {len(ways)} × {samples} answers"):
-        answers = answer_all(decoder, conversation, ways)
-    verdicts = judge_all(request, answers) if request else None
+    request = options.known_request(pair, conversation)
+    with Decoder(pair) as decoder, busy(f"Decoding {len(ways)} × {given['n']} answers"):
+        answers = decoder.generate_batch([conversation] * len(ways), ways)
+    verdicts = judge_all(request, answers)
     if as_json:
         prompt = conversation[-1]["content"]
-        print_json({"prompt": prompt, "columns": _plain(answers, verdicts)})
+        print_json({"prompt": prompt, "columns": columns_json(answers, verdicts)})
         return
     out = console()
     print_columns(columns(answers, verdicts, out), out)
@@ -80,87 +48,74 @@ def compare(
     out.print(f"seed {answers[0][0].seed}", style="dim")
 
 
-def side_by_side(gammas: Sequence[float | None], **settings: Any) -> list[SamplingParams]:
+def side_by_side(given: Mapping[str, Any], gammas: Sequence[float | None]) -> list[SamplingParams]:
     """Return the ways of decoding to compare: each side alone, then the pair at each gamma."""
     routed = [
-        options.sampling(**settings, gamma=gamma, noting=gamma is gammas[0]) for gamma in gammas
+        options.sampling({**given, "gamma": gamma}, noting=gamma is gammas[0]) for gamma in gammas
     ]
     alone = [
-        options.sampling(**(settings | {"router": side}), noting=False)
+        options.sampling({**given, "gamma": None, "router": side}, noting=False)
         for side in ("base", "aligned")
     ]
     return alone + routed
 
 
-def answer_all(
-    decoder: Decoder, conversation: Messages, ways: Sequence[SamplingParams]
-) -> list[list[Completion]]:
-    """Answer a conversation in every way, all in one batch."""
-    return decoder.generate_batch([conversation] * len(ways), ways)
-
-
-def judge_all(request: Request, answers: Sequence[Sequence[Completion]]) -> list[list[Verdict]]:
-    """Judge all answers to a request that the tiny pair knows."""
+def judge_all(
+    request: Request | None, answers: Sequence[Sequence[Completion]]
+) -> list[list[Verdict] | None]:
+    """Judge all answers, each way's on its own, if it is a request that the tiny pair knows."""
     from ..tiny.oracle import judge
 
-    return [[judge(request, sample.text) for sample in way] for way in answers]
+    if request is None:
+        return [None] * len(answers)
+    return [[judge(request, sample.text) for sample in samples] for samples in answers]
 
 
-def valid_distinct(verdicts: Sequence[Verdict]) -> int:
-    """Count the different things that valid answers name."""
-    return len({verdict.content for verdict in verdicts if verdict.valid})
+def figures(samples: Sequence[Completion], verdicts: Sequence[Verdict] | None) -> dict[str, Any]:
+    """Return what one way of decoding gave: distinct texts, base's share, and what was valid."""
+    found: dict[str, Any] = {
+        "router": samples[0].router,
+        "gamma": samples[0].gamma,
+        "distinct": len({" ".join(sample.text.split()) for sample in samples}),
+        "base_share": fmean(sample.base_share for sample in samples),
+    }
+    if verdicts:
+        found["valid"] = sum(verdict.valid for verdict in verdicts)
+        found["valid_distinct"] = len({each.content for each in verdicts if each.valid})
+    return found
 
 
 def columns(
     answers: Sequence[Sequence[Completion]],
-    verdicts: Sequence[Sequence[Verdict]] | None,
+    verdicts: Sequence[Sequence[Verdict] | None],
     out: Console,
 ) -> list[Column]:
     """Return a column for each way of decoding, with the judge's marks where there is a judge."""
     from .display import Column, column_title, painted
 
     good, bad = ("+", "-") if out.options.ascii_only else ("[green]✓", "[red]✗")
-    found = []
-    for place, samples in enumerate(answers):
-        judged = verdicts[place] if verdicts else []
-        marks = [good if one.valid else bad for one in judged] or ["•"] * len(samples)
-        footer = f"{_distinct(samples)}/{len(samples)} distinct, {_base_share(samples):.0%} base"
+    shown = []
+    for samples, judged in zip(answers, verdicts, strict=True):
+        found, total = figures(samples, judged), len(samples)
+        marks = [good if one.valid else bad for one in judged or ()] or ["•"] * total
+        footer = f"{found['distinct']}/{total} distinct, {found['base_share']:.0%} base"
         if judged:
-            valid = sum(one.valid for one in judged)
-            footer = f"{valid}/{len(samples)} valid, {valid_distinct(judged)} distinct"
+            footer = f"{found['valid']}/{total} valid, {found['valid_distinct']} distinct"
         texts = [painted(sample, out) for sample in samples]
-        found.append(Column(column_title(samples[0]), list(zip(marks, texts, strict=True)), footer))
-    return found
+        shown.append(Column(column_title(samples[0]), list(zip(marks, texts, strict=True)), footer))
+    return shown
 
 
-def _distinct(samples: Sequence[Completion]) -> int:
-    """Count different texts; white space makes no difference."""
-    return len({" ".join(sample.text.split()) for sample in samples})
-
-
-def _base_share(samples: Sequence[Completion]) -> float:
-    return fmean(sample.base_share for sample in samples)
-
-
-def _plain(
-    answers: Sequence[Sequence[Completion]], verdicts: Sequence[Sequence[Verdict]] | None
+def columns_json(
+    answers: Sequence[Sequence[Completion]], verdicts: Sequence[Sequence[Verdict] | None]
 ) -> list[dict[str, Any]]:
+    """Return the columns as plain data."""
     from .generate import completion_json
 
-    told = []
-    for place, samples in enumerate(answers):
-        column: dict[str, Any] = {
-            "router": samples[0].router,
-            "gamma": samples[0].gamma,
-            "distinct": _distinct(samples),
-            "base_share": _base_share(samples),
-            "completions": [completion_json(sample, trace=False) for sample in samples],
-        }
-        if verdicts:
-            judged = verdicts[place]
-            column["valid"] = sum(one.valid for one in judged)
-            column["valid_distinct"] = valid_distinct(judged)
-            for answer, one in zip(column["completions"], judged, strict=True):
-                answer["verdict"] = one.reason
-        told.append(column)
-    return told
+    found = []
+    for samples, judged in zip(answers, verdicts, strict=True):
+        plain = [completion_json(sample, trace=False) for sample in samples]
+        for answer, verdict in zip(plain, judged or (), strict=False):
+            answer["verdict"] = verdict.reason
+        found.append({**figures(samples, judged), "completions": plain})
+    return found

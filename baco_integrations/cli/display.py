@@ -1,6 +1,6 @@
 """How things look: consoles, the colours of the two sides, columns, and JSON that stays alone.
 
-Invariant: who gave a token can be told in every setting: by colour; by underlining where colour is
+Invariant: it is always visible which model gave a token: by colour; by underlining where colour is
 not wanted; by brackets where there is no terminal.
 """
 
@@ -24,8 +24,8 @@ from ..core.outputs import Completion, TokenStep
 
 STYLES = {"base": "color(166)", "aligned": "color(32)"}
 """Orange and blue: apart for every kind of eye, and readable on dark and on light."""
-_WIDEST, _NARROWEST, _LONGEST_WORD = 120, 26, 16
-
+MAX_WIDTH, MIN_COLUMN, MAX_WORD = 120, 26, 16
+"""Characters: of all columns together, of one column, and of what is kept waiting as one word."""
 
 # What a terminal would take for a command is shown as a sign instead: models and files may say
 # anything. Lines and tabs stay, and a carriage return, which only ends lines here, goes.
@@ -37,12 +37,12 @@ _SIGNS = {
 
 
 class SafeConsole(Console):
-    """A console whose texts cannot command the terminal."""
+    """A console that prints control characters in texts as visible signs, if on a terminal."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render; what is printed is text, and only rich's own segments control."""
+        """Render; control characters remain only in rich's own control segments."""
         signs = _SIGNS if self.is_terminal else {}
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else text.translate(signs), style, control)
@@ -55,13 +55,29 @@ def console(stderr: bool = False) -> Console:
 
 @contextmanager
 def busy(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal that something is going on; what it gives says what it is now."""
+    """Show on a terminal that work is going on; yield a function that shows which part of it."""
     err = console(stderr=True)
     if not err.is_terminal:
         yield lambda detail: None
         return
     with err.status(f"[dim]{what} ...", spinner_style="dim") as status:
         yield lambda detail: status.update(f"[dim]{what}: {detail} ...")
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on a terminal; yield a function of the done, the total and a label."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    err = console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as shown:
+        task = shown.add_task(what, total=None)
+
+        def progress(done: int, total: int, of: str = what) -> None:
+            shown.update(task, completed=done, total=total, description=of)
+
+        yield progress
 
 
 def print_json(document: Any) -> None:
@@ -92,7 +108,7 @@ def flow(texts: Iterable[Text], out: Console) -> None:
             out.out(text.plain, end="", highlight=False)
     else:
         column = 0
-        for word in _words(texts):
+        for word in join_words(texts):
             if word.plain.startswith(" ") and column + word.cell_len > out.width:
                 word = Text("\n").append_text(word[1:])
             out.print(word, end="", soft_wrap=True)
@@ -101,11 +117,11 @@ def flow(texts: Iterable[Text], out: Console) -> None:
     out.print()
 
 
-def _words(texts: Iterable[Text]) -> Iterator[Text]:
+def join_words(texts: Iterable[Text]) -> Iterator[Text]:
     """Join pieces up to the next white space; what has none, as in Chinese, is not kept waiting."""
     word = Text()
     for text in texts:
-        if text.plain[:1].isspace() or word.cell_len > _LONGEST_WORD:
+        if text.plain[:1].isspace() or word.cell_len > MAX_WORD:
             yield word
             word = Text()
         word.append_text(text)
@@ -160,33 +176,22 @@ class Column(NamedTuple):
 
 def print_columns(columns: Sequence[Column], out: Console) -> None:
     """Print columns side by side; on a narrow terminal, in several tables."""
-    width = min(out.width, _WIDEST)
-    tables = ceil(len(columns) / max(width // _NARROWEST, 1))
+    width = min(out.width, MAX_WIDTH)
+    tables = ceil(len(columns) / max(width // MIN_COLUMN, 1))
     each = ceil(len(columns) / tables)
     for start in range(0, len(columns), each):
-        shown = columns[start : start + each]
         table = quiet_table(width=width, show_footer=True)
-        for column in shown:
+        cells = []
+        for column in columns[start : start + each]:
             table.add_column(column.title, Text(column.footer, "bold"), ratio=1)
-        table.add_row(*(_stacked(column.answers) for column in shown))
+            cells.append(Table.grid(padding=(0, 1, 0, 0)))
+            for mark, answer in column.answers:  # wrapped lines stand apart from the marks
+                cells[-1].add_row(mark, answer)
+        table.add_row(*cells)
         out.print(table, "")
 
 
 def quiet_table(*headers: str, **settings: Any) -> Table:
     """Return a table of few lines, flush with the text around it."""
-    return Table(
-        *headers,
-        box=box.HORIZONTALS,
-        show_edge=False,
-        pad_edge=False,
-        border_style="dim",
-        **settings,
-    )
-
-
-def _stacked(answers: Sequence[tuple[str, Text]]) -> Table:
-    """Put answers below each other, wrapped lines apart from the marks."""
-    stack = Table.grid(padding=(0, 1, 0, 0))
-    for mark, answer in answers:
-        stack.add_row(mark, answer)
-    return stack
+    quiet: Any = {"box": box.HORIZONTALS, "show_edge": False, "pad_edge": False}
+    return Table(*headers, border_style="dim", **quiet, **settings)

@@ -1,4 +1,4 @@
-"""What the commands that ask many prompts share: their options, prompts, bars, and imports."""
+"""What the commands that ask many prompts share: their options, prompts, models, and imports."""
 
 from __future__ import annotations
 
@@ -6,101 +6,87 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ParameterError
-from . import options
+from .options import LOADING, MODELS, TEXT, open_pair, option
 
 if TYPE_CHECKING:
     from ..evaluation.prompts import Prompt
 
-_MEASURE = "Measuring"
+
+def object_option(name: str, help: str, panel: str | None = None) -> Parameter:
+    """Return an option that names something to import."""
+    return option(name, *TEXT, help, panel=panel, metavar="MODULE:NAME", show_default=False)
 
 
-def _object(text: str, **more: Any) -> Any:
-    return typer.Option(help=text, metavar="MODULE:NAME", show_default=False, **more)
-
-
-Out = Annotated[Path, typer.Option(help="Folder of the run; one that exists is gone on with.")]
-Prompts = Annotated[
-    str,
-    typer.Option(
-        help="'tiny' (the embedded world), 'own' (100 of ours), or a file.", metavar="WHICH"
+PROMPTS = "'tiny' (the embedded world), 'own' (100 of ours), or a file."
+FORM = option(
+    *("form", str, "auto"),
+    "The file's form: text, prompts, noveltybench, wildchat, stories, ifeval, gsm8k.",
+)
+ROWS = option(
+    *("rows", int | None, None), "Answers worked on at once.", min=1, show_default="64, or 8 calls"
+)
+COLLECTING = (
+    option("out", Path, ..., "Folder of the run; one that exists is gone on with."),
+    option("prompts", str, "tiny", PROMPTS, metavar="WHICH"),
+    FORM,
+    option(
+        *("limit", int | None, None),
+        "So many of the prompts, evenly spread.",
+        min=1,
+        show_default="all",
     ),
-]
-Form = Annotated[
-    str,
-    typer.Option(
-        help="The file's form: text, prompts, noveltybench, wildchat, stories, ifeval, gsm8k."
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="So many of the prompts, evenly spread.", show_default="all"),
-]
-Methods = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        help="A method (p-punc, ensemble, ...), a group of them (routers, baselines, prompting, "
+    option(
+        *("method", list[str] | None, None),
+        "A method (p-punc, ensemble, ...), a group of them (routers, baselines, prompting, "
         "ablations), or a router with a setting changed (p-punc:boundary=false); may be given "
         "several times.",
         show_default="all",
     ),
-]
-Points = Annotated[
-    int, typer.Option(min=1, max=25, help="Knob values and temperatures of each method.")
-]
-Seeds = Annotated[int, typer.Option(min=1, help="Everything is done with so many seeds.")]
-Samples = Annotated[int, typer.Option("--samples", "-n", min=1, help="Answers to a prompt.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
-OwnMaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Longest answer of a pair, in tokens.", show_default="256")
-]
-Sources = Annotated[bool, typer.Option("--sources", help="Keep who gave which part of the text.")]
-Judge = Annotated[
-    str | None,
-    _object("Adds the method 'judge': a LangChain chat model, or a function of prompt and text."),
-]
-Rows = Annotated[
-    int | None,
-    typer.Option(min=1, help="Answers worked on at once.", show_default="64, or 8 calls"),
-]
-Model = Annotated[
-    str | None,
-    _object(
+    option("points", int, 11, "Knob values and temperatures of each method.", min=1, max=25),
+    option("seeds", int, 3, "Everything is done with so many seeds.", min=1),
+    object_option(
+        "judge",
+        "Adds the method 'judge': a LangChain chat model, or a function of prompt and text.",
+    ),
+    ROWS,
+    "max_tokens",
+    *MODELS,
+    *LOADING,
+    object_option(
+        "model",
         "Instead of a pair: a model of LangChain or LlamaIndex, or a function that returns one "
         "for a temperature.",
-        rich_help_panel="Pair",
+        "Pair",
     ),
-]
-Similarity = Annotated[
-    str | None,
-    _object(
+)
+"""Options for having prompts answered; `baco eval run` and `baco eval sweep` share them."""
+MEASURES = (
+    object_option(
+        "similarity",
         "Which answers are alike: an embedding model of LangChain, LlamaIndex or "
         "sentence-transformers, or a function of texts. Else the oracle on tiny prompts, TF-IDF on "
         "others.",
-        rich_help_panel=_MEASURE,
+        "Measuring",
     ),
-]
-Quality = Annotated[
-    str | None,
-    _object(
+    object_option(
+        "quality",
         "Who says how good answers are: a LangChain chat model as judge, or a function of question "
         "and answers that returns a number from 0 to 1 for each. It is tried on an invented answer "
         "first. Not needed for tiny prompts, IFEval and GSM8K.",
-        rich_help_panel=_MEASURE,
+        "Measuring",
     ),
-]
-Title = Annotated[str | None, typer.Option(help="The page's title.", rich_help_panel=_MEASURE)]
-Resamples = Annotated[
-    int, typer.Option(min=10, help="Resamples for intervals.", rich_help_panel=_MEASURE)
-]
+)
+REPORTING = (
+    *MEASURES,
+    option("title", *TEXT, "The page's title.", panel="Measuring"),
+    option("resamples", int, 2000, "Resamples for intervals.", panel="Measuring", min=10),
+)
 
 
 def find_prompts(which: str, form: str, limit: int | None) -> list[Prompt]:
@@ -118,40 +104,27 @@ def find_prompts(which: str, form: str, limit: int | None) -> list[Prompt]:
     return spread(own_prompts() if which == "own" else load_prompts(which, form), limit)
 
 
-def find_speaker(
-    model: str | None,
-    pair: str | None,
-    base: str | None,
-    aligned: str | None,
-    dtype: str | None,
-    device: str | None,
-    base_prompt: str | None,
-) -> Any:
+def find_speaker(given: Mapping[str, Any]) -> Any:
     """Return the pair, or what else is to answer."""
+    model = given["model"]
     if model is None:
-        return options.open_pair(
-            pair, base, aligned, dtype=dtype, device=device, base_prompt=base_prompt
-        )
-    if any(each is not None for each in (pair, base, aligned, base_prompt, dtype, device)):
+        return open_pair(given)
+    if any(given[name] is not None for name in ("pair", "base", "aligned", *LOADING)):
         remedy = "Give one or the other; a model of your own is loaded by your own module."
         raise ParameterError("model", "left out where a pair is given", model, remedy)
     return load_object("model", model)
 
 
-def find_measures(
-    similarity: str | None, quality: str | None, asked: Sequence[Prompt]
-) -> dict[str, Any]:
-    """Import what answers are measured with, and see that it works before anybody is asked."""
+def load_measures(given: Mapping[str, Any], asked: Sequence[Prompt] = ()) -> dict[str, Any]:
+    """Import what answers are measured with, and try it where it is known what will be asked."""
     from ..evaluation.scorer import find_scorer
 
-    given = {
-        "similarity": load_object("similarity", similarity),
-        "quality": load_object("quality", quality),
-    }
-    scorer = find_scorer(asked, **given)
-    if any(each is not None for each in given.values()):
-        scorer.try_out(asked[0])
-    return given
+    measures = {name: load_object(name, given[name]) for name in ("similarity", "quality")}
+    if asked:
+        scorer = find_scorer(asked, **measures)
+        if any(each is not None for each in measures.values()):
+            scorer.try_out(asked[0])
+    return measures
 
 
 def load_object(option: str, path: str | None) -> Any:
@@ -176,21 +149,3 @@ def load_object(option: str, path: str | None) -> Any:
 def typed() -> str:
     """Return the command as it was typed."""
     return shlex.join(["baco", *sys.argv[1:]])
-
-
-@contextmanager
-def bar(what: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal; it takes how many are done, of how many, and perhaps of what."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from .display import console
-
-    err = console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as shown:
-        task = shown.add_task(what, total=None)
-
-        def progress(done: int, total: int, of: str = what) -> None:
-            shown.update(task, completed=done, total=total, description=of)
-
-        yield progress

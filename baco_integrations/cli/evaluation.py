@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,49 +10,27 @@ import typer
 
 from ..core.errors import ParameterError
 from . import eval_options as c
-from . import options
-from .errors import Command, say, stoppable
+from .commands import Command, Commands
+from .errors import say, stoppable
+from .options import given_settings, option, takes
 
 if TYPE_CHECKING:
-    from ..evaluation.run import Outcome
+    from ..evaluation.prompts import Prompt
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Compare methods: collect answers, measure them, and show the result on a page.",
     epilog="Example: [cyan]baco eval sweep --out runs/tiny --limit 30[/cyan]",
 )
+SOURCES = option("sources", bool, False, "Keep who gave which part of the text.", "--sources")
+EXAMPLE = "Example: [cyan]baco eval {} --out runs/tiny --limit 30 --points 5 --seeds 1[/cyan]"
 
 
-def _example(command: str) -> str:
-    return f"Example: [cyan]baco eval {command}[/cyan]"
-
-
-@app.command(
-    cls=Command,
-    epilog=_example("run --out runs/tiny --limit 30 --points 5 --seeds 1"),
-)
-def run(
-    out: c.Out,
-    prompts: c.Prompts = "tiny",
-    form: c.Form = "auto",
-    limit: c.Limit = None,
-    method: c.Methods = None,
-    points: c.Points = 11,
-    seeds: c.Seeds = 3,
-    n: c.Samples = 10,
-    max_tokens: c.OwnMaxTokens = None,
-    sources: c.Sources = False,
-    judge: c.Judge = None,
-    rows: c.Rows = None,
-    pair: options.Pair = None,
-    base: options.Base = None,
-    aligned: options.Aligned = None,
-    base_prompt: options.BasePrompt = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    model: c.Model = None,
-) -> None:
+@app.command(cls=Command, epilog=EXAMPLE.format("run"))
+@takes(*c.COLLECTING, SOURCES, n=10)
+def run(**given: Any) -> None:
     """Collect answers to prompts by every method, at the same number of points for each.
 
     The run's folder gets generations.jsonl: a record for each prompt, point and
@@ -60,28 +38,17 @@ def run(
     file to have it tried again.
     Stop it at any time: the same command goes on where it was, to the same bytes.
     """
-    asked = c.find_prompts(prompts, form, limit)
-    if model is not None and sources:
+    asked = c.find_prompts(given["prompts"], given["form"], given["limit"])
+    if given["model"] is not None and given["sources"]:
         remedy = "Only a pair tells who gave which part of the text."
-        raise ParameterError("sources", "left out with --model", sources, remedy)
-    speaker = c.find_speaker(model, pair, base, aligned, dtype, device, base_prompt)
-    _collect(
-        speaker,
-        asked,
-        out,
-        methods=method or (),
-        points=points,
-        seeds=range(seeds),
-        n=n,
-        max_tokens=max_tokens,
-        judge=c.load_object("judge", judge),
-        sources=sources,
-        name=model,
-        rows=rows,
-    )
+        raise ParameterError("sources", "left out with --model", True, remedy)
+    collect_answers(given, asked, given["method"] or (), given["sources"])
 
 
-@app.command(cls=Command, no_args_is_help=True, epilog=_example("report runs/tiny"))
+@app.command(
+    cls=Command, no_args_is_help=True, epilog="Example: [cyan]baco eval report runs/tiny[/cyan]"
+)
+@takes(*c.REPORTING)
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
     out: Annotated[
@@ -91,10 +58,7 @@ def report(
             show_default="report.html in the run's folder",
         ),
     ] = None,
-    similarity: c.Similarity = None,
-    quality: c.Quality = None,
-    title: c.Title = None,
-    resamples: c.Resamples = 2000,
+    **given: Any,
 ) -> None:
     """Measure a run's answers and write report.html and report.json.
 
@@ -102,132 +66,83 @@ def report(
     ones, their verifiers for IFEval and GSM8K. Other prompts need --quality, as
     breadth without quality says nothing.
     """
-    given = {
-        "similarity": c.load_object("similarity", similarity),
-        "quality": c.load_object("quality", quality),
-    }
-    _report(folder, out, given, title, resamples, c.typed())
+    page = out or folder / "report.html"
+    if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):
+        remedy = "For example --out report.html; report.json goes beside it."
+        raise ParameterError("out", "a page in a folder that exists", str(out), remedy)
+    report_run(folder, page, given, command=c.typed())
 
 
-@app.command(cls=Command, epilog=_example("sweep --out runs/tiny --limit 30 --points 5 --seeds 1"))
-def sweep(
-    out: c.Out,
-    prompts: c.Prompts = "tiny",
-    form: c.Form = "auto",
-    limit: c.Limit = None,
-    method: c.Methods = None,
-    points: c.Points = 11,
-    seeds: c.Seeds = 3,
-    n: c.Samples = 10,
-    max_tokens: c.OwnMaxTokens = None,
-    judge: c.Judge = None,
-    rows: c.Rows = None,
-    pair: options.Pair = None,
-    base: options.Base = None,
-    aligned: options.Aligned = None,
-    base_prompt: options.BasePrompt = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    model: c.Model = None,
-    similarity: c.Similarity = None,
-    quality: c.Quality = None,
-    title: c.Title = None,
-    resamples: c.Resamples = 2000,
-) -> None:
+@app.command(cls=Command, epilog=EXAMPLE.format("sweep"))
+@takes(*c.COLLECTING, *c.REPORTING, n=10)
+def sweep(**given: Any) -> None:
     """Go from a pair and prompts to a report: `run`, then `report`.
 
     base and aligned are always among the methods, as they set the scales (for a
     model that is no pair, plain). Stop it at any time: the same command goes on.
     """
-    asked = c.find_prompts(prompts, form, limit)
-    given = c.find_measures(similarity, quality, asked)
-    speaker = c.find_speaker(model, pair, base, aligned, dtype, device, base_prompt)
-    _collect(
-        speaker,
-        asked,
-        out,
-        methods=_with_anchors(method, judge, model is None),
-        points=points,
-        seeds=range(seeds),
-        n=n,
-        max_tokens=max_tokens,
-        judge=c.load_object("judge", judge),
-        sources=model is None,
-        name=model,
-        rows=rows,
-    )
+    asked = c.find_prompts(given["prompts"], given["form"], given["limit"])
+    c.load_measures(given, asked)
+    pair, methods = given["model"] is None, given["method"] or ()
+    if methods or given["judge"] is not None:
+        anchors = ("base", "aligned") if pair else ("plain",)
+        methods = tuple(dict.fromkeys((*anchors, *methods)))
+    collect_answers(given, asked, methods, sources=pair)
     with stoppable():
-        _report(out, None, given, title, resamples, None)
+        report_run(given["out"], given["out"] / "report.html", given, command=None)
 
 
-def _with_anchors(methods: list[str] | None, judge: str | None, pair: bool) -> Sequence[str]:
-    if not methods and judge is None:
-        return ()
-    anchors = ("base", "aligned") if pair else ("plain",)
-    return tuple(dict.fromkeys((*anchors, *(methods or ()))))
-
-
-def _collect(
-    speaker: Any,
-    asked: list[Any],
-    out: Path,
-    points: int,
-    max_tokens: int | None,
-    name: str | None,
-    **settings: Any,
+def collect_answers(
+    given: Mapping[str, Any], asked: list[Prompt], methods: Sequence[str], sources: bool
 ) -> None:
+    """Let the pair or the model answer the prompts, and say how many answers there are."""
     from ..evaluation.methods import Sweep
     from ..evaluation.run import collect
+    from .display import bar
 
-    if name is not None and max_tokens is not None:
-        say("--max-tokens has no effect with --model: set it where the model is made.", "Note")
-    with stoppable(), c.bar("Answering") as progress:
+    speaker, judge = c.find_speaker(given), c.load_object("judge", given["judge"])
+    if given["model"] is not None and given["max_tokens"] is not None:
+        say("--max-tokens has no effect with --model: set it where the model is made.", "Note:")
+    with stoppable(), bar("Answering") as progress:
         outcome = collect(
             speaker,
             asked,
-            out,
-            sweep=Sweep(points),
-            max_tokens=max_tokens or 256,
-            name=name,
+            given["out"],
+            methods=methods,
+            sweep=Sweep(given["points"]),
+            seeds=range(given["seeds"]),
+            judge=judge,
+            sources=sources,
+            name=given["model"],
             command=c.typed(),
             progress=progress,
-            **settings,
+            **given_settings(given, ("n", "max_tokens", "rows")),
         )
-    _tell(outcome, out)
-
-
-def _tell(outcome: Outcome, out: Path) -> None:
     typer.echo(
-        f"{outcome.records} records in {out}, {outcome.new} of them new, in {outcome.seconds:.0f} s"
+        f"{outcome.records} records in {given['out']}, {outcome.new} of them new, "
+        f"in {outcome.seconds:.0f} s"
     )
     if outcome.errors:
-        say(f"{outcome.errors} prompts failed; errors.jsonl says why", "Note")
+        say(f"{outcome.errors} prompts failed; errors.jsonl says why", "Note:")
 
 
-def _report(
-    folder: Path,
-    out: Path | None,
-    given: dict[str, Any],
-    title: str | None,
-    resamples: int,
-    command: str | None,
-) -> None:
+def report_run(folder: Path, page: Path, given: Mapping[str, Any], command: str | None) -> None:
     """Write a run's report, and say on the terminal what stands at its top."""
     from rich.text import Text
 
     from ..evaluation.report import write_report
     from ..evaluation.result import Settings
     from ..evaluation.scorer import evaluate
-    from .display import console
+    from .display import bar, console
 
-    page = out or folder / "report.html"
-    if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):
-        remedy = "For example --out report.html; report.json goes beside it."
-        raise ParameterError("out", "a page in a folder that exists", str(out), remedy)
-    settings = Settings(resamples=resamples)
-    with c.bar("Measuring") as progress:
+    with bar("Measuring") as progress:
         result = evaluate(
-            folder, **given, settings=settings, title=title, command=command, progress=progress
+            folder,
+            **c.load_measures(given),
+            settings=Settings(resamples=given["resamples"]),
+            title=given["title"],
+            command=command,
+            progress=progress,
         )
     data = write_report(result, page)
     lines = [*(f"- {sentence}" for sentence in result["findings"]), f"Report: {page}"]

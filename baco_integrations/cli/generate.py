@@ -13,54 +13,27 @@ if TYPE_CHECKING:
     from ..core.outputs import Completion, TokenStep
 
 
+@options.takes(*options.SAMPLING, "stop", options.SYSTEM, *options.PAIR, n=1)
 def generate(
     prompt: options.Prompt,
-    gamma: options.Gamma = None,
-    router: options.Router = None,
-    n: options.Samples = 1,
-    temperature: options.Temperature = None,
-    top_k: options.TopK = None,
-    top_p: options.TopP = None,
-    min_p: options.MinP = None,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
-    seed: options.Seed = None,
-    system: options.System = None,
-    pair: options.Pair = None,
-    base: options.Base = None,
-    aligned: options.Aligned = None,
-    base_prompt: options.BasePrompt = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    quantization: options.Quantization = None,
     trace: options.Trace = False,
     as_json: options.Json = False,
+    **given: Any,
 ) -> None:
     """Answer one prompt, once or n times.
 
     A single answer is shown as it is decoded. With --json, several answers
     come as a list named "completions", and --trace adds every token.
     """
-    params = options.sampling(
-        gamma=gamma,
-        router=router,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        max_tokens=max_tokens,
-        stop=stop,
-        seed=seed,
-        n=n,
-    )
-    conversation = options.messages(prompt, system)
-    loaded = options.open_pair(pair, base, aligned, dtype, device, quantization, base_prompt)
+    params = options.sampling(given)
+    conversation = options.messages(prompt, given["system"])
+    pair = options.open_pair(given)
     from ..decoder.decoder import Decoder
     from .display import busy, print_json
 
-    options.known_request(loaded, conversation)
-    with Decoder(loaded) as decoder:
-        if n == 1 and not as_json:
+    options.known_request(pair, conversation)
+    with Decoder(pair) as decoder:
+        if params.n == 1 and not as_json:
             stream = decoder.stream(conversation, params)
             write(stream, trace)
             completions = stream.completions
@@ -69,13 +42,13 @@ def generate(
                 completions = decoder.generate(conversation, params)
     if as_json:
         plain = [completion_json(completion, trace) for completion in completions]
-        print_json(plain[0] if n == 1 else {"completions": plain})
+        print_json(plain[0] if params.n == 1 else {"completions": plain})
         return
-    for completion in completions if n > 1 else ():
-        typer.echo(f"--- {completion.sample + 1} of {n}")
+    for completion in completions if params.n > 1 else ():
+        typer.echo(f"--- {completion.sample + 1} of {params.n}")
         write(completion.steps, trace)
     if trace:
-        tell_how(completions)
+        print_provenance(completions)
 
 
 def write(steps: Iterable[TokenStep], trace: bool) -> None:
@@ -88,8 +61,8 @@ def write(steps: Iterable[TokenStep], trace: bool) -> None:
     flow(paint(steps, out) if trace else (Text(step.text) for step in steps), out)
 
 
-def tell_how(completions: Sequence[Completion]) -> None:
-    """Say beside answers how they were decoded and can be repeated, and what the marks mean."""
+def print_provenance(completions: Sequence[Completion]) -> None:
+    """Say on stderr how answers were decoded and can be repeated, and what the marks mean."""
     from rich.text import Text
 
     from .display import console, legend, summary
@@ -101,9 +74,8 @@ def tell_how(completions: Sequence[Completion]) -> None:
 
 
 def completion_json(completion: Completion, trace: bool) -> dict[str, Any]:
-    """Return an answer as plain data."""
-    usage = completion.usage
-    return {
+    """Return an answer as plain data, with its tokens if they are to be traced."""
+    plain: dict[str, Any] = {
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "router": completion.router,
@@ -112,11 +84,10 @@ def completion_json(completion: Completion, trace: bool) -> dict[str, Any]:
         "sample": completion.sample,
         "base_share": completion.base_share,
         "switches": completion.switches,
-        "usage": {**usage._asdict(), "total_tokens": usage.total_tokens},
-        **({"steps": list(_steps(completion.steps))} if trace else {}),
+        "usage": {**completion.usage._asdict(), "total_tokens": completion.usage.total_tokens},
     }
-
-
-def _steps(steps: Iterable[TokenStep]) -> Iterable[dict[str, Any]]:
-    for step in steps:
-        yield {k: v for k, v in step._asdict().items() if k not in ("sample", "alternatives")}
+    if trace:
+        hidden = ("sample", "alternatives")
+        steps = (step._asdict().items() for step in completion.steps)
+        plain["steps"] = [{k: v for k, v in step if k not in hidden} for step in steps]
+    return plain

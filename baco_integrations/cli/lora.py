@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.errors import ParameterError
-from . import options
 from .errors import stoppable
+from .options import Json, given_settings, takes
 
 if TYPE_CHECKING:
     from ..evaluation.fidelity import Fidelity
     from ..models.lora.extract import Extraction
 
 
-class Side(str, Enum):
-    """Which model stays as it is."""
-
-    base = "base"
-    aligned = "aligned"
-
-
+@takes("dtype")
 def extract(
     base: Annotated[str, typer.Argument(help="The base model, an id or a folder.")],
     aligned: Annotated[str, typer.Argument(help="Its aligned counterpart.")],
@@ -36,12 +29,13 @@ def extract(
         typer.Option(help="Instead of a rank, the share of each change to keep, up to 1."),
     ] = None,
     exact: Annotated[
-        Side, typer.Option(help="The side that stays as it is; the other is approximated.")
-    ] = Side.aligned,
-    dtype: options.Dtype = None,
+        str,
+        typer.Option(
+            help="The side that stays as it is, base or aligned; the other is approximated."
+        ),
+    ] = "aligned",
     report: Annotated[
-        bool,
-        typer.Option(help="Load both models, and measure what is lost."),
+        bool, typer.Option(help="Load both models, and measure what is lost.")
     ] = True,
     prompts: Annotated[
         Path | None,
@@ -49,7 +43,8 @@ def extract(
             help="What to ask them for the report, a prompt a line.", show_default="20 prompts"
         ),
     ] = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
+    **given: Any,
 ) -> None:
     """Turn a pair into one model and a low-rank adapter, at half the memory.
 
@@ -60,69 +55,57 @@ def extract(
     if prompts is not None and not report:
         remedy = "The prompts are for the report."
         raise ParameterError("prompts", "left out with --no-report", str(prompts), remedy)
-    asked: dict[str, Any] = {} if prompts is None else {"prompts": _lines(prompts)}
     with busy("Starting"):
-        from ..evaluation.fidelity import fidelity
+        from ..evaluation.fidelity import PROMPTS, fidelity
+        from ..evaluation.loaders import load_prompts
         from ..models.loading import progress_bars
         from ..models.lora import extract as extraction
         from ..models.options import LoadOptions
+    asked = [each.text for each in load_prompts(prompts, "text")] if prompts else PROMPTS
     if rank is None and energy is None:
         rank = 32
-    loading: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    loading: Any = {"exact": exact, **given_settings(given, ("dtype",))}
     with stoppable(), progress_bars(LoadOptions()) as bar:
+        progress = bar("Extracting")
         made = extraction.extract(
-            base,
-            aligned,
-            out,
-            rank=rank,
-            energy=energy,
-            exact=exact.value,
-            progress=bar("Extracting"),
-            **loading,
+            base, aligned, out, rank=rank, energy=energy, progress=progress, **loading
         )
     found = None
     if report:
         with busy("Comparing the two pairs"):
-            found = fidelity(
-                base, aligned, made.folder, exact=exact.value, progress=False, **asked, **loading
-            )
+            found = fidelity(base, aligned, made.folder, prompts=asked, progress=False, **loading)
     if as_json:
         content = {**vars(made), "folder": str(made.folder)}
         print_json({**content, "report": found and found.to_dict()})
     else:
-        _show(made, found)
+        show(made, found)
 
 
-def _lines(file: Path) -> list[str]:
-    """Return the prompts of a file, one a line."""
-    from ..evaluation.loaders import load_prompts
-
-    return [prompt.text for prompt in load_prompts(file, "text")]
-
-
-def _show(made: Extraction, found: Fidelity | None) -> None:
+def show(made: Extraction, found: Fidelity | None) -> None:
+    """Print what the adapter is, and how near the model comes with it if that was measured."""
+    from ..core.params import SamplingParams
     from ..models.memory import readable
     from .display import console, quiet_table
 
-    other = "base" if made.exact == "aligned" else "aligned"
+    out = console()
     ranks = sorted(made.ranks.values())
     several = f"{ranks[0]} to {ranks[-1]}" if ranks[0] < ranks[-1] else str(ranks[0])
-    table = quiet_table(f"{other}, approximated", "")
+    table = quiet_table(f"{'base' if made.exact == 'aligned' else 'aligned'}, approximated", "")
     table.add_row("rank", f"{several}, in {len(ranks)} matrices")
     table.add_row("size of the adapter", readable(made.bytes))
     table.add_row("difference left out (Frobenius norm)", f"{made.error:.1%}")
     if found:
+        usual = SamplingParams()
+        routing = f"{usual.router}, gamma {usual.effective_gamma:g}"
         table.add_section()
         table.add_row("divergence per token", f"{found.kl:.4f} nats")
         table.add_row("same favourite token", f"{found.top1:.1%}")
-        table.add_row("same side chosen (p-punc, gamma 0.6)", f"{found.routes:.1%}")
-        table.add_row("memory", f"{readable(found.model_bytes + found.adapter_bytes)}")
-        table.add_row("memory of two models", f"{readable(2 * found.model_bytes)}")
-    out = console()
+        table.add_row(f"same side chosen ({routing})", f"{found.routes:.1%}")
+        table.add_row("memory", readable(found.model_bytes + found.adapter_bytes))
+        table.add_row("memory of two models", readable(2 * found.model_bytes))
     out.print(table)
     if found:
-        told = "The divergence is KL(exact || approximated)"
-        out.print(f"\n{told}, over {found.tokens:,} tokens that the exact pair wrote.", style="dim")
-    out.print(
-        f"\nLoad it: ModelPair.from_adapter({made.model!r}, {str(made.folder)!r})", soft_wrap=True
-    )
+        compared = f"over {found.tokens:,} tokens that the exact pair wrote"
+        out.print(f"\nThe divergence is KL(exact || approximated), {compared}.", style="dim")
+    load = f"ModelPair.from_adapter({made.model!r}, {str(made.folder)!r})"
+    out.print(f"\nLoad it: {load}", soft_wrap=True)

@@ -1,175 +1,196 @@
 """Options that several commands share, and what is made of them.
 
-Invariant: an option that was not given is not passed on, so that defaults live in one place; help
-only repeats them.
+Invariant: an option for a setting gets its type, help and default from the setting's field, and one
+that was not given is not passed on. The fields are looked at only when a command is called, as they
+need pydantic; the help that lists all commands comes at once.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from inspect import Parameter, Signature
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import typer
 
 from ..core.errors import ParameterError, nearest
-from ..core.routing import ROUTERS
 from ..models.presets import PRESETS
 from .errors import say
 
 if TYPE_CHECKING:
     from ..core.params import SamplingParams
-    from ..decoder.request import Pair as AnyPair
+    from ..models.base import Pair
     from ..models.pair import ModelPair
-    from ..tiny.world import Message, Request
+    from ..tiny.requests import Message, Request
 
-SAMPLING, _OUTPUT = "Sampling", "Output"
-
-
-def _routing(text: str, default: str, **more: Any) -> Any:
-    return typer.Option(help=text, show_default=default, rich_help_panel="Routing", **more)
-
-
-def _sampling(text: str, default: str | bool, *names: str) -> Any:
-    return typer.Option(*names, help=text, show_default=default, rich_help_panel=SAMPLING)
-
-
-def _pair(text: str, default: str | bool = False, **more: Any) -> Any:
-    return typer.Option(help=text, show_default=default, rich_help_panel="Pair", **more)
-
-
-def _starting(*names: str) -> Any:
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
-
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 Prompt = Annotated[str, typer.Argument(help="What to ask; '-' reads standard input.")]
-
-Gamma = Annotated[
-    float | None, _routing("Diversity: 0 is the aligned model, 1 as diverse as it gets.", "0.6")
-]
-Gammas = Annotated[
-    list[float] | None,
-    _routing("Diversity, from 0 to 1; each that is given gets a column.", "0.6"),
-]
-Router = Annotated[
-    str | None,
-    _routing(
-        "Who gives the next token: a rule (p, h, rand, nudge), classes of tokens that are left to "
-        "aligned (punc, fc, punc-fc), or both, as in p-punc; base and aligned decode alone.",
-        "p-punc",
-        autocompletion=_starting(*ROUTERS),
-    ),
-]
-Temperature = Annotated[float | None, _sampling("0 is greedy, 1 plain sampling.", "0.7")]
-TopK = Annotated[int | None, _sampling("Keep the k most probable tokens; 0 is off.", "0")]
-TopP = Annotated[float | None, _sampling("Keep the smallest set of this probability.", "1.0")]
-MinP = Annotated[
-    float | None, _sampling("Drop tokens less probable than this share of the best.", "0.0")
-]
-MaxTokens = Annotated[int | None, _sampling("Longest answer, in tokens.", "256")]
-Stop = Annotated[
-    list[str] | None, _sampling("Text that ends an answer; may be given several times.", False)
-]
-Seed = Annotated[int | None, _sampling("Repeats a run exactly.", "a fresh one")]
-Samples = Annotated[
-    int,
-    _sampling("How many answers, in each column if there are columns.", True, "--samples", "-n"),
-]
-System = Annotated[str | None, _sampling("What the models are told beforehand.", False)]
-
-Pair = Annotated[
-    str | None,
-    _pair(
-        "'tiny' (comes with the package) or a preset of `baco pairs`.",
-        "tiny",
-        autocompletion=_starting("tiny", *PRESETS),
-    ),
-]
-Base = Annotated[str | None, _pair("Any base model, as an id or a folder; with --aligned.")]
-Aligned = Annotated[str | None, _pair("Its aligned counterpart; with --base.")]
-BasePrompt = Annotated[
-    str | None,
-    _pair(
-        "How base is shown a conversation: 'qa', 'plain', 'urial' or 'chat_template'.",
-        "the pair's",
-        autocompletion=_starting("qa", "plain", "urial", "chat_template"),
-    ),
-]
-Dtype = Annotated[str | None, _pair("Number format of the weights.", "the checkpoint's")]
-Quantization = Annotated[
-    str | None,
-    _pair(
-        "'8bit' stores linear layers in int8; '4bit' in nf4, on CUDA only.",
-        "none",
-        autocompletion=_starting("8bit", "4bit"),
-    ),
-]
-Device = Annotated[str | None, _pair("'cpu', 'cuda:1', 'auto', ...", "the first GPU, or the CPU")]
-
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Output")
 ]
 Trace = Annotated[
-    bool, typer.Option("--trace", help="Mark who gave each token.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--trace", help="Mark who gave each token.", rich_help_panel="Output")
 ]
 
 
-def sampling(*, noting: bool = True, **values: Any) -> SamplingParams:
+# -- declaring ---------------------------------------------------------------------------------
+
+
+def option(
+    name: str, kind: Any, default: Any, help: str, *flags: str, panel: Any = None, **more: Any
+) -> Parameter:
+    """Return an option of typer as a parameter; the default ``...`` makes it required.
+
+    `flags` are the option's names if they are not made from `name`, and `panel` is its section of
+    the help.
+    """
+    kind = Annotated[kind, typer.Option(*flags, help=help, rich_help_panel=panel, **more)]
+    default = Parameter.empty if default is ... else default
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def starting(names: Collection[str]) -> Callable[[str], list[str]] | None:
+    """Return a function that completes the beginning of a name; None if there are no names."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete if names else None
+
+
+TEXT = (str | None, None)
+"""Type and default of a text that need not be given."""
+SYSTEM = option("system", *TEXT, "What the models are told beforehand.", panel="Sampling")
+BASE = option("base", *TEXT, "Any base model, as an id or a folder; with --aligned.", panel="Pair")
+ALIGNED = option("aligned", *TEXT, "Its aligned counterpart; with --base.", panel="Pair")
+NAMED_PAIR = option(
+    *("pair", *TEXT),
+    "'tiny' (comes with the package) or a preset of `baco pairs`.",
+    panel="Pair",
+    show_default="tiny",
+    autocompletion=starting(("tiny", *PRESETS)),
+)
+MODELS = (NAMED_PAIR, BASE, ALIGNED)
+LOADING = ("base_prompt", "dtype", "device_map")
+PAIR = (*MODELS, *LOADING, "quantization")
+SAMPLING = ("gamma", "router", "temperature", "top_k", "top_p", "min_p", "max_tokens", "seed")
+FLAGS = {"n": ("--samples", "-n"), "device_map": ("--device",)}
+"""Settings that are typed in another way than their names say."""
+
+SIGNATURES: dict[Any, Callable[[], Signature]] = {}
+"""Gives the whole signature of each command that takes settings."""
+
+
+def takes(*options: Parameter | str, **defaults: Any) -> Callable[[Function], Function]:
+    """Let a command take options besides its own, which it gets as keyword arguments.
+
+    Each is an option, or the name of a setting of `SamplingParams` or `LoadOptions`. `defaults` are
+    the command's own for settings; one with a list as its default may be given several times.
+    """
+
+    def decorate(function: Function) -> Function:
+        *own, _ = inspect.signature(function, eval_str=True).parameters.values()
+
+        def signature() -> Signature:
+            made = [
+                setting_option(each, defaults.get(each)) if isinstance(each, str) else each
+                for each in dict.fromkeys((*options, *defaults))
+            ]
+            return Signature([p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*made, *own)])
+
+        SIGNATURES[function] = signature
+        command: Any = function
+        command.__signature__ = Signature()
+        return function
+
+    return decorate
+
+
+def setting_option(name: str, default: Any = None) -> Parameter:
+    """Make an option of a setting's field; without a default, one that is not given is None."""
+    from ..core.params import SamplingParams
+    from ..core.settings import stated
+    from ..models.options import LoadOptions
+
+    loading = name in LoadOptions.model_fields
+    field = (LoadOptions if loading else SamplingParams).model_fields[name]
+    kind = option_type(field.annotation)
+    kind = list[kind] if isinstance(default, list) else kind  # type: ignore[valid-type]
+    several = " May be given several times." if get_origin(kind) is list else ""
+    usual = stated(field, "unset") or ("" if field.default == () else str(field.default))
+    return option(
+        *(name, kind | None, default),
+        stated(field, "help") + several,
+        *FLAGS.get(name, ()),
+        panel="Pair" if loading else "Routing" if name in ("gamma", "router") else "Sampling",
+        show_default=usual or False if default in (None, []) else True,
+        autocompletion=starting(stated(field, "names")),
+    )
+
+
+def option_type(annotation: Any) -> Any:
+    """Return what typer reads for a field's type: without limits, None, and other than text."""
+    inner = [each for each in get_args(annotation) if each is not type(None)]
+    if get_origin(annotation) is Annotated or get_origin(annotation) in (Union, UnionType):
+        return option_type(inner[0])
+    if get_origin(annotation) is tuple:
+        return list[option_type(inner[0])]  # type: ignore[misc]
+    return str if annotation is Any else annotation
+
+
+# -- using -------------------------------------------------------------------------------------
+
+
+def given_settings(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return those of some settings that were given."""
+    return {name: values[name] for name in names if values.get(name) not in (None, [])}
+
+
+def sampling(given: Mapping[str, Any], *, noting: bool = True) -> SamplingParams:
     """Make parameters of the options that were given, and note those that have no effect."""
     from ..core.params import SamplingParams
 
-    given = {name: value for name, value in values.items() if value not in (None, [])}
-    params = SamplingParams(**given)
+    sides = ("base", "aligned")  # models here
+    settings = given_settings(given, (n for n in SamplingParams.model_fields if n not in sides))
+    params = SamplingParams(**settings)
     if noting:
-        _note_idle(params, given)
+        if "gamma" in settings and not params.spec.rule:
+            say(f"--gamma has no effect with --router {params.spec.name}.", "Note:")
+        drawn = [n for n in ("top_k", "top_p", "min_p") if n in settings]
+        if params.temperature == 0 and drawn:
+            listed = ", ".join(f"--{name.replace('_', '-')}" for name in drawn)
+            say(f"No effect at --temperature 0, where nothing is drawn: {listed}.", "Note:")
+        if params.temperature == 0 and params.n > 1:
+            say("Answers at --temperature 0 are all the same.", "Note:")
     return params
 
 
-def _note_idle(params: SamplingParams, given: Mapping[str, Any]) -> None:
-    if "gamma" in given and not params.spec.rule:
-        say(f"--gamma has no effect with --router {params.spec.name}.", "Note")
-    drawn = [f"--{name.replace('_', '-')}" for name in ("top_k", "top_p", "min_p") if name in given]
-    if params.temperature == 0 and drawn:
-        say(f"No effect at --temperature 0, where nothing is drawn: {', '.join(drawn)}.", "Note")
-    if params.temperature == 0 and params.n > 1:
-        say("Answers at --temperature 0 are all the same.", "Note")
-
-
-def open_pair(
-    pair: str | None = None,
-    base: str | Path | None = None,
-    aligned: str | Path | None = None,
-    dtype: str | None = None,
-    device: str | None = None,
-    quantization: str | None = None,
-    base_prompt: str | None = None,
-) -> ModelPair:
+def open_pair(given: Mapping[str, Any]) -> ModelPair:
     """Load the pair that the options name, and show that something is going on."""
     from .display import busy
 
+    named = {name: given.get(name) for name in ("pair", "base", "aligned")}
+    pair, base, aligned = named.values()
     if (base is None) != (aligned is None) or (base is not None and pair is not None):
-        given = {"pair": pair, "base": base, "aligned": aligned}
-        came = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+        came = " ".join(f"--{name} {value}" for name, value in named.items() if value is not None)
         allowed = "given alone, or --base and --aligned together"
         raise ParameterError("pair", allowed, came, "For example --pair smollm2-135m.")
-    pair = None if pair is None else pair.lower()
-    if pair is not None and pair not in ("tiny", *PRESETS):
+    pair = "tiny" if pair is None else pair.lower()
+    if pair not in ("tiny", *PRESETS):
         hint = nearest(pair, ("tiny", *PRESETS))
         remedy = f"{hint}Any two models work as --base ... --aligned ...."
         raise ParameterError("pair", "tiny, or a name that `baco pairs` lists", pair, remedy)
     with busy("Starting"):  # importing takes longer than loading a small pair
+        from ..models.options import LoadOptions
         from ..models.pair import ModelPair
-    wanted = {
-        "dtype": dtype,
-        "device_map": device,
-        "quantization": quantization,
-        "base_prompt": base_prompt,
-    }
-    loading = {name: value for name, value in wanted.items() if value is not None}
+    loading = given_settings(given, LoadOptions.model_fields)
     if base is not None and aligned is not None:
         return ModelPair.from_pretrained(base, aligned, **loading)
-    if pair in (None, "tiny"):
+    if pair == "tiny":
         with busy("Loading the tiny pair"):
             return ModelPair.tiny(progress=False, **loading)
     return ModelPair.from_preset(pair, **loading)
@@ -181,13 +202,13 @@ TINY_KNOWS = (
 )
 
 
-def known_request(pair: AnyPair, conversation: Sequence[Message]) -> Request | None:
+def known_request(pair: Pair, conversation: Sequence[Message]) -> Request | None:
     """Return what the tiny pair is asked for; note where that is nothing it knows."""
-    from ..tiny.world import recognised
+    from ..tiny.requests import recognised
 
     request = recognised(conversation) if pair.name == "tiny" else None
     if pair.name == "tiny" and request is None:
-        say(TINY_KNOWS, "Note")
+        say(TINY_KNOWS, "Note:")
     return request
 
 
@@ -197,5 +218,5 @@ def messages(prompt: str, system: str | None = None) -> list[dict[str, str]]:
         prompt = sys.stdin.read().removesuffix("\n")
     if not prompt.strip():
         raise ParameterError("prompt", "some text", prompt, "For example 'Name a place to visit.'")
-    told = [{"role": "system", "content": system}] if system else []
-    return [*told, {"role": "user", "content": prompt}]
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": prompt}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,6 @@ from ..models.presets import PRESETS, Preset
 from . import options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..models.check import PairReport
 
 
@@ -27,74 +25,33 @@ def pairs(as_json: options.Json = False) -> None:
     from .display import console, print_json
 
     if as_json:
-        print_json({"pairs": [_plain(preset) for preset in PRESETS.values()]})
+        plain = [{**vars(p), "template_kwargs": dict(p.template_kwargs)} for p in PRESETS.values()]
+        print_json({"pairs": plain})
         return
+    lines = ["[bold]tiny[/]  1.6M parameters", "  comes with the package, for a first look"]
+    for family, members in groupby(PRESETS.values(), key=lambda preset: preset.family):
+        presets = list(members)
+        note = f": {presets[0].note}" if presets[0].note else ""
+        lines.append(f"\n[dim]{family}{note}[/]")
+        for preset in presets:
+            lines.append(f"[bold]{preset.name}[/]  {size(preset)}")
+            lines += [f"  {preset.base}", f"  [dim]{preset.aligned}[/]"]
     out = console()
-    (_print_table if out.width >= _TABLE_WIDTH else _print_list)(out)
+    out.print("\n".join(lines), soft_wrap=True)
     out.print(
-        f"\n{_OF_ONE}: of one model. {_OF_BOTH}: the weights of both together, in bfloat16; "
+        "\nparameters: of one model. memory: the weights of both together, in bfloat16; "
         "caches come on top.",
         style="dim",
     )
 
 
-_OF_ONE, _OF_BOTH, _TABLE_WIDTH = "parameters", "memory", 78
-
-
-def _print_table(out: Console) -> None:
-    from rich.text import Text
-
-    from .display import quiet_table
-
-    table = quiet_table("name")
-    table.columns[0].no_wrap = True
-    table.add_column("base\n[dim]aligned", no_wrap=True)
-    table.add_column(f"{_OF_ONE}\n[dim]{_OF_BOTH}", justify="right", no_wrap=True)
-    table.add_column("notes", ratio=1, overflow="fold")
-    table.add_row(*_TINY, end_section=True)
-    for _, members in groupby(PRESETS.values(), key=lambda preset: preset.family):
-        note = None
-        for preset in members:
-            table.add_row(
-                Text.assemble(
-                    (preset.name, "bold"), ("\nneeds a login" if preset.gated else "", "dim")
-                ),
-                f"{preset.base}\n[dim]{preset.aligned}",
-                f"{_size(preset)}\n[dim]{_gibibytes(preset):.1f} GiB",
-                "" if preset.note == note else preset.note,
-            )
-            note = preset.note
-        table.add_section()
-    out.print(table)
-
-
-def _print_list(out: Console) -> None:
-    """Put what a table has side by side below each other, so that names stay whole."""
-    name, what, size, note = _TINY
-    out.print(f"{name}  {size} {_OF_ONE}\n[dim]  {what}; {note}")
-    for preset in PRESETS.values():
-        out.print(
-            f"[bold]{preset.name}[/]  {_size(preset)} {_OF_ONE}, {_gibibytes(preset):.1f} GiB"
-            + (", needs a login" if preset.gated else "")
-            + f"\n  {preset.base}\n  [dim]{preset.aligned}",
-            soft_wrap=True,
-        )
-
-
-_TINY = ("[bold]tiny[/]", "comes with the package", "1.6M", "for a first look, and tests")
-
-
-def _size(preset: Preset) -> str:
+def size(preset: Preset) -> str:
+    """Write how large a pair is, and whether it takes a login."""
     millions = preset.billions * 1000
-    return f"{millions:.0f}M" if millions < 1000 else f"{preset.billions:g}B"
-
-
-def _gibibytes(preset: Preset) -> float:
-    return 2 * 2 * preset.billions * 1e9 / 2**30
-
-
-def _plain(preset: Preset) -> dict[str, Any]:
-    return {**vars(preset), "template_kwargs": dict(preset.template_kwargs)}
+    parameters = f"{millions:.0f}M" if millions < 1000 else f"{preset.billions:g}B"
+    gibibytes = 2 * 2 * preset.billions * 1e9 / 2**30
+    login = ", needs a login" if preset.gated else ""
+    return f"{parameters} parameters, {gibibytes:.1f} GiB memory{login}"
 
 
 def check(
@@ -114,7 +71,7 @@ def check(
     from .display import busy, print_json
 
     if aligned is None:
-        base, aligned = _models(base)
+        base, aligned = models_of(base)
     for name in (base, aligned):
         if name.lower() in ("tiny", *PRESETS) and not Path(name).exists():
             remedy = f"Run: baco check {name.lower()}."
@@ -127,12 +84,16 @@ def check(
     if as_json:
         print_json(report.to_dict())
     else:
-        _show(report)
+        show(report)
     raise typer.Exit(0 if report.compatible else 1)
 
 
-def _models(name: str) -> tuple[str, str]:
-    """Return the two models of a named pair."""
+def models_of(name: str) -> tuple[str, str]:
+    """Return the two models of a named pair.
+
+    Raises:
+        ParameterError: There is no such pair.
+    """
     if name.lower() == "tiny":
         from ..tiny import WEIGHTS
 
@@ -145,7 +106,8 @@ def _models(name: str) -> tuple[str, str]:
     return found.base, found.aligned
 
 
-def _show(report: PairReport) -> None:
+def show(report: PairReport) -> None:
+    """Print what the two models are, and whether they make a pair."""
     from rich.text import Text
 
     from ..models.memory import readable

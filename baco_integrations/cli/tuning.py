@@ -11,60 +11,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import eval_options as c
-from . import options
 from .errors import stoppable
+from .options import LOADING, MODELS, Json, given_settings, open_pair, takes
 
 if TYPE_CHECKING:
     from ..evaluation.statistics import Interval
     from ..evaluation.tuning import Suggestion
 
-_SHOWN = 8  # settings in the table
+SHOWN = 8
+"""Settings in the table."""
 
 
+@takes(
+    *("router", "gamma", "temperature", "max_tokens"),
+    *(c.FORM, c.ROWS, *MODELS, *LOADING, *c.MEASURES),
+    router=["p-punc", "h-punc", "p-fc"],
+    gamma=[0.3, 0.6, 0.9],
+    temperature=[0.3, 0.7, 1.0],
+    n=8,
+    seed=0,
+)
 def tune(
-    prompts: Annotated[
-        str,
-        typer.Argument(
-            help="'tiny' (the embedded world), 'own' (100 of ours), or a file.", metavar="PROMPTS"
-        ),
-    ],
+    prompts: Annotated[str, typer.Argument(help=c.PROMPTS, metavar="PROMPTS")],
     floor: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the aligned model's quality to keep.")
     ] = 0.9,
-    form: c.Form = "auto",
     limit: Annotated[int, typer.Option(min=1, help="So many prompts at most, evenly spread.")] = 30,
-    router: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A router to try; may be given several times.",
-            show_default="p-punc, h-punc, p-fc",
-        ),
-    ] = None,
-    gamma: Annotated[
-        list[float] | None,
-        typer.Option(help="A gamma to try, likewise.", show_default="0.3, 0.6, 0.9"),
-    ] = None,
-    temperature: Annotated[
-        list[float] | None,
-        typer.Option(help="A temperature to try, likewise.", show_default="0.3, 0.7, 1.0"),
-    ] = None,
-    n: c.Samples = 8,
-    max_tokens: c.MaxTokens = 256,
-    seed: Annotated[int, typer.Option(help="Repeats the answers.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Keep the answers in this folder; the same command then goes on."),
     ] = None,
-    rows: c.Rows = None,
-    pair: options.Pair = None,
-    base: options.Base = None,
-    aligned: options.Aligned = None,
-    base_prompt: options.BasePrompt = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    similarity: c.Similarity = None,
-    quality: c.Quality = None,
-    as_json: options.Json = False,
+    as_json: Json = False,
+    **given: Any,
 ) -> None:
     """Suggest router, gamma and temperature for prompts of your own, given a floor of quality.
 
@@ -73,61 +51,53 @@ def tune(
     with intervals, and with how often it would be on other such prompts.
     """
     from ..evaluation.methods import Grid
-    from ..evaluation.tuning import GRID, ROUTERS
-    from ..evaluation.tuning import tune as suggested
-    from .display import print_json
+    from ..evaluation.tuning import tune as suggest
+    from .display import bar, print_json
 
-    asked = c.find_prompts(prompts, form, limit)
-    given = c.find_measures(similarity, quality, asked)
-    speaker = options.open_pair(
-        pair, base, aligned, dtype=dtype, device=device, base_prompt=base_prompt
-    )
+    asked = c.find_prompts(prompts, given["form"], limit)
+    measures = c.load_measures(given, asked)
+    pair = open_pair(given)
     kept = [] if out else ["nothing is kept; with --out FOLDER the same command would go on."]
-    with stoppable(*kept), c.bar("Answering") as progress:
-        found = suggested(
-            speaker,
+    with stoppable(*kept), bar("Answering") as progress:
+        found = suggest(
+            pair,
             asked,
             floor=floor,
-            routers=tuple(router or ROUTERS),
-            grid=Grid(tuple(gamma or GRID.knobs), tuple(temperature or GRID.temperatures)),
-            n=n,
-            max_tokens=max_tokens,
-            seed=seed,
+            routers=tuple(given["router"]),
+            grid=Grid(tuple(given["gamma"]), tuple(given["temperature"])),
             out=out,
-            rows=rows,
             progress=progress,
-            **given,
+            **given_settings(given, ("n", "max_tokens", "seed", "rows")),
+            **measures,
         )
-    models = {"base": base, "aligned": aligned} if base else {"pair": pair or "tiny"}
-    lines = _lines(found.best.settings, models, base_prompt)
+    models = {"pair": "tiny"} if given["base"] is None else {}
+    models |= given_settings(given, ("pair", "base", "aligned", "base_prompt"))
+    lines = pasted({**models, **found.best.settings})
     if as_json:
-        print_json({**_plain(asdict(found)), **lines})
+        print_json({**rounded(asdict(found)), **lines})
     else:
-        _show(found, lines)
+        show(found, lines)
 
 
-def _lines(
-    settings: dict[str, Any], models: dict[str, Any], base_prompt: str | None
-) -> dict[str, str]:
-    """Return the suggestion as it is pasted into Python and into a shell."""
-    told = models | ({"base_prompt": base_prompt} if base_prompt else {}) | settings
-    python = ", ".join(f"{name}={json.dumps(value)}" for name, value in told.items())
-    words = shlex.join(
-        part for name, value in told.items() for part in (f"--{name.replace('_', '-')}", str(value))
-    )
+def pasted(settings: dict[str, Any]) -> dict[str, str]:
+    """Return settings as they are pasted into Python and into a shell."""
+    python = ", ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
+    flags = ((f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items())
+    words = shlex.join(word for flag in flags for word in flag)
     return {"python": f"ChatBACo({python})", "cli": f'baco generate "..." {words}'}
 
 
-def _plain(value: Any) -> Any:
-    """Turn intervals into lists, which is what JSON would do, with figures to four places."""
+def rounded(value: Any) -> Any:
+    """Return plain data with its figures to four places; tuples become lists, as in JSON."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _show(found: Suggestion, lines: dict[str, str]) -> None:
+def show(found: Suggestion, lines: dict[str, str]) -> None:
+    """Print the suggestion, how sure it is, and what else was tried; then `lines`, one per line."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -138,24 +108,25 @@ def _show(found: Suggestion, lines: dict[str, str]) -> None:
     best, aligned = found.best, found.aligned
     out.print(Text.assemble("Suggested: ", (describe(best), "bold")))
     out.print(
-        f"Valid, different answers of {found.k}: {_with_ends(best.valid_distinct)}; aligned alone "
-        f"{_with_ends(aligned.valid_distinct)}.\n"
-        f"Quality: {_with_ends(best.quality, 2)}; aligned alone {_with_ends(aligned.quality, 2)}, "
+        f"Valid, different answers of {found.k}: {with_ends(best.valid_distinct)}; aligned alone "
+        f"{with_ends(aligned.valid_distinct)}.\n"
+        f"Quality: {with_ends(best.quality, 2)}; aligned alone {with_ends(aligned.quality, 2)}, "
         f"of which {found.floor:.0%} had to be kept.\n"
         f"It comes out first in {best.agreement:.0%} of the resamples of {found.prompts} prompts."
     )
     for doubt in found.doubts:
         out.print(Text.assemble(("Doubt: ", "bold yellow"), doubt))
     table = quiet_table("Setting", "valid, different", "quality", "first in")
-    for one in found.candidates[:_SHOWN]:
+    for one in found.candidates[:SHOWN]:
         name = describe(one) + ("" if one.safe else "  (below the floor)")
-        cells = (_with_ends(one.valid_distinct), _with_ends(one.quality, 2))
+        cells = (with_ends(one.valid_distinct), with_ends(one.quality, 2))
         table.add_row(name, *cells, f"{one.agreement:.0%}")
     out.print(Padding(table, (1, 0)))
     for line in lines.values():
         out.print(Text(line), soft_wrap=True)
 
 
-def _with_ends(found: Interval, places: int = 1) -> str:
+def with_ends(found: Interval, places: int = 1) -> str:
+    """Write an interval as its value and its two ends."""
     value, low, high = (f"{number:.{places}f}" for number in found)
     return f"{value} [{low}, {high}]"

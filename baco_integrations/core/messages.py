@@ -6,11 +6,11 @@ dicts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import PromptError, nearest
+from .json_text import parse_json
 from .plain import plain
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -21,8 +21,14 @@ _EXAMPLE = "For example [{'role': 'user', 'content': 'Name a city.'}]."
 _CALL = "For example {'id': 'a', 'function': {'name': 'f', 'arguments': {'x': 1}}}."
 
 
-def conversation(messages: Messages) -> list[Message]:
+class Conversation(list[Message]):
+    """A conversation that has been checked; see `conversation`."""
+
+
+def conversation(messages: Messages) -> Conversation:
     """Return a conversation as a list of role/content dicts; a string is one user message.
+
+    One that has been checked is returned as it is.
 
     The arguments of a call may be a dict or JSON text, as in OpenAI's form. A call whose text is
     not that of a dict is no call, but it was said: it stays in its message as text.
@@ -30,16 +36,20 @@ def conversation(messages: Messages) -> list[Message]:
     Raises:
         PromptError: There is no message, or one is malformed.
     """
+    if isinstance(messages, Conversation):
+        return messages
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     if not isinstance(turns, Sequence) or isinstance(turns, bytes) or not turns:
         raise PromptError(
             "messages", "a non-empty string or a non-empty list of messages", messages, _EXAMPLE
         )
-    return [_message(f"messages[{position}]", message) for position, message in enumerate(turns)]
+    return Conversation(
+        read_message(f"messages[{position}]", message) for position, message in enumerate(turns)
+    )
 
 
 def require_text(messages: Sequence[Message]) -> None:
-    """Refuse a conversation in which nothing is said, to which there is no answer.
+    """Refuse a conversation without any text or tool call.
 
     Raises:
         PromptError: No message has text, or calls a tool.
@@ -48,27 +58,26 @@ def require_text(messages: Sequence[Message]) -> None:
         raise PromptError("messages", "a conversation with some text in it", messages, _EXAMPLE)
 
 
-def _message(where: str, message: Mapping[str, Any]) -> Message:
+def read_message(where: str, message: Mapping[str, Any]) -> Message:
+    """Check a message and return a copy without what is None; `where` names it in errors."""
     if not isinstance(message, Mapping):
         raise PromptError(where, "a dict with 'role' and 'content'", message, _EXAMPLE)
     checked: Message = {k: v for k, v in plain(message, where).items() if v is not None}
     role, calls = checked.get("role"), checked.pop("tool_calls", [])
     if role not in ROLES:
         hint = nearest(role, ROLES) if isinstance(role, str) else ""
-        raise PromptError(
-            f"{where}['role']", f"one of {', '.join(ROLES)}", role, f"{hint}{_EXAMPLE}"
-        )
+        allowed = f"one of {', '.join(ROLES)}"
+        raise PromptError(f"{where}['role']", allowed, role, f"{hint}{_EXAMPLE}")
     # OpenAI's form has no content beside calls.
     content = checked.setdefault("content", "" if calls else None)
     if not isinstance(content, str):
-        raise PromptError(
-            f"{where}['content']", "a string", content, "Join multi-part content into one text."
-        )
+        remedy = "Join multi-part content into one text."
+        raise PromptError(f"{where}['content']", "a string", content, remedy)
     for name in ("name", "tool_call_id"):
-        _require_string(checked, name, where)
+        require_string(checked, name, where)
     if not isinstance(calls, list):
         raise PromptError(f"{where}['tool_calls']", "a list of calls", calls, _CALL)
-    read = [_call(f"{where}['tool_calls'][{index}]", call) for index, call in enumerate(calls)]
+    read = [read_call(f"{where}['tool_calls'][{index}]", call) for index, call in enumerate(calls)]
     texts = [call for call in read if isinstance(call, str)]
     if texts:
         checked["content"] = "\n".join(filter(None, (content, *texts)))
@@ -77,7 +86,7 @@ def _message(where: str, message: Mapping[str, Any]) -> Message:
     return checked
 
 
-def _call(where: str, call: Any) -> Message | str:
+def read_call(where: str, call: Any) -> Message | str:
     """Return a call with its arguments as a dict, or as text if they cannot be read."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
@@ -85,29 +94,25 @@ def _call(where: str, call: Any) -> Message | str:
     if not (function.get("name") and isinstance(function["name"], str)):
         place = f"{where}['function']['name']"
         raise PromptError(place, "the name of a tool", function.get("name"), _CALL)
-    _require_string(call, "id", where)
+    require_string(call, "id", where)
     given = function.get("arguments")
-    arguments = _arguments(given) if isinstance(given, str) else {} if given is None else given
-    if arguments is None:
-        return f"{function['name']}({given})"
+    arguments: Any = {} if given is None or given == "" else given
+    if isinstance(arguments, str):
+        try:
+            arguments = plain(parse_json(arguments), "arguments")
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            return f"{function['name']}({given})"
     if not isinstance(arguments, dict):
         place = f"{where}['function']['arguments']"
         raise PromptError(place, "a dict, or the JSON text of one", arguments, _CALL)
-    told = {"name": function["name"], "arguments": arguments}
     identity = {"id": call["id"]} if call.get("id") is not None else {}
-    return {"type": "function", **identity, "function": told}
+    written = {"name": function["name"], "arguments": arguments}
+    return {"type": "function", **identity, "function": written}
 
 
-def _arguments(text: str) -> dict[str, Any] | None:
-    """Return what the text of arguments says; None if it is not the JSON of a plain dict."""
-    try:
-        # Models write line breaks into strings as they are.
-        found = plain(json.loads(text or "{}", strict=False), "arguments")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _require_string(data: Message, name: str, where: str) -> None:
+def require_string(data: Message, name: str, where: str) -> None:
+    """Refuse what is neither left out nor a string."""
     if not isinstance(data.get(name, ""), str | None):
         raise PromptError(f"{where}[{name!r}]", "a string", data[name], "Leave it out if unsure.")

@@ -22,8 +22,8 @@ class Alternative(NamedTuple):
 class TokenStep(NamedTuple):
     """One token and where it came from.
 
-    Probabilities and entropy are those of the raw distributions at temperature 1 over the shared
-    vocabulary, before bans, word boundaries and sampling filters.
+    Probabilities and entropy (in nats) are those of the raw distributions at temperature 1 over the
+    shared vocabulary, before bans, word boundaries and sampling filters.
 
     Attributes:
         token_id: The token.
@@ -33,7 +33,7 @@ class TokenStep(NamedTuple):
         p_base: The base model's probability of the token.
         p_aligned: The aligned model's probability of the token.
         p_max: The base model's highest probability at this step.
-        entropy: The base model's entropy at this step, in nats.
+        entropy: The base model's entropy at this step.
         switched: Whether the source differs from the previous token's.
         sample: Which of the request's samples this belongs to.
         alternatives: Each side's most probable tokens, if asked for.

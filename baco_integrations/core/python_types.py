@@ -19,7 +19,7 @@ _KEYS = {"int": _INTEGER, "float": _NUMBER, "decimal": _NUMBER}
 _FINITE = 1e15
 
 
-def _within(schema: dict[str, Any], most: float) -> dict[str, Any]:
+def within(schema: dict[str, Any], most: float) -> dict[str, Any]:
     """Return a schema of numbers below a limit on either side, where it has no limit there."""
     for way, sign in (("Maximum", 1), ("Minimum", -1)):
         if not {f"exclusive{way}", way.lower()} & schema.keys():
@@ -32,17 +32,17 @@ class TypedJsonSchema(GenerateJsonSchema):
 
     def decimal_schema(self, schema: Any) -> dict[str, Any]:
         """Return the schema of a number without the alternative of any string at all."""
-        told: Any = {**schema, "type": "float"}
-        written = super().float_schema(told)
+        number: Any = {**schema, "type": "float"}
+        written = super().float_schema(number)
         places, digits = schema.get("decimal_places"), schema.get("max_digits")
         if places is not None:
             written.setdefault("multipleOf", float(f"1e-{places}"))
-        return _within(written, _FINITE if digits is None else 10.0 ** (digits - (places or 0)))
+        return within(written, _FINITE if digits is None else 10.0 ** (digits - (places or 0)))
 
     def float_schema(self, schema: Any) -> dict[str, Any]:
         """Return the schema of a number, within bounds where it has to be finite."""
         written = super().float_schema(schema)
-        return written if schema.get("allow_inf_nan", True) else _within(written, _FINITE)
+        return written if schema.get("allow_inf_nan", True) else within(written, _FINITE)
 
     def complex_schema(self, schema: Any) -> dict[str, Any]:
         """Return the schema of a complex number as Python writes it."""
@@ -55,7 +55,7 @@ class TypedJsonSchema(GenerateJsonSchema):
         return super().datetime_schema(schema)
 
     def url_schema(self, schema: Any) -> dict[str, Any]:
-        """Return the schema of an address, with the schemes that are allowed."""
+        """Return the schema of a URL, whose pattern admits only the allowed schemes."""
         written = super().url_schema(schema)
         if schemes := schema.get("allowed_schemes"):
             return {**written, "pattern": f"^({'|'.join(schemes)}){_ADDRESS}"}

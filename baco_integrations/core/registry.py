@@ -30,7 +30,7 @@ class Registry(Generic[T]):
             return thing
 
     def turn(self, key: Hashable) -> AbstractContextManager[object]:
-        """Return the lock of a key, which one thread at a time may hold, as often as it likes."""
+        """Return the reentrant lock of a key."""
         with self._lock:
             turn: AbstractContextManager[object] = self._turns.setdefault(
                 key, fork_safe(threading.RLock())

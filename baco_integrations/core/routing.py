@@ -64,51 +64,38 @@ class RouterSpec:
             ParameterError: The threshold is out of the rule's range, or there is no logit rule.
         """
         if self.rule is None:
-            raise ParameterError(
-                "threshold",
-                f"unset for router {self.name!r}, which has no logit rule",
-                threshold,
-                "Leave it out, or use a router such as 'p-punc'.",
-            )
+            allowed = f"unset for router {self.name!r}, which has no logit rule"
+            remedy = "Leave it out, or use a router such as 'p-punc'."
+            raise ParameterError("threshold", allowed, threshold, remedy)
         if self.rule == "h":
             if threshold < 0:
-                raise ParameterError(
-                    "threshold",
-                    "an entropy of at least 0 nats",
-                    threshold,
-                    "Raise it, or use gamma.",
-                )
+                allowed, remedy = "an entropy of at least 0 nats", "Raise it, or use gamma."
+                raise ParameterError("threshold", allowed, threshold, remedy)
             return math.exp(-threshold)
         if not 0 <= threshold <= 1:
-            raise ParameterError(
-                "threshold",
-                "a probability in [0, 1]",
-                threshold,
-                "Move it into range, or use gamma.",
-            )
+            allowed, remedy = "a probability in [0, 1]", "Move it into range, or use gamma."
+            raise ParameterError("threshold", allowed, threshold, remedy)
         return 1 - threshold if self.rule == "nudge" else threshold
 
 
-def _specs() -> dict[str, RouterSpec]:
-    rules: dict[str, LogitRule] = {"p": "p", "h": "h", "rand": "rand"}
-    contents: dict[str, frozenset[ContentRule]] = {
-        "punc": frozenset({"punc"}),
-        "fc": frozenset({"fc"}),
-        "punc-fc": frozenset({"punc", "fc"}),
-    }
-    specs = [RouterSpec(name, rule) for name, rule in rules.items()]
-    specs += [RouterSpec(name, content=content) for name, content in contents.items()]
-    specs += [
-        RouterSpec(f"{name}-{suffix}", rule, content)
-        for name, rule in rules.items()
-        for suffix, content in contents.items()
-    ]
-    specs += [RouterSpec("base", only="base"), RouterSpec("aligned", only="aligned")]
-    specs.append(RouterSpec("nudge", "nudge"))
-    return {spec.name: spec for spec in specs}
+_RULES: tuple[LogitRule, ...] = ("p", "h", "rand")
+_CONTENTS: tuple[tuple[ContentRule, ...], ...] = (("punc",), ("fc",), ("punc", "fc"))
 
-
-ROUTERS: dict[str, RouterSpec] = _specs()
+ROUTERS: dict[str, RouterSpec] = {
+    spec.name: spec
+    for spec in (
+        *(RouterSpec(rule, rule) for rule in _RULES),
+        *(RouterSpec("-".join(content), content=frozenset(content)) for content in _CONTENTS),
+        *(
+            RouterSpec("-".join((rule, *content)), rule, frozenset(content))
+            for rule in _RULES
+            for content in _CONTENTS
+        ),
+        RouterSpec("base", only="base"),
+        RouterSpec("aligned", only="aligned"),
+        RouterSpec("nudge", "nudge"),
+    )
+}
 """Every router by its name."""
 
 
@@ -123,7 +110,7 @@ def resolve_router(router: str | Router) -> RouterSpec:
     """
     if isinstance(router, str) and router.lower() in ROUTERS:
         return ROUTERS[router.lower()]
-    if not isinstance(router, str | type) and callable(getattr(router, "route", None)):
+    if isinstance(router, Router) and not isinstance(router, type) and callable(router.route):
         return RouterSpec(type(router).__name__)
     hint = nearest(router, ROUTERS) if isinstance(router, str) else ""
     raise ParameterError(

@@ -28,11 +28,11 @@ class TextStream:
         self._begun = False
 
     def push(self, data: bytes, *, last: bool = False) -> str:
-        """Take a token's bytes and return the text that they release.
+        """Take a token's bytes; return the text that can be shown now.
 
         Args:
             data: The bytes.
-            last: Whether no more will come: then everything held back is released.
+            last: Whether these are the last bytes: then nothing is held back any more.
         """
         if self.stopped:
             return ""
@@ -46,14 +46,15 @@ class TextStream:
         if found:
             self.stopped = True
             return text[: min(found)[1]]
-        keep = 0 if last else self._possible_start(text)
+        keep = 0 if last else unsettled(text, self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
-    def _possible_start(self, text: str) -> int:
-        """Return the length of the longest ending that begins a stop string."""
-        longest = max(map(len, self._stops), default=1) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            if text.endswith(tuple(stop[:length] for stop in self._stops if len(stop) > length)):
-                return length
-        return 0
+
+def unsettled(text: str, strings: Sequence[str]) -> int:
+    """Return the length of the longest ending of a text that begins a string, but is not whole."""
+    longest = max(map(len, strings), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        if text.endswith(tuple(each[:length] for each in strings if len(each) > length)):
+            return length
+    return 0

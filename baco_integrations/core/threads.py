@@ -28,19 +28,20 @@ _POOLS: WeakSet[Pool] = WeakSet()
 
 
 def fork_safe(lock: Lock) -> Lock:
-    """Return a lock, which will be open in forked children whoever holds it in the parent."""
+    """Register a lock to be unlocked in forked children, and return it."""
     _LOCKS.add(lock)
     return lock
 
 
-def _reopen() -> None:
+def reopen_locks() -> None:
+    """Unlock all locks of `fork_safe` in a forked child, and forget the parent's threads."""
     for lock in list(_LOCKS):
         lock._at_fork_reinit()  # as the standard library does with its own
     _POOLS.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reopen)
+    os.register_at_fork(after_in_child=reopen_locks)
 
 
 class Pool:
@@ -52,17 +53,21 @@ class Pool:
     Args:
         most: Most threads.
         name: What to call them.
+
+    Attributes:
+        threads: How many threads there are.
+        idle: How many of them wait for work.
     """
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
         self._tasks: deque[Callable[[], object]] = deque()
-        self._threads = self._idle = 0
+        self.threads = self.idle = 0
         self._changed = threading.Condition()
         _POOLS.add(self)
 
     def submit(self, task: Callable[[], object]) -> None:
-        """Have something done, which must not raise.
+        """Run a task, which must not raise, in a thread of the pool.
 
         Raises:
             RuntimeError: The process can start no thread, now or because it is about to end.
@@ -70,48 +75,46 @@ class Pool:
         with self._changed:
             self._tasks.append(task)
             self._changed.notify()
-            if len(self._tasks) <= self._idle or self._threads == self._most:
+            if len(self._tasks) <= self.idle or self.threads == self._most:
                 return
-            self._threads += 1
+            self.threads += 1
         try:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            threading.Thread(target=self.work, name=self._name, daemon=True).start()
         except RuntimeError:
             with self._changed:
-                self._threads -= 1
+                self.threads -= 1
                 if task in self._tasks:  # no other thread has taken it
                     self._tasks.remove(task)
                     raise
 
     def stop(self, until: float) -> None:
-        """Begin nothing more, and wait for what has begun until a time on the monotonic clock.
+        """Drop waiting tasks; wait for running ones, at most until `until` by `time.monotonic`.
 
-        A thread in native code that finds the interpreter gone would end the process badly.
+        A thread that returns from native code when the interpreter is gone may crash the process.
         """
         with self._changed:
             self._tasks.clear()
-        while self._idle < self._threads and time.monotonic() < until:
+        while self.idle < self.threads and time.monotonic() < until:
             time.sleep(0.001)
 
-    def _work(self) -> None:
-        while self._do_next():
-            pass
-
-    def _do_next(self) -> bool:
-        """Do what comes next; return whether anything came."""
-        with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._tasks, PATIENCE_S)
-            self._idle -= 1
-            if not self._tasks:
-                self._threads -= 1
-                return False
-            task = self._tasks.popleft()
-        task()
-        return True
+    def work(self) -> None:
+        """Run tasks until none has come for `PATIENCE_S` seconds; the body of each thread."""
+        while True:
+            with self._changed:
+                self.idle += 1
+                self._changed.wait_for(lambda: self._tasks, PATIENCE_S)
+                self.idle -= 1
+                if not self._tasks:
+                    self.threads -= 1
+                    return
+                task = self._tasks.popleft()
+            task()
+            del task  # what it holds is free while this thread waits
 
 
 @atexit.register
-def _stop_all() -> None:
+def stop_pools() -> None:
+    """Stop all pools, waiting `LAST_CALL_S` seconds at most; called when the interpreter ends."""
     until = time.monotonic() + LAST_CALL_S
     for pool in list(_POOLS):
         pool.stop(until)

@@ -1,128 +1,78 @@
 """The decoder that everything shares: conversations in, text with provenance out.
 
-It renders a conversation for both sides, submits one row per sample to the engine, and turns the
-tokens that come back into text. Every way of asking, whole or streamed, sync or async, one prompt
-or many, goes through `Decoder._submit`. Rendering may take long: a sync request does it in its
+It renders a conversation for both sides, submits a request for each sample to the pair's engine,
+and turns the tokens that come back into text. Rendering may take long: a sync call does it in its
 caller's thread, an async one in a thread of the decoder's.
 """
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from types import TracebackType
-from typing import Annotated, Any, Literal, TypeVar, cast, overload
-
-from pydantic import Field
+from typing import Any, Literal, TypeVar, overload
 
 from ..core.errors import (
     BacoError,
     DecoderClosedError,
     DecoderError,
     ParameterError,
-    PromptError,
     QueueFullError,
 )
-from ..core.messages import Messages, conversation
+from ..core.messages import Conversation, Messages, conversation
 from ..core.outputs import Completion
 from ..core.params import SamplingParams
 from ..core.registry import Registry
-from ..core.settings import Checked, Integer, param
 from ..core.threads import Pool
-from ..engines.local.cuda_graphs import Mode
-from ..engines.local.engine import Engine, failure
-from ..engines.local.sequence import Row
-from ..engines.local.speculative import Depth
+from ..engines.base import Engine, EngineSettings
+from ..engines.faults import worker_failure
 from ..engines.metrics import Metrics
-from ..policy.token_classes import TokenClasses
-from .request import Pair, Renderer, deadline_of
-from .stream import AsyncStream, Sample, Stream
+from ..engines.open import open_engine
+from ..models.base import Pair
+from .request import Renderer, deadline_of, params_of_call, params_of_each
+from .stream import AsyncStream, Stream
+from .users import Users
 
 T = TypeVar("T")
 
-RENDERING = 4
+MAX_RENDERING = 4
 """Most requests of event loops that are rendered at once: one that takes long holds up nobody."""
 
-
-class DecoderSettings(Checked):
-    """How a decoder is opened; see `Decoder` for what the settings mean.
-
-    Raises:
-        ParameterError: A value is not allowed; raised when the object is made.
-    """
-
-    max_rows: Annotated[Integer, Field(ge=1)] = param(
-        32, "a whole number of at least 1", "Leave it out if in doubt."
-    )
-    max_waiting: Annotated[Integer, Field(ge=1)] = param(
-        65536, "a whole number of at least 1", "Leave it out if in doubt."
-    )
-    lookahead: Literal["auto", "off"] | Annotated[Integer, Field(ge=0, le=64)] | None = param(
-        None,
-        "'auto', 'off', or a whole number up to 64",
-        "'auto' drafted ahead where that saves time.",
-    )
-    prefix_bytes: Annotated[Integer, Field(ge=0)] = param(
-        2**30, "a whole number of at least 0", "Leave it out if in doubt."
-    )
-    graphs: Mode = param("off", "one of auto, on, off", "'auto' is 'on' for CUDA devices.")
+_SHARED: dict[int, Decoder] = {}
+_TURNS: Registry[Any] = Registry()
 
 
 class Decoder:
     """Decodes with a pair of models; safe to use from many threads and event loops at once.
 
-    All requests, whoever sends them, meet in one batch. Most callers want `Decoder.shared`, which
+    All requests, from any thread, share one batch. Most callers want `Decoder.shared`, which
     keeps one decoder per pair in the process.
 
     Args:
         pair: The pair of models.
-        **settings: The settings of `DecoderSettings`, which follow.
-        max_rows: Most samples that are decoded at once; further ones wait.
-        max_waiting: Most samples that wait; beyond that, requests are refused.
-        lookahead: How many tokens base reads ahead before aligned checks them all at once: ``auto``
-            as many as save time, ``off`` none, or so many. It changes no text. Left out, it is
-            ``auto`` for models and ``off`` for scripts.
-        prefix_bytes: Most bytes to spend on remembering prompts and answers, so that whoever
-            begins with the same tokens, as the next turn of a chat does, need not have them read
-            again; 0 remembers nothing.
-        graphs: Whether forwards are recorded as CUDA graphs and replayed, which saves launching
-            their kernels one by one: ``auto`` on CUDA devices, ``off`` nowhere. ``on`` keeps to
-            the few shapes that this takes on other devices too, where it saves nothing. Off by
-            default, as it has been tested without a GPU only.
+        engine: An engine that decodes it, if one is open already; settings are then the engine's.
+        **settings: Those of `EngineSettings`, such as ``max_rows`` or ``lookahead``.
+
+    Attributes:
+        pair: The pair.
+        engine: The engine that decodes it.
 
     Raises:
         ParameterError: A setting is unknown or its value is not allowed, or `pair` is no pair.
     """
 
-    def __init__(self, pair: Pair, **settings: Any) -> None:
-        self._settings = own = DecoderSettings(**settings)
-        if isinstance(pair, type) or not hasattr(pair, "open_sides"):
-            raise ParameterError(
-                "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
-            )
+    def __init__(self, pair: Pair, *, engine: Engine | None = None, **settings: Any) -> None:
+        opened = EngineSettings(**settings)
+        require_pair(pair)
         self.pair = pair
         self._renderer = Renderer(pair)
-        self._beside = Pool(RENDERING, "baco-prompts")
+        self._rendering = Pool(MAX_RENDERING, "baco-prompts")
         self._unrendered: set[AsyncStream] = set()
-        self._users = 0
-        self._known_users: weakref.WeakSet[Any] = weakref.WeakSet()
-        base, aligned = pair.open_sides(own.max_rows, own.graphs)
-        classes = token_classes_of(pair, getattr(aligned, "device", "cpu"))
-        ahead: Depth = getattr(pair, "lookahead", "auto")
-        ahead = ahead if own.lookahead is None else own.lookahead
-        self._engine = Engine(
-            base,
-            aligned,
-            classes,
-            max_rows=own.max_rows,
-            max_waiting=own.max_waiting,
-            lookahead=ahead,
-            prefix_bytes=own.prefix_bytes,
-        )
-        weakref.finalize(self, self._engine.stop)
+        self._users = Users()
+        self.engine = engine or open_engine(pair, opened)
+        self._settings = self.engine.settings
+        weakref.finalize(self, self.engine.stop)
 
     # -- sharing -----------------------------------------------------------------------------
 
@@ -130,7 +80,7 @@ class Decoder:
     def shared(cls, pair: Pair, user: object | None = None, **settings: Any) -> Decoder:
         """Return the process's one decoder of a pair, opening it at the first call.
 
-        Whoever opens it first may say how; chat models and others that come later share it.
+        The first call may give settings; later ones, by chat models for example, share the decoder.
 
         Args:
             pair: The pair. Pairs loaded with the same parameters are the same object.
@@ -142,12 +92,12 @@ class Decoder:
             ParameterError: A setting is not allowed, or it is open already, and was opened with
                 other settings; or `user` cannot be told from others.
         """
-        _require_user(user)
+        Users.require(user)
         with _TURNS.turn(id(pair)):  # who uses another pair does not wait for this one to open
             decoder = _SHARED.get(id(pair))
             if decoder is None or decoder.closed:
                 decoder = _SHARED[id(pair)] = cls(pair, **settings)
-            elif settings and DecoderSettings(**settings) != decoder._settings:
+            elif settings and EngineSettings(**settings) != decoder._settings:
                 opened = decoder._settings.model_dump(exclude_unset=True)
                 raise ParameterError(
                     "settings",
@@ -155,14 +105,11 @@ class Decoder:
                     settings,
                     "Call Decoder.shared with settings before anything else uses the pair.",
                 )
-            if user is None:
-                decoder._users += 1
-            else:
-                decoder._known_users.add(user)
+            decoder._users.add(user)
             return decoder
 
     def close(self, user: object | None = None) -> None:
-        """Stop using the decoder; the last user's close stops the worker and frees its memory.
+        """Stop using the decoder; the last user's close stops the engine and frees its memory.
 
         Requests that still run then fail with `DecoderClosedError`. Each close undoes one
         `shared`; a decoder made by hand has one user.
@@ -173,36 +120,30 @@ class Decoder:
         Raises:
             ParameterError: `user` cannot be told from others.
         """
-        _require_user(user)
+        Users.require(user)
         with _TURNS.turn(id(self.pair)):
-            if user is None:
-                self._users = max(self._users - 1, 0)
-            else:
-                self._known_users.discard(user)
-            if self._users or len(self._known_users):
+            self._users.remove(user)
+            if self._users:
                 return
             if _SHARED.get(id(self.pair)) is self:
                 del _SHARED[id(self.pair)]
-        if self._engine.forked:
+        if self.engine.forked:
             return  # nobody here waits for anything
-        self._engine.close()
+        self.engine.close()
         for stream in list(self._unrendered):
-            stream.publish(DecoderClosedError("the decoder was closed before this request ran."))
+            stream.mailbox.publish(
+                DecoderClosedError("the decoder was closed before this request ran.")
+            )
 
     @property
     def closed(self) -> bool:
         """Whether the decoder has been closed."""
-        return self._engine.closed
+        return self.engine.closed
 
     def __enter__(self) -> Decoder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     # -- asking ------------------------------------------------------------------------------
@@ -225,13 +166,17 @@ class Decoder:
             PromptError: The conversation is malformed or does not fit into the context window.
             DecoderError: Decoding cannot go on: see its kinds.
         """
-        return _drained(self._stream(messages, params, settings, streaming=False))
+        stream = self._prepare(messages, params, settings, streaming=False)
+        self.engine.submit(stream.mailbox.requests)
+        return stream.drain()
 
     def stream(
         self, messages: Messages, params: SamplingParams | None = None, **settings: Any
     ) -> Stream:
         """Decode a conversation token by token; arguments and errors as for `generate`."""
-        return self._stream(messages, params, settings, streaming=True)
+        stream = self._prepare(messages, params, settings, streaming=True)
+        self.engine.submit(stream.mailbox.requests)
+        return stream
 
     async def agenerate(
         self, messages: Messages, params: SamplingParams | None = None, **settings: Any
@@ -248,7 +193,7 @@ class Decoder:
         """Decode token by token, to be read on any event loop; as `stream` otherwise.
 
         Settings, and the form of the messages, are checked at once. The conversation is rendered
-        in a thread, so all else that is wrong with it is told with the first token.
+        in a thread, so any other error of it is raised when the first token is read.
         """
         return self._astream(messages, params, settings, streaming=True)
 
@@ -300,46 +245,56 @@ class Decoder:
             raise ParameterError(
                 "return_exceptions", "True or False", return_exceptions, "The default is False."
             )
-        each = self._per_conversation(conversations, params)
-        self._engine.require_open()
-        settled = _settled if return_exceptions else _called
+        each = params_of_each(conversations, params)
+        self.engine.require_open()
+        call = settled if return_exceptions else called
         prepared = [
-            settled(partial(self._prepared, messages, own, settings))
+            call(partial(self._prepare, messages, own, settings, streaming=False))
             for messages, own in zip(conversations, each, strict=True)
         ]
+        streams = [stream for stream in prepared if isinstance(stream, Stream)]
         try:
-            self._submit([each for each in prepared if isinstance(each, Stream)], streaming=False)
+            self.engine.submit([r for stream in streams for r in stream.mailbox.requests])
         except QueueFullError:
             if not return_exceptions:
                 raise
             # Not all have room, but some may.
             prepared = [
-                settled(partial(self._submitted, each)) if isinstance(each, Stream) else each
-                for each in prepared
+                call(partial(self._submit, stream)) if isinstance(stream, Stream) else stream
+                for stream in prepared
             ]
         try:
             return [
-                settled(partial(_drained, each)) if isinstance(each, Stream) else each
-                for each in prepared
+                call(stream.drain) if isinstance(stream, Stream) else stream for stream in prepared
             ]
         except BaseException:  # whoever keeps it keeps the streams that run beside, too
-            streams = [each for each in prepared if isinstance(each, Stream)]
-            self._engine.cancel([row for each in streams for row in each.rows])
+            for stream in streams:
+                stream.cancel()
             raise
 
     @property
     def metrics(self) -> Metrics:
         """Counts of what the decoder has done so far."""
-        return self._engine.metrics
+        return self.engine.metrics
 
     @property
     def max_rows(self) -> int:
         """Most samples that are decoded at once."""
-        return self._engine.max_rows
+        return self._settings.max_rows
+
+    @property
+    def running(self) -> int:
+        """How many samples are being prefilled or decoded."""
+        return self.engine.running
+
+    @property
+    def waiting(self) -> int:
+        """How many samples wait for their turn."""
+        return self.engine.waiting
 
     # -- the one path ------------------------------------------------------------------------
 
-    def _stream(
+    def _prepare(
         self,
         messages: Messages,
         params: SamplingParams | None,
@@ -347,18 +302,27 @@ class Decoder:
         *,
         streaming: bool,
     ) -> Stream:
-        self._engine.require_open()
-        stream = self._prepared(messages, params, settings)
-        self._submit([stream], streaming)
+        """Check and render a request; return its stream, which has not been submitted yet.
+
+        Raises:
+            DecoderClosedError: The engine is closed.
+            DecoderError: A time limit has passed, or the caller is the engine's own thread.
+            ParameterError: A setting is not allowed.
+            PromptError: The conversation is malformed or does not fit into the context window.
+        """
+        checked = params_of_call(params, settings)
+        deadline = deadline_of(checked)
+        self.engine.require_open()
+        stream = Stream(self.engine, self, checked, deadline, streaming=streaming)
+        publish = stream.mailbox.publish
+        requests = self._renderer.requests(messages, checked, deadline, publish)
+        self.engine.capabilities.require(requests[0])
+        stream.mailbox.requests += requests
         return stream
 
-    def _prepared(
-        self, messages: Messages, params: SamplingParams | None, settings: Mapping[str, Any]
-    ) -> Stream:
-        """Check and render a request; nothing has run yet when this raises."""
-        began, checked = time.monotonic(), _checked_params(params, settings)
-        rows = self._renderer.rows(messages, checked, began)
-        return Stream(self._engine, rows, self, checked, deadline_of(checked, began))
+    def _submit(self, stream: Stream) -> Stream:
+        self.engine.submit(stream.mailbox.requests)
+        return stream
 
     def _astream(
         self,
@@ -368,19 +332,20 @@ class Decoder:
         *,
         streaming: bool,
     ) -> AsyncStream:
-        began, checked = time.monotonic(), _checked_params(params, settings)
-        self._engine.require_open()
-        if len(self._unrendered) >= self._engine.max_waiting:
+        checked = params_of_call(params, settings)
+        deadline = deadline_of(checked)
+        self.engine.require_open()
+        if len(self._unrendered) >= self._settings.max_waiting:
             raise QueueFullError(
                 f"{len(self._unrendered)} requests wait to be rendered, and the queue holds no "
                 "more. Send fewer at once, or raise max_waiting."
             )
-        prepare = partial(self._renderer.rows, conversation(messages), checked, began)
-        stream = AsyncStream(self._engine, [], self, checked, deadline_of(checked, began))
-        submit = partial(self._submit, [stream], streaming)
+        turns = conversation(messages)
+        stream = AsyncStream(self.engine, self, checked, deadline, streaming=streaming)
+        render = partial(self._render, stream, turns, checked, deadline)
         self._unrendered.add(stream)
         try:
-            self._beside.submit(partial(copy_context().run, self._render, stream, prepare, submit))
+            self._rendering.submit(partial(copy_context().run, render))
         except RuntimeError as error:
             self._unrendered.discard(stream)
             raise DecoderError(
@@ -389,111 +354,44 @@ class Decoder:
         return stream
 
     def _render(
-        self, stream: AsyncStream, prepare: Callable[[], list[Row]], submit: Callable[[], None]
+        self, stream: AsyncStream, turns: Conversation, params: SamplingParams, deadline: float
     ) -> None:
+        publish = stream.mailbox.publish
         try:
             try:
-                self._engine.require_open()
-                rows = prepare() if stream.wanted else []
+                self.engine.require_open()
+                if not stream.wanted:
+                    return
+                requests = self._renderer.requests(turns, params, deadline, publish)
             finally:
                 self._unrendered.discard(stream)
-            stream.begin(rows, submit)
+            stream.begin(requests)
         except BaseException as error:  # whatever it is must reach the reader, who waits
-            stream.publish(error)
-
-    def _submit(self, streams: Sequence[Stream | AsyncStream], streaming: bool) -> None:
-        """Let the rows of some streams run, all or none."""
-        for stream in streams:
-            for row in stream.rows:
-                sample = cast(Sample, row.sink)
-                sample.publish, sample.streaming = stream.publish, streaming
-        self._engine.submit([row for stream in streams for row in stream.rows])
-
-    def _submitted(self, stream: Stream) -> Stream:
-        self._submit([stream], streaming=False)
-        return stream
-
-    @staticmethod
-    def _per_conversation(
-        conversations: Sequence[Messages], params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> Sequence[SamplingParams | None]:
-        if isinstance(conversations, str) or not isinstance(conversations, Sequence):
-            raise PromptError(
-                "conversations", "a list of conversations", conversations, "Use generate() for one."
-            )
-        if params is None or isinstance(params, SamplingParams):
-            return [params] * len(conversations)
-        if not isinstance(params, Sequence) or len(params) != len(conversations):
-            raise ParameterError(
-                "params",
-                f"one SamplingParams, or a list of {len(conversations)}",
-                params,
-                "Give one for all, or one per conversation.",
-            )
-        return params
+            publish(error)
 
 
-def _checked_params(params: SamplingParams | None, settings: Mapping[str, Any]) -> SamplingParams:
-    if params is None:
-        return SamplingParams(**settings)
-    if not isinstance(params, SamplingParams):
+def require_pair(pair: object) -> None:
+    """Refuse what is no pair.
+
+    Raises:
+        ParameterError: It is none.
+    """
+    if isinstance(pair, type) or not isinstance(pair, Pair):
         raise ParameterError(
-            "params", "a SamplingParams", params, "For example SamplingParams(gamma=0.6)."
+            "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
         )
-    return params.replace(**settings) if settings else params
 
 
-def _require_user(user: object) -> None:
-    try:
-        hash(weakref.ref(user))
-    except TypeError:
-        if user is not None:
-            raise ParameterError(
-                "user",
-                "an object that can be weakly referenced and hashed",
-                user,
-                "It counts until it is gone. Leave it out to count until close().",
-            ) from None
-
-
-def _called(call: Callable[[], T]) -> T:
+def called(call: Callable[[], T]) -> T:
+    """Return what a call returns."""
     return call()
 
 
-def _settled(call: Callable[[], T]) -> T | BacoError:
-    """Return what a call returns, or the error that it raises."""
+def settled(call: Callable[[], T]) -> T | BacoError:
+    """Return what a call returns, or its error: a `WorkerError` for what is not a `BacoError`."""
     try:
         return call()
     except BacoError as error:
         return error
     except Exception as error:  # of a router of the user's own
-        return failure(error)
-
-
-def _drained(stream: Stream) -> list[Completion]:
-    with stream:
-        for _ in stream:
-            pass
-    return stream.completions
-
-
-def token_classes_of(pair: Pair, device: Any) -> TokenClasses:
-    """Return the classes of a pair's vocabulary, where the logits meet."""
-    vocabulary, text = pair.vocabulary, pair.shared.copy()
-    for end in (*pair.base_eos, *pair.aligned_eos):
-        text[end : end + 1] = False  # whatever it spells, it ends a turn
-    return TokenClasses.build(
-        starts_word=vocabulary.starts_word,
-        punctuation=vocabulary.punctuation,
-        function_word=vocabulary.function_word,
-        line_break=vocabulary.line_break,
-        text=text,
-        token_bytes=vocabulary.token_bytes,
-        base_size=pair.base_size,
-        aligned_size=pair.aligned_size,
-        device=device,
-    )
-
-
-_SHARED: dict[int, Decoder] = {}
-_TURNS: Registry[Any] = Registry()
+        return worker_failure(error)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ParameterError, nearest
 from ..core.registry import Registry
+from ..models.base import Pair
 from ..models.options import LoadOptions
 from ..models.presets import PRESETS
 
 if TYPE_CHECKING:
     from .decoder import Decoder
-    from .request import Pair
 
 _PAIRS: Registry[Any] = Registry()
 
@@ -42,7 +42,7 @@ def open_decoder(
     from .decoder import Decoder
 
     if pair is not None and not isinstance(pair, str):
-        check_pair(pair, base, aligned, options)
+        check_pair_choice(pair, base, aligned, options)
         return Decoder.shared(pair, user)
     # With their types, as True is equal to 1 and only one of them may be allowed.
     given = (pair, base, aligned, tuple((n, type(each), each) for n, each in options.items()))
@@ -56,13 +56,13 @@ def open_decoder(
 @lru_cache(maxsize=256)
 def _key(pair: object, base: object, aligned: object, options: tuple[Any, ...]) -> Any:
     """Tell pairs that are loaded by name apart; it is asked for at every call of an adapter."""
-    checked = check_pair(pair, base, aligned, {name: value for name, _, value in options})
+    checked = check_pair_choice(pair, base, aligned, {name: value for name, _, value in options})
     revisions = (checked.revision, checked.base_revision, checked.aligned_revision)
     # `ModelPair` finds a loaded pair again too, but only after it has asked the hub.
     return pair, base, aligned, revisions, checked.pair_key()
 
 
-def check_pair(
+def check_pair_choice(
     pair: object, base: object, aligned: object, options: Mapping[str, Any]
 ) -> LoadOptions:
     """Check which pair is meant and how to load it, without loading anything.
@@ -93,7 +93,7 @@ def check_pair(
                 pair,
                 f"{hint}Any two models work as base=..., aligned=....",
             )
-    elif not hasattr(pair, "open_sides"):
+    elif isinstance(pair, type) or not isinstance(pair, Pair):
         raise ParameterError(
             "pair", "a name, a ModelPair or a ScriptedPair", pair, "For example pair='tiny'."
         )

@@ -1,4 +1,4 @@
-"""From a conversation and its settings to rows: checked, rendered, with a grammar."""
+"""From a conversation to requests: checked once, rendered once per side, with a grammar."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from ..core.errors import BacoError, PromptError
-from ..core.messages import Message, Messages, conversation, require_text
+from ..core.errors import BacoError, ParameterError, PromptError
+from ..core.messages import Conversation, Messages, conversation, require_text
 from ..core.outputs import Usage
 from ..core.params import SamplingParams
-from ..core.tool_calls import CallFormat, CallReader
-from ..engines.local.engine import too_late
-from ..engines.local.sequence import Row
+from ..core.tool_calls import CallReader
+from ..engines.base import EngineRequest
+from ..engines.faults import too_late
+from ..models.base import Pair
+from ..policy.params import ALIGNED, BASE
 from ..policy.routers import GuardedRouter
-from ..policy.step import ALIGNED, BASE
-from ..text.grammar import GrammarMatcher, Grammars
+from ..text.grammar import Grammars
+from ..text.matcher import TextMatcher
 from ..text.prompts import with_schema
-from ..text.templates import rendering_until
+from ..text.template_bounds import rendering_until
 from ..text.trial import OutOfTimeError
-from .stream import SOURCES, Sample
-
-if TYPE_CHECKING:
-    from ..engines.local.cuda_graphs import Mode
-    from ..engines.local.runner import Side
+from .output import SOURCES, Event, SampleOutput
 
 LARGE = 2**16
 """For vocabularies of so many tokens, what compiles grammars is made before the first request."""
@@ -37,61 +36,34 @@ ROOMY = 8
 """Texts with more characters for each token of the window hardly ever fit into it."""
 
 
-class Pair(Protocol):
-    """What the decoder asks of a pair; `ModelPair` and `ScriptedPair` provide it."""
-
-    name: str
-    vocabulary: Any
-    shared: Any
-    base_size: int
-    aligned_size: int
-    base_eos: frozenset[int]
-    aligned_eos: frozenset[int]
-    base_stop: tuple[str, ...]
-    context: tuple[int, int]
-    call_format: CallFormat
-    call_markers: dict[int, bytes]
-
-    def render_base(self, messages: Messages, *, tokenize: bool = False) -> Any:
-        """Return what the base model is fed."""
-
-    def render_aligned(
-        self,
-        messages: Messages,
-        *,
-        tokenize: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-    ) -> Any:
-        """Return what the aligned model is fed."""
-
-    def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text as the aligned model reads it."""
-
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[Side, Side]:
-        """Return base and aligned, ready to decode so many rows at once."""
-
-
 class Renderer:
-    """Makes rows of requests; safe to use from many threads at once.
+    """Makes engine requests of conversations; safe to use from many threads at once.
 
     Args:
         pair: The pair of models.
     """
 
     def __init__(self, pair: Pair) -> None:
-        self._pair = pair
+        self._pair, self._space = pair, pair.token_space
         self._grammars: dict[bool, Grammars] = {}
         self._compiling = threading.Lock()
         if len(pair.vocabulary.token_bytes) >= LARGE:
             threading.Thread(target=self._prepare, name="baco-grammars").start()
 
-    def rows(self, messages: Messages, params: SamplingParams, began: float) -> list[Row]:
-        """Return a request's rows, one for each sample.
+    def requests(
+        self,
+        messages: Messages,
+        params: SamplingParams,
+        deadline: float,
+        publish: Callable[[Event], None],
+    ) -> list[EngineRequest]:
+        """Return what an engine is asked for, a request for each sample.
 
         Args:
             messages: The conversation.
-            params: The request's settings.
-            began: When it came, by `time.monotonic`, in seconds; its timeout counts from then.
+            params: The settings.
+            deadline: When the request fails, by `time.monotonic`.
+            publish: Takes the samples' events: steps, completions and errors.
 
         Raises:
             DeadlineError: The time is over before everything is rendered and compiled.
@@ -100,21 +72,26 @@ class Renderer:
         """
         checked = conversation(messages)
         require_text(checked)
-        deadline = deadline_of(params, began)
-        if time.monotonic() > deadline:
-            raise too_late(params, 0, params.max_tokens)
-        prompts = self._prompts_until(deadline, checked, params)
-        room = self._room(prompts)
+        prompts = self.prompts(checked, params, deadline)
+        room = self.room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
-        spelling = self._spelling(bool(params.offered))
-        usage = Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0)
-        guard = None if isinstance(params.router, str) else _guard(params.router)
+        only_base = params.spec.only == "base"
+        end = self._pair.base_eos if only_base else self._pair.aligned_eos
+        router = None if isinstance(params.router, str) else GuardedRouter(params.router)
+        matcher = self.matcher(params, end, deadline)
+        output = partial(
+            SampleOutput,
+            publish,
+            params,
+            seed,
+            usage=Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0),
+            space=self._space.with_markers(self._pair.call_markers if params.offered else {}),
+            stop=(*params.stop, *(self._pair.base_stop if only_base else ())),
+        )
         # Of what the ids of calls are made: prompts may be long, and samples many.
         origin = blake2b(repr((prompts, seed)).encode()).digest() if params.offered else b""
-        end = self._pair.base_eos if params.spec.only == "base" else self._pair.aligned_eos
-        matcher = self._guide(params, end, deadline)
         return [
-            Row(
+            EngineRequest(
                 prompts=prompts,
                 params=params,
                 seed=seed,
@@ -122,58 +99,49 @@ class Renderer:
                 end=end,
                 limit=min(params.max_tokens, room),
                 room=room,
-                sink=Sample(
-                    params,
-                    seed,
-                    index,
-                    usage,
-                    spelling,
-                    self._pair.base_stop,
-                    self._reader(params, (origin, index)),
-                ),
-                guard=guard,
+                sink=output(index=index, reader=self.reader(params, (origin, index))),
+                router=router,
                 matcher=matcher.fresh() if matcher and index else matcher,
                 deadline=deadline,
             )
             for index in range(params.n)
         ]
 
-    def _prompts_until(
-        self, deadline: float, messages: list[Message], params: SamplingParams
+    def prompts(
+        self, messages: Conversation, params: SamplingParams, deadline: float
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        try:
-            with rendering_until(deadline):
-                return self._prompts(messages, params)
-        except PromptError as error:
-            if time.monotonic() > deadline:
-                raise too_late(params, 0, params.max_tokens) from error
-            raise
+        """Render a conversation for base and aligned; only aligned is shown schemas and tools.
 
-    def _prompts(
-        self, messages: list[Message], params: SamplingParams
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Render for both sides; only the aligned model is told of schemas and tools."""
-        told = messages
+        Raises:
+            DeadlineError: The time is over.
+            PromptError: The pair cannot render it, or it is far too long.
+        """
+        if time.monotonic() > deadline:
+            raise too_late(params.timeout, 0, params.max_tokens)
+        shown = messages
         if params.json_schema is not None and params.show_schema:
-            told = with_schema(messages, params.json_schema)
+            shown = conversation(with_schema(messages, params.json_schema))
         tools = {"tools": list(params.offered)} if params.offered else {}
         try:
-            self._refuse_far_too_long(told, tools)
-            return (
-                tuple(self._pair.render_base(messages, tokenize=True)),
-                tuple(self._pair.render_aligned(told, tokenize=True, **tools)),
-            )
-        except BacoError:
-            raise
-        except Exception as error:  # of a base prompt or a pair of the user's own
-            raise PromptError(
+            with rendering_until(deadline):
+                self.refuse_far_too_long(shown, tools)
+                return (
+                    tuple(self._pair.render_base(messages, tokenize=True)),
+                    tuple(self._pair.render_aligned(shown, tokenize=True, **tools)),
+                )
+        except Exception as error:
+            if time.monotonic() > deadline and isinstance(error, PromptError):
+                raise too_late(params.timeout, 0, params.max_tokens) from error
+            if isinstance(error, BacoError):
+                raise
+            raise PromptError(  # of a base prompt or a pair of the user's own
                 "messages",
                 "a conversation that the pair can render",
                 messages,
                 f"Rendering it fails with {type(error).__name__}: {error}.",
             ) from error
 
-    def _refuse_far_too_long(self, messages: list[Message], tools: Mapping[str, Any]) -> None:
+    def refuse_far_too_long(self, messages: Conversation, tools: Mapping[str, Any]) -> None:
         """Refuse what is far beyond the window before all of it is tokenised: that takes long.
 
         Tokenising keeps other requests of the pair waiting, so it is done piece by piece.
@@ -186,19 +154,10 @@ class Renderer:
         for start in range(0, len(text), window):
             count += len(self._pair.encode(text[start : start + window]))
             if count > 2 * window:  # where pieces are cut, some tokens are others
-                raise _too_long("aligned", window, f"more than {count} tokens")
+                raise too_long("aligned", window, f"more than {count} tokens")
 
-    def _spelling(self, calls: bool) -> Sequence[bytes]:
-        """Return what each token adds to the text; what frames a call counts only with tools."""
-        spelled: Sequence[bytes] = self._pair.vocabulary.token_bytes
-        if not (calls and self._pair.call_markers):
-            return spelled
-        spelled = list(spelled)
-        for token, data in self._pair.call_markers.items():
-            spelled[token] = data
-        return spelled
-
-    def _reader(self, params: SamplingParams, origin: object) -> CallReader | None:
+    def reader(self, params: SamplingParams, origin: object) -> CallReader | None:
+        """Return what reads a sample's tool calls, if tools are offered."""
         if not params.offered:
             return None
         names = [tool["function"]["name"] for tool in params.offered]
@@ -209,19 +168,20 @@ class Renderer:
             self._pair.call_format, names, lambda index: f"{digest[:6]}{index % 1000:03d}"
         )
 
-    def _guide(
+    def matcher(
         self, params: SamplingParams, end: Collection[int], deadline: float
-    ) -> GrammarMatcher | None:
+    ) -> TextMatcher | None:
+        """Return what holds a sample to its grammar, if it has one."""
         if not (params.offered or params.json_schema is not None or params.regex or params.choices):
             return None
         # Outside of the lock: a schema that takes long keeps no other request waiting.
         try:
-            grammars = self._compiler(bool(params.offered and self._pair.call_markers), deadline)
+            grammars = self.grammars(bool(params.offered and self._pair.call_markers), deadline)
             return grammars.matcher(params, end, deadline)
         except OutOfTimeError:
-            raise too_late(params, 0, params.max_tokens) from None
+            raise too_late(params.timeout, 0, params.max_tokens) from None
 
-    def _compiler(self, calls: bool, deadline: float = math.inf) -> Grammars:
+    def grammars(self, calls: bool, deadline: float = math.inf) -> Grammars:
         """Return what compiles grammars, over a vocabulary with the tokens that frame calls."""
         left = min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
         if not self._compiling.acquire(timeout=left):
@@ -239,11 +199,15 @@ class Renderer:
             self._compiling.release()
 
     def _prepare(self) -> None:
-        with suppress(Exception):  # whoever asks for a grammar is told
-            self._compiler(False)
+        with suppress(Exception):  # a request for a grammar raises it again
+            self.grammars(False)
 
-    def _room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
-        """Return how many tokens fit behind the prompts of both sides."""
+    def room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
+        """Return how many tokens fit into both context windows after the prompts.
+
+        Raises:
+            PromptError: A prompt is empty, or fills its model's window.
+        """
         for source, prompt, window in zip(SOURCES, prompts, self._pair.context, strict=True):
             if not prompt:
                 raise PromptError(
@@ -253,23 +217,60 @@ class Renderer:
                     "Add some text, or choose another base prompt.",
                 )
             if len(prompt) >= window:
-                raise _too_long(source, window, f"{len(prompt)} tokens")
+                raise too_long(source, window, f"{len(prompt)} tokens")
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
 
 
-def _too_long(source: str, window: int, told: str) -> PromptError:
+def too_long(source: str, window: int, length: str) -> PromptError:
+    """Return the error of a prompt that does not fit into a context window."""
     return PromptError(
         "messages",
         f"shorter than the {source} model's context window of {window} tokens",
-        told,
+        length,
         "Shorten the conversation, or use a pair with a longer window.",
     )
 
 
-def deadline_of(params: SamplingParams, began: float) -> float:
-    """Return when a request fails that came at `began`, both by `time.monotonic`."""
-    return math.inf if params.timeout is None else began + params.timeout
+def deadline_of(params: SamplingParams) -> float:
+    """Return when a request fails that comes now, by `time.monotonic`."""
+    return math.inf if params.timeout is None else time.monotonic() + params.timeout
 
 
-def _guard(router: Any) -> GuardedRouter | None:
-    return GuardedRouter(router) if callable(getattr(router, "route", None)) else None
+def params_of_call(params: SamplingParams | None, settings: Mapping[str, Any]) -> SamplingParams:
+    """Return the settings of a call: those of `params`, and single ones over them.
+
+    Raises:
+        ParameterError: A setting is not allowed.
+    """
+    if params is None:
+        return SamplingParams(**settings)
+    if not isinstance(params, SamplingParams):
+        raise ParameterError(
+            "params", "a SamplingParams", params, "For example SamplingParams(gamma=0.6)."
+        )
+    return params.replace(**settings) if settings else params
+
+
+def params_of_each(
+    conversations: Sequence[Messages], params: SamplingParams | Sequence[SamplingParams] | None
+) -> Sequence[SamplingParams | None]:
+    """Return the settings of each conversation of a batch.
+
+    Raises:
+        ParameterError: There are neither settings for all nor for each.
+        PromptError: The conversations are no list.
+    """
+    if isinstance(conversations, str) or not isinstance(conversations, Sequence):
+        raise PromptError(
+            "conversations", "a list of conversations", conversations, "Use generate() for one."
+        )
+    if params is None or isinstance(params, SamplingParams):
+        return [params] * len(conversations)
+    if not isinstance(params, Sequence) or len(params) != len(conversations):
+        raise ParameterError(
+            "params",
+            f"one SamplingParams, or a list of {len(conversations)}",
+            params,
+            "Give one for all, or one per conversation.",
+        )
+    return params

@@ -13,17 +13,17 @@ class Metrics:
         iterations: Steps taken.
         tokens: Tokens decoded, over all rows.
         from_base: How many of them base gave.
-        rows: PolicyParams that took part in a step, over all iterations.
+        rows: Rows that took part in a step, added up over all iterations.
         prefilled: Prompt tokens read, over both sides.
         reused: Prompt tokens that were known already, over both sides.
         largest_batch: Most rows in one step.
         forwards: Forwards of either model, without those that read prompts.
-        fed: PolicyParams that took part in such a forward of a model, over all of them.
-        drafted: Tokens that lookahead drafted and the step decided.
-        right: How many of them were right.
-        admitted: PolicyParams that were given a slot.
-        waited_s: Seconds that they waited for it, all together.
-        longest_wait_s: Seconds that the one waited that waited longest.
+        fed: Rows that took part in such a forward, added up over all of them.
+        drafted: Drafted tokens that the step has decided on.
+        accepted: How many of them were right.
+        admitted: Rows that were given a slot.
+        waited_s: Seconds that these rows waited for their slots, added up.
+        longest_wait_s: Longest time that a row waited for a slot, in seconds.
         busy_s: Seconds that the worker has worked.
         restarts: How often memory ran out and a smaller batch went on.
     """
@@ -38,12 +38,24 @@ class Metrics:
     forwards: int = 0
     fed: int = 0
     drafted: int = 0
-    right: int = 0
+    accepted: int = 0
     admitted: int = 0
     waited_s: float = 0.0
     longest_wait_s: float = 0.0
     busy_s: float = 0.0
     restarts: int = 0
+
+    def admit(self, waited_s: float) -> None:
+        """Count a row that is given a slot after so many seconds."""
+        self.admitted += 1
+        self.waited_s += waited_s
+        self.longest_wait_s = max(self.longest_wait_s, waited_s)
+
+    def take_step(self, rows: int) -> None:
+        """Count a step of so many rows."""
+        self.iterations += 1
+        self.rows += rows
+        self.largest_batch = max(self.largest_batch, rows)
 
     @property
     def rows_per_iteration(self) -> float:

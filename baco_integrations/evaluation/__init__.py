@@ -70,39 +70,24 @@ __all__ = [
     "write_report",
 ]
 
-_HOMES = {
-    "ChatJudge": ".quality",
-    "ConstraintQuality": ".quality",
-    "EmbeddingSimilarity": ".similarity",
-    "Grid": ".methods",
-    "Judge": ".judge",
-    "METHODS": ".methods",
-    "OracleQuality": ".quality",
-    "OracleSimilarity": ".similarity",
-    "PairwiseSimilarity": ".similarity",
-    "Prompt": ".prompts",
-    "Question": ".similarity",
-    "RewardQuality": ".quality",
-    "Scores": ".scores",
-    "SequenceClassifier": ".quality",
-    "Settings": ".result",
-    "Suggestion": ".tuning",
-    "Sweep": ".methods",
-    "TfidfSimilarity": ".similarity",
-    "TinyOracle": ".tiny",
-    "collect": ".run",
-    "compare": ".result",
-    "evaluate": ".scorer",
-    "find_scorer": ".scorer",
-    "load_prompts": ".loaders",
-    "measure": ".scores",
-    "own_prompts": ".prompts",
-    "read_records": ".records",
-    "suggest": ".tuning",
-    "tiny_prompts": ".tiny",
-    "tune": ".tuning",
-    "write_report": ".report",
+_NAMES = {
+    "judge": "Judge",
+    "loaders": "load_prompts",
+    "methods": "METHODS Grid Sweep",
+    "prompts": "Prompt own_prompts",
+    "quality": "ChatJudge ConstraintQuality OracleQuality RewardQuality SequenceClassifier",
+    "records": "read_records",
+    "report": "write_report",
+    "result": "Settings compare",
+    "run": "collect",
+    "scorer": "evaluate find_scorer",
+    "scores": "Scores measure",
+    "similarity": "EmbeddingSimilarity OracleSimilarity PairwiseSimilarity Question "
+    "TfidfSimilarity",
+    "tiny": "TinyOracle tiny_prompts",
+    "tuning": "Suggestion suggest tune",
 }
+_HOMES = {name: f".{module}" for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

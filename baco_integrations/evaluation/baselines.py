@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import ParameterError
 from ..core.params import SamplingParams
 from .judge import JudgeRouter
-from .models import Model, PairModel, Results, Through, decoder_of, joined
+from .models import Model, PairModel, Results, joined, open_decoder
 from .prompts import Prompt
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from ..core.routing import Source
     from ..decoder.decoder import Decoder
-    from ..decoder.request import Pair
-    from ..engines.local.cuda_graphs import Mode
-    from ..engines.local.runner import Side
+    from ..engines.base import Mix
+    from ..models.base import Pair
 
 Ask = Callable[[Model, Sequence[Prompt], SamplingParams, int], Results]
 
@@ -152,7 +151,7 @@ def ensemble(weight: float) -> Ask:
     """
 
     def ask(model: Model, prompts: Sequence[Prompt], params: SamplingParams, seed: int) -> Results:
-        mixed = _EnsembleModel(_pair(model), model.rows, weight)
+        mixed = EnsembleModel(_pair(model), model.rows, weight)
         try:
             results = once(mixed, prompts, params, seed)
         finally:
@@ -168,76 +167,37 @@ def ensemble(weight: float) -> Ask:
     return ask
 
 
-class _EnsembleModel(PairModel):
-    """The ensemble as what methods ask."""
+class EnsembleModel(PairModel):
+    """The ensemble of a pair as what methods ask; it is decoded with router ``aligned``.
+
+    Args:
+        pair: The pair.
+        rows: Most samples that are decoded at once.
+        weight: Base's weight, from 0 to 1.
+    """
 
     def __init__(self, pair: Pair, rows: int, weight: float) -> None:
         super().__init__(pair, rows)
         self._weight = weight
 
     def open(self, only: Source | None) -> Decoder:
-        # Without reading ahead, base is fed right before aligned.
-        return decoder_of(EnsemblePair(self.pair, self._weight), self.rows, "off")
+        """Open a decoder in which the mixture speaks for aligned."""
+        return open_decoder(self.pair, self.rows, mix=ensemble_mix(self.pair, self._weight))
 
 
-class EnsemblePair:
-    """A pair whose aligned side speaks for both; to be decoded with router ``aligned``.
+def ensemble_mix(pair: Pair, weight: float) -> Mix:
+    """Return what replaces aligned's logits by the mixture of both; see `ensemble`."""
+    from ..policy.token_classes import ALLOW_LINES
 
-    Args:
-        pair: The pair.
-        weight: Base's weight, from 0 to 1.
-    """
+    classes = pair.token_space.classes("cpu")
+    text = ~classes.bans[ALLOW_LINES, : classes.aligned_size]
 
-    def __init__(self, pair: Any, weight: float) -> None:
-        self._pair, self._weight = pair, weight
+    def mix(base: Tensor, aligned: Tensor) -> Tensor:
+        base, aligned = classes.fit_base(base), classes.fit_aligned(aligned)
+        size = len(text)
+        return mixture(base[:, :size], aligned[:, :size], text.to(aligned.device), weight)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pair, name)
-
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[_Remembering, _Mixing]:
-        """Return base's side, and aligned's with both in it."""
-        import torch
-
-        base, aligned = self._pair.open_sides(max_rows, graphs)
-        remembering = _Remembering(base)
-        text = self._pair.shared.copy()
-        for end in (*self._pair.base_eos, *self._pair.aligned_eos):
-            text[end : end + 1] = False
-        device = getattr(aligned, "device", "cpu")
-        text = torch.from_numpy(text[: self._pair.aligned_size]).to(device)
-        return remembering, _Mixing(aligned, remembering, text, self._weight, self._pair.base_size)
-
-
-class _Remembering(Through):
-    """A side whose last logits can be read again."""
-
-    last: Tensor
-
-    def advance(self, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> Tensor:
-        self.last = self.side.advance(tokens, positions)
-        return self.last
-
-
-class _Mixing(Through):
-    """Aligned's side, giving the mixture with what base, which is fed first, has just said."""
-
-    def __init__(
-        self, side: Side, base: _Remembering, text: Tensor, weight: float, base_size: int
-    ) -> None:
-        super().__init__(side)
-        self._base, self._text, self._weight = base, text, weight
-        self._base_size = base_size
-
-    def advance(self, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> Tensor:
-        import torch
-
-        size = len(self._text)
-        aligned = self.side.advance(tokens, positions)[..., :size]
-        base = self._base.last[..., : min(self._base_size, size)]
-        aligned, base = (x.float() if x.dtype.itemsize < 4 else x for x in (aligned, base))
-        missing = size - base.shape[-1]
-        base = torch.nn.functional.pad(base, (0, missing), value=-torch.inf)
-        return mixture(base, aligned, self._text, self._weight)
+    return mix
 
 
 def mixture(base: Tensor, aligned: Tensor, text: Tensor, weight: float) -> Tensor:

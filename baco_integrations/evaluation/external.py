@@ -17,21 +17,25 @@ from ..core.params import SamplingParams
 from .models import Answer, Results, joined
 
 
+def is_langchain(model: Any) -> bool:
+    """Tell whether an object has the methods of a LangChain model; no class does."""
+    methods = ("invoke", "batch", "bind")
+    return not isinstance(model, type) and all(hasattr(model, name) for name in methods)
+
+
+def is_llama_index(model: Any) -> bool:
+    """Tell whether an object has the methods of a LlamaIndex model; no class does."""
+    methods = ("chat", "complete", "metadata")
+    return not isinstance(model, type) and all(hasattr(model, name) for name in methods)
+
+
 def is_external(model: Any) -> bool:
-    """Return whether it is a model of LangChain or LlamaIndex, not a class or a function."""
-    return not isinstance(model, type) and (_is_langchain(model) or _is_llama_index(model))
-
-
-def _is_langchain(model: Any) -> bool:
-    return all(hasattr(model, name) for name in ("invoke", "batch", "bind"))
-
-
-def _is_llama_index(model: Any) -> bool:
-    return all(hasattr(model, name) for name in ("chat", "complete", "metadata"))
+    """Tell whether an object has the methods of a LangChain or LlamaIndex model; no class does."""
+    return is_langchain(model) or is_llama_index(model)
 
 
 class ExternalModel:
-    """A chat model or LLM of LangChain or LlamaIndex as what methods ask.
+    """A chat model or LLM of LangChain or LlamaIndex as a `Model`.
 
     Args:
         model: The model, which is given each temperature by ``bind`` (LangChain) or with the call
@@ -51,15 +55,21 @@ class ExternalModel:
     def answer(
         self, conversations: Sequence[Sequence[Message]], params: Sequence[SamplingParams]
     ) -> Results:
-        """Answer each conversation by as many calls as answers are wanted."""
+        """Answer each conversation by ``n`` calls."""
         calls = [
             list(conversation)
             for conversation, own in zip(conversations, params, strict=True)
             for _ in range(own.n)
         ]
-        model = self._at(params[0].temperature)
-        speak = self._langchain if _is_langchain(model) else self._llama_index
-        answers = iter(speak(model, calls, params[0].temperature))
+        temperature = params[0].temperature
+        model = self.at_temperature(temperature)
+        if is_langchain(model):
+            outputs = self.call_langchain(model, calls)
+        else:
+            settings = {"temperature": temperature} if is_external(self._model) else {}
+            with ThreadPoolExecutor(self.rows) as pool:
+                outputs = list(pool.map(partial(call_llama_index, model, settings), calls))
+        answers = iter([each if isinstance(each, Exception) else [each] for each in outputs])
         return [joined([next(answers) for _ in range(own.n)]) for own in params]
 
     def spent(self) -> None:
@@ -68,11 +78,17 @@ class ExternalModel:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _at(self, temperature: float) -> Any:
-        """Return the model for a temperature."""
+    def at_temperature(self, temperature: float) -> Any:
+        """Return the model for a temperature; each is made once.
+
+        Raises:
+            ParameterError: The function fails, or returns no model.
+        """
         if temperature not in self._made:
             made = self._model
-            if not is_external(made):
+            if is_langchain(made):
+                made = made.bind(temperature=temperature)
+            elif not is_external(made):
                 allowed = "a function that returns a model of LangChain or LlamaIndex"
                 remedy = f"It was given the temperature {temperature:g}."
                 try:
@@ -80,57 +96,49 @@ class ExternalModel:
                 except BacoError:
                     raise
                 except Exception as error:  # it may raise anything
-                    told = f"{type(error).__name__}: {error}"
-                    raise ParameterError("model", allowed, told, remedy) from error
+                    fault = f"{type(error).__name__}: {error}"
+                    raise ParameterError("model", allowed, fault, remedy) from error
                 if not is_external(made):
                     raise ParameterError("model", allowed, made, remedy)
-            elif _is_langchain(made):
-                made = made.bind(temperature=temperature)
             self._made[temperature] = made
         return self._made[temperature]
 
-    def _langchain(self, model: Any, calls: list[list[Message]], temperature: float) -> Results:
-        config = {"max_concurrency": self.rows}
+    def call_langchain(self, model: Any, calls: list[list[Message]]) -> list[Answer | Exception]:
+        """Return an answer, or an error, for each call."""
         try:
+            config = {"max_concurrency": self.rows}
             outputs = model.batch(calls, config=config, return_exceptions=True)
         except Exception:  # a `batch` of the model's own that raises all the same
-            outputs = [_attempted(model.invoke, call) for call in calls]
-        return [each if isinstance(each, Exception) else _from_langchain(each) for each in outputs]
-
-    def _llama_index(self, model: Any, calls: list[list[Message]], temperature: float) -> Results:
-        settings = {"temperature": temperature} if is_external(self._model) else {}
-        with ThreadPoolExecutor(self.rows) as pool:
-            outputs = list(pool.map(partial(_ask_llama_index, model, settings), calls))
-        return [
-            each if isinstance(each, Exception) else _from_llama_index(each) for each in outputs
-        ]
+            outputs = [attempt(model.invoke, call) for call in calls]
+        return [each if isinstance(each, Exception) else read_langchain(each) for each in outputs]
 
 
-def _from_langchain(output: Any) -> list[Answer]:
+def read_langchain(output: Any) -> Answer:
+    """Return a message, or an LLM's text, as an answer; words are counted where no tokens are."""
     if isinstance(output, str):  # of an LLM, not a chat model
-        return _told(output, None)
-    usage = getattr(output, "usage_metadata", None) or {}
-    return _told(str(output.text), usage.get("output_tokens"))
+        return Answer(output, len(output.split()))
+    text = str(output.text)
+    tokens = (getattr(output, "usage_metadata", None) or {}).get("output_tokens")
+    return Answer(text, len(text.split()) if tokens is None else tokens)
 
 
-def _from_llama_index(output: Any) -> list[Answer]:
-    return _told(str(output.message.content or ""), None)
-
-
-def _ask_llama_index(model: Any, settings: dict[str, float], call: list[Message]) -> Any:
+def call_llama_index(
+    model: Any, settings: dict[str, float], call: list[Message]
+) -> Answer | Exception:
+    """Return a model's answer, or its error; words are counted, as it does not count tokens."""
     from llama_index.core.llms import ChatMessage
 
     messages = [ChatMessage(role=turn["role"], content=turn["content"]) for turn in call]
-    return _attempted(partial(model.chat, **settings), messages)
+    output = attempt(partial(model.chat, **settings), messages)
+    if isinstance(output, Exception):
+        return output
+    text = str(output.message.content or "")
+    return Answer(text, len(text.split()))
 
 
-def _attempted(ask: Callable[[Any], Any], call: Any) -> Any:
+def attempt(ask: Callable[[Any], Any], call: Any) -> Any:
+    """Return what a model returns or raises: its error belongs to its own prompt only."""
     try:
         return ask(call)
-    except Exception as error:  # whatever a model raises belongs to its own prompt only
+    except Exception as error:
         return error
-
-
-def _told(text: str, tokens: int | None) -> list[Answer]:
-    """Words are counted where the model does not tell how many tokens it took."""
-    return [Answer(text, len(text.split()) if tokens is None else tokens)]

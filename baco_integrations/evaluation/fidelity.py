@@ -9,27 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from ..core.outputs import Completion
 from ..core.params import SamplingParams
-from ..models.loading import (
-    fetch_weights,
-    load_bytes,
-    load_config,
-    load_model,
-    load_tokenizer,
-    locate,
-)
+from ..decoder.decoder import Decoder
+from ..models.checkpoint import Checkpoint, load_tokenizer
+from ..models.hub import fetch_weights, locate
+from ..models.lora.load import other_side
 from ..models.memory import measure_bytes, require_memory, target_devices
-from ..models.options import LoadOptions, Side
+from ..models.options import SIDES, LoadOptions, Side
 from ..models.pair import ModelPair
-from ..models.quantization import quantizer
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..core.outputs import Completion
-    from ..models.lora.pair import AdapterPair
+from ..policy.params import NOBODY, PolicyParams, State
+from ..policy.step import step
 
 PROMPTS = (
     "Name a place to visit.",
@@ -113,81 +108,76 @@ def fidelity(
     Raises:
         PairError: The models or the adapter cannot be loaded, or do not fit each other.
     """
-    from ..decoder.decoder import Decoder
-
     params = SamplingParams(max_tokens=max_tokens, seed=seed)
-    models = {"base": base, "aligned": aligned}
-    near = ModelPair.from_adapter(models[exact], adapter, exact=exact, **options)
-    side: Side = "base" if exact == "aligned" else "aligned"
-    far = _with_its_own(near, side, models[side], LoadOptions(**options))
-    with Decoder(far, lookahead="off") as decoder:
+    folders = {"base": base, "aligned": aligned}
+    approximate = ModelPair.from_adapter(folders[exact], adapter, exact=exact, **options)
+    side = other_side(exact)
+    pair = with_own_model(approximate, side, folders[side], LoadOptions(**options))
+    with Decoder(pair, lookahead="off") as decoder:
         answers = decoder.generate_batch(prompts, params)
-    found = [
-        _compare(far, near, side, prompt, answer, params)
+    rows = [
+        compare_answer(pair, approximate, side, prompt, answer, params)
         for prompt, (answer,) in zip(prompts, answers, strict=True)
     ]
-    tokens = sum(count for count, *_ in found)
-    kl, top1, routes = (sum(row[place] for row in found) / tokens for place in (1, 2, 3))
-    model_bytes = measure_bytes(getattr(far, side))
-    more = near.memory_bytes() - model_bytes
-    return Fidelity(side, tokens, kl, top1, routes, near.error, more, model_bytes)
+    tokens, kl, top1, routes = map(sum, zip(*rows, strict=True))
+    shares = kl / tokens, top1 / tokens, routes / tokens
+    model_bytes = measure_bytes(getattr(pair, side))
+    more = approximate.memory_bytes() - model_bytes
+    return Fidelity(side, int(tokens), *shares, approximate.error, more, model_bytes)
 
 
-def _with_its_own(
-    near: AdapterPair, side: Side, model: str | Path, options: LoadOptions
+def with_own_model(
+    pair: ModelPair, side: Side, model: str | Path, options: LoadOptions
 ) -> ModelPair:
-    """Return the exact pair: one side of an adapter's pair, and the other's own model."""
-    source, options = locate(model, side, options), options.of(side)
-    config, tokenizer = load_config(source, options), load_tokenizer(source, options)
-    devices = target_devices(options.placement)
-    require_memory(load_bytes(source, config, options), devices, source.name)
-    fetch_weights(source, options)
-    own = load_model(source, config, options, quantizer(source, config, options))
-    models = {"base": near.base, "aligned": near.aligned} | {side: own}
-    tokenizers = {"base": near.base_tokenizer, "aligned": near.aligned_tokenizer}
-    tokenizers |= {side: tokenizer}
+    """Return a pair whose given side is a model of its own, loaded without an adapter."""
+    checkpoint = Checkpoint(locate(model, side, options), options.of(side))
+    files, devices = checkpoint.files, target_devices(checkpoint.options.placement)
+    tokenizer = load_tokenizer(files, options)
+    require_memory(checkpoint.load_bytes(), devices, files.name)
+    fetch_weights(files, options)
+    loaded = checkpoint.load(checkpoint.quantizer())
+    is_base = side == "base"
     return ModelPair(
-        *models.values(),
-        *tokenizers.values(),
+        loaded if is_base else pair.base,
+        pair.aligned if is_base else loaded,
+        tokenizer if is_base else pair.base_tokenizer,
+        pair.aligned_tokenizer if is_base else tokenizer,
         base_prompt=options.base_prompt,
         template_kwargs=options.template_kwargs,
     )
 
 
-def _compare(
-    far: ModelPair,
-    near: AdapterPair,
-    side: str,
+def compare_answer(
+    exact: ModelPair,
+    approximate: ModelPair,
+    side: Side,
     prompt: str,
     answer: Completion,
     params: SamplingParams,
-) -> tuple[int, float, float, float]:
-    """Return how many positions an answer has, and sums over them."""
-    import torch
+) -> tuple[float, float, float, float]:
+    """Compare two pairs, of which one side differs, at each position of an answer.
 
-    from ..decoder.decoder import token_classes_of
-    from ..policy.step import NOBODY, PolicyParams, State, step
-
+    Returns:
+        The number of positions, and over them the sum of divergences, the number with the same
+        most probable token, and the number with the same source.
+    """
     ids = [token.token_id for token in answer.steps]
     prompts = {
-        "base": far.render_base(prompt, tokenize=True),
-        "aligned": far.render_aligned(prompt, tokenize=True),
+        "base": exact.render_base(prompt, tokenize=True),
+        "aligned": exact.render_aligned(prompt, tokenize=True),
     }
-    exact = {name: _logits(getattr(far, name), told, ids) for name, told in prompts.items()}
-    nearly = exact | {side: _logits(getattr(near, side), prompts[side], ids)}
-    real = far.base_size if side == "base" else far.aligned_size
-    p, q = (logits[side][:, :real].double().log_softmax(-1) for logits in (exact, nearly))
-    owners = [NOBODY, *(("base", "aligned").index(token.source) for token in answer.steps[:-1])]
+    logits = {name: answer_logits(getattr(exact, name), fed, ids) for name, fed in prompts.items()}
+    near = logits | {side: answer_logits(getattr(approximate, side), prompts[side], ids)}
+    real = exact.base_size if side == "base" else exact.aligned_size
+    p, q = (each[side][:, :real].double().log_softmax(-1) for each in (logits, near))
+    owners = [NOBODY, *(SIDES.index(token.source) for token in answer.steps[:-1])]
     count = len(ids)
     half = torch.full((count,), 0.5, dtype=torch.float64)
     state = State(torch.tensor(owners), torch.arange(count), half, half)
-    classes, rows = (
-        token_classes_of(far, "cpu"),
-        PolicyParams.build([params] * count, [None] * count),
-    )
+    rows = PolicyParams.stack([PolicyParams.build(params)] * count)
+    classes = exact.token_space.classes("cpu")
     one, other = (
-        step(logits["base"], logits["aligned"], rows, state, classes).source
-        for logits in (exact, nearly)
+        step(each["base"], each["aligned"], rows, state, classes).source for each in (logits, near)
     )
     return (
         count,
@@ -197,11 +187,9 @@ def _compare(
     )
 
 
-def _logits(model: Any, prompt: Any, ids: list[int]) -> Tensor:
+@torch.inference_mode()
+def answer_logits(model: Any, prompt: Any, ids: list[int]) -> Tensor:
     """Return the logits before each token of an answer, ``(t, v)``, on the CPU."""
-    import torch
-
-    with torch.inference_mode():
-        fed = torch.tensor([[*prompt, *ids[:-1]]], device=model.device)
-        logits = model(fed, use_cache=False, logits_to_keep=len(ids)).logits[0]
-    return cast("Tensor", logits.float().cpu())
+    fed = torch.tensor([[*prompt, *ids[:-1]]], device=model.device)
+    logits: Tensor = model(fed, use_cache=False, logits_to_keep=len(ids)).logits[0]
+    return logits.float().cpu()

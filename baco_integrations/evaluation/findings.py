@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_FLOOR = "0.9"
-_ALPHA = 0.05
+FLOOR = "0.9"
+ALPHA = 0.05
+
+Result = Mapping[str, Any]
 
 
-def findings(result: Mapping[str, Any]) -> list[str]:
+def findings(result: Result) -> list[str]:
     """Say what a result shows, and what it does not.
 
     Args:
@@ -17,12 +19,12 @@ def findings(result: Mapping[str, Any]) -> list[str]:
     """
     return [
         *([result["unfinished"]] if "unfinished" in result else []),
-        *_winner(result),
-        *_control(result),
-        *_valid_distinct(result),
-        *_valid_contrasts(result),
-        *_families(result),
-        *_caveats(result),
+        *on_coverage(result),
+        *on_routers(result),
+        *on_valid_distinct(result),
+        *on_valid_contrasts(result),
+        *on_families(result),
+        *on_limits(result),
     ]
 
 
@@ -32,127 +34,114 @@ def with_interval(triple: Sequence[float]) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def p_text(p: float) -> str:
-    """Write a p-value."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
-
-
-def named(names: Sequence[str]) -> str:
+def joined(names: Sequence[str]) -> str:
     """Join names as in a sentence."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _winner(result: Mapping[str, Any]) -> Iterator[str]:
+def on_coverage(result: Result) -> Iterator[str]:
+    """Say which method covers most, whether that is shown, and which covers least."""
     best, others = result["contrasts"]["best"], result["contrasts"]["others"]
     if not others:
         return
-    area = _method(result, best)["coverage"]["overall"]
-    beaten = [name for name, told in others.items() if told["p"] < _ALPHA]
-    equal = [name for name in others if name not in beaten]
-    yield (
-        f"{best} has the largest Coverage, {with_interval(area)}"
-        + (", ahead of every other method." if not equal else ".")
-    )
+    area = {method["name"]: method["coverage"]["overall"] for method in result["methods"]}
+    equal = [name for name, test in others.items() if test["p"] >= ALPHA]
+    ahead = "." if equal else ", ahead of every other method."
+    yield f"{best} has the largest Coverage, {with_interval(area[best])}{ahead}"
     if equal:
+        differences = "differences are" if len(equal) > 1 else "difference is"
         yield (
-            f"That it is ahead of {named(equal)} is not shown: the paired "
-            f"{'differences are' if len(equal) > 1 else 'difference is'} within what chance does "
-            f"(Holm-corrected p of at least .05)."
+            f"That it is ahead of {joined(equal)} is not shown: the paired {differences} within "
+            "what chance does (Holm-corrected p of at least .05)."
         )
-    last = result["methods"][-1]
-    yield f"{last['name']} has the smallest, {with_interval(last['coverage']['overall'])}."
+    last = result["methods"][-1]["name"]
+    yield f"{last} has the smallest, {with_interval(area[last])}."
 
 
-def _control(result: Mapping[str, Any]) -> Iterator[str]:
-    routers = result["routers"]
-    if not routers or not routers.get("against"):
+def on_routers(result: Result) -> Iterator[str]:
+    """Say which routers cover more, or less, than the control."""
+    if not (routers := result["routers"]) or not (against := routers.get("against")):
         return
-    control, against = routers["control"], routers["against"]
-    better = [n for n, t in against.items() if t["p"] < _ALPHA and t["difference"][0] > 0]
-    worse = [n for n, t in against.items() if t["p"] < _ALPHA and t["difference"][0] < 0]
+    control = routers["control"]
+    shown = {name: test["difference"] for name, test in against.items() if test["p"] < ALPHA}
+    better = [name for name, gap in shown.items() if gap[0] > 0]
+    worse = [name for name, gap in shown.items() if gap[0] < 0]
     if better:
-        top = max(better, key=lambda name: against[name]["difference"][0])
-        gap = with_interval(against[top]["difference"])
+        top = max(better, key=lambda name: shown[name][0])
         yield (
-            f"Routing by {named(better)} covers more than routing by chance ({control}); "
-            f"the most {top}, by {gap}."
+            f"Routing by {joined(better)} covers more than routing by chance ({control}); "
+            f"the most {top}, by {with_interval(shown[top])}."
         )
     else:
         yield f"No router is shown to cover more than routing by chance ({control})."
     if worse:
-        yield f"{named(worse)} {'cover' if len(worse) > 1 else 'covers'} less than {control}."
+        yield f"{joined(worse)} {'cover' if len(worse) > 1 else 'covers'} less than {control}."
 
 
-def _valid_distinct(result: Mapping[str, Any]) -> Iterator[str]:
-    k = result["about"]["k"]
-    found = {
-        method["name"]: at
-        for method in result["methods"]
-        if (at := method["valid_distinct"]["at"][_FLOOR])
-    }
+def on_valid_distinct(result: Result) -> Iterator[str]:
+    """Say which method gives most valid-distinct answers at the floor, and which never reach it."""
+    k, aligned = result["about"]["k"], result["about"]["aligned"]
+    at_floor = {m["name"]: m["valid_distinct"]["at"][FLOOR] for m in result["methods"]}
+    found = {name: at["value"] for name, at in at_floor.items() if at}
     if not found:
         yield "No method reached a valid share of .9 at any point."
         return
-    ranked = sorted(found, key=lambda name: -found[name]["value"][0])
-    aligned = result["about"]["aligned"]
+    best = max(found, key=lambda name: found[name][0])
     sentence = (
-        f"Where at least 90 % of the answers are valid, {ranked[0]} names most different things "
-        f"among {k} answers: {with_interval(found[ranked[0]]['value'])}"
+        f"Where at least 90 % of the answers are valid, {best} names most different things "
+        f"among {k} answers: {with_interval(found[best])}"
     )
-    if aligned in found and ranked[0] != aligned:
-        sentence += f", {aligned} {with_interval(found[aligned]['value'])}"
-    yield sentence + "."
-    short = [method["name"] for method in result["methods"] if method["name"] not in found]
+    if aligned in found and best != aligned:
+        sentence += f", {aligned} {with_interval(found[aligned])}"
+    yield f"{sentence}."
+    short = [name for name in at_floor if name not in found]
     if short:
-        yield f"{named(short)} never {'reach' if len(short) > 1 else 'reaches'} that valid share."
+        yield f"{joined(short)} never {'reach' if len(short) > 1 else 'reaches'} that valid share."
 
 
-def _valid_contrasts(result: Mapping[str, Any]) -> Iterator[str]:
+def on_valid_contrasts(result: Result) -> Iterator[str]:
     """Compare the default router with what it stands against, on valid-distinct Coverage."""
     for name, others in result["valid_contrasts"].items():
-        against = [each for each in ("aligned", "base", "rand", "nudge") if each in others]
-        if against:
-            told = ", ".join(
-                f"{with_interval(others[each]['difference'])} over {each}" for each in against
-            )
-            yield f"Coverage of valid and different answers, paired: {name} gains {told}."
+        gains = ", ".join(
+            f"{with_interval(others[each]['difference'])} over {each}"
+            for each in ("aligned", "base", "rand", "nudge")
+            if each in others
+        )
+        if gains:
+            yield f"Coverage of valid and different answers, paired: {name} gains {gains}."
 
 
-def _families(result: Mapping[str, Any]) -> Iterator[str]:
+def on_families(result: Result) -> Iterator[str]:
+    """Say where the metrics of one family alone put another method first."""
     best = result["contrasts"]["best"]
     for family in ("lexical", "semantic"):
-        top = max(result["methods"], key=lambda method: method["coverage"][family][0])
-        if top["name"] != best:
+        area = {method["name"]: method["coverage"][family] for method in result["methods"]}
+        top = max(area, key=lambda name: area[name][0])
+        if top != best:
             yield (
-                f"By {family} metrics alone {top['name']} comes first, "
-                f"{with_interval(top['coverage'][family])}; {best} has "
-                f"{with_interval(_method(result, best)['coverage'][family])}."
+                f"By {family} metrics alone {top} comes first, {with_interval(area[top])}; "
+                f"{best} has {with_interval(area[best])}."
             )
 
 
-def _caveats(result: Mapping[str, Any]) -> Iterator[str]:
+def on_limits(result: Result) -> Iterator[str]:
+    """Say what makes the comparison uncertain or unequal."""
     about = result["about"]
     counts = {method["name"]: len(method["points"]) for method in result["methods"]}
-    if len(set(counts.values())) > 1:
-        least = [name for name, count in counts.items() if count == min(counts.values())]
+    least, most = min(counts.values()), max(counts.values())
+    if least < most:
+        narrow = [name for name, count in counts.items() if count == least]
         yield (
-            f"Methods were swept over {min(counts.values())} ({named(least)}) to "
-            f"{max(counts.values())} points, and a wider sweep can only cover more: fair "
-            "comparisons are those between equal numbers."
+            f"Methods were swept over {least} ({joined(narrow)}) to {most} points, and a wider "
+            "sweep can only cover more: fair comparisons are those between equal numbers."
         )
     if about["prompts"] < 50:
         yield f"With {about['prompts']} prompts, differences have to be large to be seen."
-    if about["prompts_left_out"]:
-        count = about["prompts_left_out"]
-        told = "1 prompt was" if count == 1 else f"{count} prompts were"
-        yield f"{told} left out, because some point or seed has no answers to them."
+    if count := about["prompts_left_out"]:
+        prompts = "1 prompt was" if count == 1 else f"{count} prompts were"
+        yield f"{prompts} left out, because some point or seed has no answers to them."
     for name in result["left_out"]:
         yield (
             f"{name.capitalize()} was left out: shuffled words do as well by it as the aligned "
             "model's answers, so it has no scale here."
         )
-
-
-def _method(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(m for m in result["methods"] if m["name"] == name)
-    return found

@@ -102,7 +102,7 @@ def exclusive(d: Floats, q: Floats, owner: NDArray[np.intp], methods: int) -> Fl
 
 
 def family_means(values: Floats, lexical: int) -> Floats:
-    """Average a metric's values within the two families, and the families.
+    """Average over qualities and within the two families; overall is the mean of the families.
 
     Args:
         values: Shape (..., diversity metrics, quality metrics), lexical ones first.

@@ -7,7 +7,7 @@ has been asked is not asked again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DecoderError, ParameterError
@@ -15,7 +15,7 @@ from ..core.errors import DecoderError, ParameterError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..decoder.request import Pair
+    from ..models.base import Pair
     from ..policy.routers import RouteInputs
 
 QUESTION = (
@@ -52,7 +52,7 @@ class Judge:
         own = judge if hasattr(judge, "__qualname__") else type(judge)
         self.name = name or f"{own.__module__}:{own.__qualname__}"
         self.asked = 0
-        self._ask = _by_batch(judge) if hasattr(judge, "batch") else _one_by_one(judge)
+        self._judge = judge
         self._known: dict[tuple[str, str], bool] = {}
 
     def wants_base(self, prompt: str, texts: Sequence[str]) -> list[bool]:
@@ -63,27 +63,22 @@ class Judge:
         """
         new = [text for text in dict.fromkeys(texts) if (prompt, text) not in self._known]
         try:
-            replies = self._ask(prompt, new) if new else []
+            replies = self.ask(prompt, new) if new else []
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise DecoderError(f"the judge failed: {told}. Nothing was decided.") from error
+            fault = f"{type(error).__name__}: {error}"
+            raise DecoderError(f"the judge failed: {fault}. Nothing was decided.") from error
         self.asked += len(new)
         for text, reply in zip(new, replies, strict=True):
             named = re.search(r"\b(base|aligned)\b", reply.lower())
             self._known[prompt, text] = named is not None and named[0] == "base"
         return [self._known[prompt, text] for text in texts]
 
-
-def _one_by_one(judge: Callable[[str, str], str]) -> Callable[[str, list[str]], list[str]]:
-    return lambda prompt, texts: [judge(prompt, text) for text in texts]
-
-
-def _by_batch(model: Any) -> Callable[[str, list[str]], list[str]]:
-    def ask(prompt: str, texts: list[str]) -> list[str]:
+    def ask(self, prompt: str, texts: Sequence[str]) -> list[str]:
+        """Ask about each text; a chat model is asked about all of them in one batch."""
+        if not hasattr(self._judge, "batch"):
+            return [self._judge(prompt, text) for text in texts]
         questions = [QUESTION.format(prompt=prompt, text=text or "(nothing)") for text in texts]
-        return [str(getattr(reply, "text", reply)) for reply in model.batch(questions)]
-
-    return ask
+        return [str(getattr(reply, "text", reply)) for reply in self._judge.batch(questions)]
 
 
 class JudgeRouter:
@@ -104,7 +99,7 @@ class JudgeRouter:
         """Return ``(r,)`` bool, true where base is to speak; asks where a word may start."""
         import torch
 
-        from ..policy.step import BASE, NOBODY
+        from ..policy.params import BASE, NOBODY
 
         top = torch.where(inputs.owner == BASE, inputs.top, inputs.aligned_logits.argmax(-1))
         places = [

@@ -6,7 +6,9 @@ Invariant: a file is read whole and checked before anything is asked; errors nam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,148 +42,144 @@ def load_prompts(path: str | Path, form: str = "auto") -> list[Prompt]:
         allowed = f"one of auto, {', '.join(FORMS)}"
         raise ParameterError("form", allowed, form, f"{nearest(form, FORMS)}'auto' finds out.")
     path = Path(path)
-    rows = list(_rows(path, plain=form == "text"))
+    rows = read_rows(path, plain=form == "text")
     if not rows:
         raise ParameterError("prompts", "a file with at least one prompt", path.name, "Fill it.")
     prompts: dict[str, Prompt] = {}
     for number, row in rows:
-        own = _guess(path, number, row) if form == "auto" else form
-        prompt = _prompt(path, number, row, own)
-        if prompt.id in prompts:
-            raise _wrong(path, number, "with an id of its own", prompt.id, "Number them.")
-        prompts[prompt.id] = prompt
+        where = f"{path}, line {number},"
+        prompt = to_prompt(where, row, form)
+        own = prompt.id or f"{path.stem}-{number}"
+        if own in prompts:
+            raise ParameterError(where, "with an id of its own", own, "Number them.")
+        prompts[own] = replace(prompt, id=own)
     return list(prompts.values())
 
 
-def _rows(path: Path, plain: bool) -> Iterator[tuple[int, Row]]:
-    """Yield the numbered rows of a file; a line of plain text is a row with a ``text``."""
+def read_rows(path: Path, plain: bool) -> list[tuple[int, Any]]:
+    """Return the rows of a file with their numbers; a line of plain text is ``{"text": line}``.
+
+    Raises:
+        ParameterError: The file cannot be read, or a line of it is not JSON.
+    """
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         remedy = f"{path} could not be read: {getattr(error, 'strerror', None) or error}."
         raise ParameterError("prompts", "a readable text file", str(path), remedy) from error
-    if not plain and content.lstrip().startswith("["):
-        whole = _whole(content)
-        if whole is not None:
-            yield from enumerate(whole, 1)
-            return
-    plain = plain or not content.lstrip().startswith("{")
+    start = content.lstrip()[:1]
+    if start == "[" and not plain:
+        with suppress(ValueError):  # plain text may begin with a bracket too
+            return list(enumerate(json.loads(content), 1))
+    rows: list[tuple[int, Any]] = []
     for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
-            yield number, {"text": line.strip()} if plain else _parsed(path, number, line)
+        if not line.strip():
+            continue
+        if plain or start != "{":
+            rows.append((number, {"text": line.strip()}))
+            continue
+        try:
+            rows.append((number, json.loads(line)))
+        except ValueError as error:
+            where = f"{path}, line {number},"
+            raise ParameterError(where, "a JSON object", line, f"{error}.") from error
+    return rows
 
 
-def _whole(content: str) -> list[Row] | None:
-    """Return a file that is one JSON list; plain text may begin with a bracket too."""
-    try:
-        rows = json.loads(content)
-    except ValueError:
-        return None
-    return rows if isinstance(rows, list) else None
+def to_prompt(where: str, row: Any, form: str) -> Prompt:
+    """Return the prompt of a row; ``auto`` goes by its keys.
 
-
-def _parsed(path: Path, number: int, line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise _wrong(path, number, "a JSON object", line, f"{error}.") from error
-    return row  # type: ignore[no-any-return]
-
-
-def _guess(path: Path, number: int, row: Row) -> str:
-    keys = {
-        "text": "text",
-        "instruction_id_list": "ifeval",
-        "question": "gsm8k",
-        "conversation": "wildchat",
-        "premise": "stories",
-        "prompt_paraphrases": "noveltybench",
-        "prompt": "prompts",
-    }
-    found = [form for key, form in keys.items() if isinstance(row, Mapping) and key in row]
-    if not found:
-        allowed = "an object with a 'prompt'"
-        raise _wrong(path, number, allowed, row, f"Other keys are known too: {', '.join(keys)}.")
-    return found[0]
-
-
-def _prompt(path: Path, number: int, row: Row, form: str) -> Prompt:
+    Raises:
+        ParameterError: The row is not what the form says; the message begins with `where`.
+    """
+    if form == "auto":
+        keys = row if isinstance(row, Mapping) else ()
+        found = next((form for key, form in FORM_OF_KEY.items() if key in keys), None)
+        if found is None:
+            remedy = f"Other keys are known too: {', '.join(FORM_OF_KEY)}."
+            raise ParameterError(where, "an object with a 'prompt'", row, remedy)
+        form = found
     try:
         prompt = FORMS[form](row)
     except (KeyError, TypeError, ValueError, IndexError, StopIteration, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        remedy = f"See load_prompts for the keys of each form ({told})."
-        raise _wrong(path, number, f"a row of the form {form!r}", row, remedy) from error
+        remedy = f"See load_prompts for the keys of each form ({type(error).__name__}: {error})."
+        raise ParameterError(where, f"a row of the form {form!r}", row, remedy) from error
     if not prompt.text.strip():
-        raise _wrong(path, number, "a prompt with some text", row, "Drop it.")
-    return prompt if prompt.id else replace(prompt, id=f"{path.stem}-{number}")
+        raise ParameterError(where, "a prompt with some text", row, "Drop it.")
+    return prompt
 
 
-def _wrong(path: Path, number: int, allowed: str, received: object, remedy: str) -> ParameterError:
-    return ParameterError(f"{path}, line {number},", allowed, received, remedy)
-
-
-def _string(value: object) -> str:
+def string(value: object) -> str:
+    """Return a value that is a string; raises TypeError if it is none."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no string")
     return value
 
 
-def _id(row: Row, *keys: str) -> str:
+def id_of(row: Row, *keys: str) -> str:
+    """Return the first of these keys that a row has, as text; "" if it has none."""
     return next((str(row[key]) for key in keys if key in row), "")
 
 
-def _text(row: Row) -> Prompt:
-    return Prompt("", _string(row["text"]))
+def from_plain(row: Row) -> Prompt:
+    """Read ``prompt``, and ``id``, ``kind`` and ``prompt_paraphrases`` if they are there."""
+    paraphrases = tuple(map(string, row.get("prompt_paraphrases") or ()))
+    return Prompt(id_of(row, "id"), string(row["prompt"]), row.get("kind"), paraphrases=paraphrases)
 
 
-def _plain(row: Row) -> Prompt:
-    paraphrases = tuple(_string(text) for text in row.get("prompt_paraphrases") or ())
-    return Prompt(_id(row, "id"), _string(row["prompt"]), row.get("kind"), paraphrases=paraphrases)
-
-
-def _noveltybench(row: Row) -> Prompt:
-    prompt = _plain(row)
+def from_noveltybench(row: Row) -> Prompt:
+    """Read a row of NoveltyBench, which has ``id`` and ``prompt_paraphrases``."""
+    prompt = from_plain(row)
     if not (prompt.id and prompt.paraphrases):
         raise ValueError("'id' or 'prompt_paraphrases' is missing")
     return prompt
 
 
-def _wildchat(row: Row) -> Prompt:
-    said = next(turn["content"] for turn in row["conversation"] if turn["role"] == "user")
-    return Prompt(_id(row, "conversation_hash", "conversation_id", "id"), _string(said))
+def from_wildchat(row: Row) -> Prompt:
+    """Read the first user turn of a ``conversation``."""
+    first = next(turn["content"] for turn in row["conversation"] if turn["role"] == "user")
+    return Prompt(id_of(row, "conversation_hash", "conversation_id", "id"), string(first))
 
 
-def _story(row: Row) -> Prompt:
-    premise = _string(next(row[key] for key in ("premise", "prompt", "text") if key in row))
-    head, mark, rest = premise.partition("]")
-    if mark and head.replace(" ", "").lower() == "[wp":
-        premise = rest
-    return Prompt(_id(row, "id"), STORY.format(premise=premise.strip()), "creative")
+def from_story(row: Row) -> Prompt:
+    """Read a ``premise``, without a ``[ WP ]`` in front."""
+    premise = string(next(row[key] for key in ("premise", "prompt", "text") if key in row))
+    premise = re.sub(r"^ *\[ *w *p *\]", "", premise, flags=re.IGNORECASE)
+    return Prompt(id_of(row, "id"), STORY.format(premise=premise.strip()), "creative")
 
 
-def _ifeval(row: Row) -> Prompt:
-    names, settings = list(row["instruction_id_list"]), list(row["kwargs"])
-    if len(names) != len(settings):
+def from_ifeval(row: Row) -> Prompt:
+    """Read ``prompt`` with the instructions of IFEval and their settings."""
+    details = {name: list(row[name]) for name in ("instruction_id_list", "kwargs")}
+    if len(details["instruction_id_list"]) != len(details["kwargs"]):
         raise ValueError("there must be kwargs for each instruction")
-    details = {"instruction_id_list": names, "kwargs": settings}
-    return Prompt(_id(row, "key"), _string(row["prompt"]), details=details)
+    return Prompt(id_of(row, "key"), string(row["prompt"]), details=details)
 
 
-def _gsm8k(row: Row) -> Prompt:
+def from_gsm8k(row: Row) -> Prompt:
+    """Read ``question`` with the ``answer`` of GSM8K."""
     if "####" not in row["answer"]:
         raise ValueError("the answer has no '####'")
-    details = {"answer": row["answer"]}
-    return Prompt(_id(row, "id"), _string(row["question"]), details=details)
+    return Prompt(id_of(row, "id"), string(row["question"]), details={"answer": row["answer"]})
 
 
 FORMS: dict[str, Callable[[Row], Prompt]] = {
-    "text": _text,
-    "prompts": _plain,
-    "noveltybench": _noveltybench,
-    "wildchat": _wildchat,
-    "stories": _story,
-    "ifeval": _ifeval,
-    "gsm8k": _gsm8k,
+    "text": lambda row: Prompt("", string(row["text"])),
+    "prompts": from_plain,
+    "noveltybench": from_noveltybench,
+    "wildchat": from_wildchat,
+    "stories": from_story,
+    "ifeval": from_ifeval,
+    "gsm8k": from_gsm8k,
 }
 """Forms of files by their names."""
+FORM_OF_KEY = {
+    "text": "text",
+    "instruction_id_list": "ifeval",
+    "question": "gsm8k",
+    "conversation": "wildchat",
+    "premise": "stories",
+    "prompt_paraphrases": "noveltybench",
+    "prompt": "prompts",
+}
+"""The form that a key tells, the most telling key first."""

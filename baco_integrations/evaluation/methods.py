@@ -22,33 +22,26 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.errors import ParameterError, nearest
 from ..core.params import SamplingParams
 from .baselines import Ask, ensemble, in_context, once, paraphrased, told_to_vary
 from .models import Model, Results
 from .prompts import Prompt
+from .records import Point
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.3)
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Values of a knob, as parts of its range."""
 
-_CELLS = [
+CELLS = [
     *((2, 2), (0, 0), (4, 4), (0, 4), (4, 0)),
     *((1, 1), (3, 3), (1, 3), (3, 1), (2, 0), (2, 4)),
     *((0, 2), (4, 2), (1, 2), (3, 2), (2, 1), (2, 3)),
     *((0, 1), (0, 3), (1, 0), (1, 4), (3, 0), (3, 4), (4, 1), (4, 3)),
 ]
 """Knob and temperature of the grid's points, by number, in the order in which they are taken."""
-
-
-class Point(NamedTuple):
-    """Where on a method's curve answers are taken."""
-
-    method: str
-    knob: float | None
-    temperature: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The points of every method: as many for each.
+    """Gives every method the same number of points.
 
     Attributes:
         points: How many points a method gets, from 1 to 25.
@@ -108,32 +101,34 @@ class Sweep:
     points: int = 11
 
     def __post_init__(self) -> None:
-        if isinstance(self.points, bool) or self.points not in range(1, len(_CELLS) + 1):
+        if isinstance(self.points, bool) or self.points not in range(1, len(CELLS) + 1):
             remedy = "11 is the protocol's; 25 is the whole grid."
             raise ParameterError("points", "a whole number from 1 to 25", self.points, remedy)
 
     def of(self, method: Method) -> list[Point]:
         """Return a method's points, by knob and temperature."""
         if method.knob is None:
-            return [Point(method.name, None, temperature) for temperature in self._temperatures()]
+            return [Point(method.name, None, each) for each in spread_temperatures(self.points)]
         return [
             Point(method.name, method.levels[level], TEMPERATURES[place])
-            for level, place in sorted(_CELLS[: self.points])
+            for level, place in sorted(CELLS[: self.points])
         ]
 
-    def _temperatures(self) -> list[float]:
-        count, last = self.points, len(TEMPERATURES) - 1
-        if count == 1:
-            return [TEMPERATURES[last // 2]]
-        if count <= len(TEMPERATURES):
-            return [TEMPERATURES[round(place * last / (count - 1))] for place in range(count)]
-        low, high = TEMPERATURES[0], TEMPERATURES[-1]
-        return [round(low + (high - low) * i / (count - 1), 4) for i in range(count)]
+
+def spread_temperatures(count: int) -> list[float]:
+    """Return temperatures over the range of `TEMPERATURES`; up to five are taken from these."""
+    last = len(TEMPERATURES) - 1
+    if count == 1:
+        return [TEMPERATURES[last // 2]]
+    if count <= len(TEMPERATURES):
+        return [TEMPERATURES[round(place * last / (count - 1))] for place in range(count)]
+    low, high = TEMPERATURES[0], TEMPERATURES[-1]
+    return [round(low + (high - low) * i / (count - 1), 4) for i in range(count)]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every knob value at every temperature, where curves are not compared but a point is sought.
+    """Every knob value at every temperature, to find a method's best point.
 
     Attributes:
         knobs: Values of the knob, if the method has one.
@@ -149,27 +144,27 @@ class Grid:
         return [Point(method.name, *each) for each in product(knobs, self.temperatures)]
 
 
-def _methods() -> dict[str, Method]:
-    gamma = ("p", "h", "rand", "p-punc", "h-punc", "p-fc", "h-fc", "p-punc-fc", "h-punc-fc")
-    aligned = {"router": "aligned"}
-    # min-p acts where it is small, so its values are squares.
-    squares = tuple(level**2 for level in LEVELS)
-    made = [
+GAMMA_ROUTERS = (
+    *("p", "h", "rand", "p-punc", "h-punc", "p-fc", "h-fc", "p-punc-fc", "h-punc-fc"),
+    *("rand-punc", "nudge"),
+)
+ALIGNED = {"router": "aligned"}
+METHODS = {
+    method.name: method
+    for method in (
         Method("base", {"router": "base"}, forwards=1),
-        Method("aligned", aligned, forwards=1),
-        *(Method(name, {"router": name}, "gamma") for name in (*gamma, "rand-punc", "nudge")),
+        Method("aligned", ALIGNED, forwards=1),
+        *(Method(name, {"router": name}, "gamma") for name in GAMMA_ROUTERS),
         *(Method(name, {"router": name}) for name in ("punc", "fc")),
-        Method("min-p", aligned, "min_p", squares, forwards=1),
-        Method("ensemble", aligned, "weight", forwards=2),
-        Method("in-context", aligned, ask=in_context, forwards=1, pair=False),
-        Method("paraphrase", aligned, ask=paraphrased, forwards=1, pair=False),
-        Method("system-prompt", aligned, ask=told_to_vary, forwards=1, pair=False),
-        Method("plain", aligned, forwards=1, pair=False),
-    ]
-    return {method.name: method for method in made}
-
-
-METHODS = _methods()
+        # min-p acts where it is small, so its values are squares.
+        Method("min-p", ALIGNED, "min_p", tuple(level**2 for level in LEVELS), forwards=1),
+        Method("ensemble", ALIGNED, "weight", forwards=2),
+        Method("in-context", ALIGNED, ask=in_context, forwards=1, pair=False),
+        Method("paraphrase", ALIGNED, ask=paraphrased, forwards=1, pair=False),
+        Method("system-prompt", ALIGNED, ask=told_to_vary, forwards=1, pair=False),
+        Method("plain", ALIGNED, forwards=1, pair=False),
+    )
+}
 """Every method by its name; ``plain`` is the temperature sweep of a model that is no pair."""
 
 ABLATIONS = (
@@ -204,7 +199,7 @@ def find_methods(names: Sequence[str], pair: bool = True) -> list[Method]:
     suited = GROUPS["all"] if pair else tuple(n for n, m in METHODS.items() if not m.pair)
     found: dict[str, Method] = {}
     for name in [each for group in names or suited for each in GROUPS.get(group, (group,))]:
-        method = _find(name)
+        method = find_method(name)
         if method.pair and not pair:
             remedy = f"Without one there are {', '.join(suited)}."
             raise ParameterError("method", "one that needs no pair", name, remedy)
@@ -212,7 +207,12 @@ def find_methods(names: Sequence[str], pair: bool = True) -> list[Method]:
     return list(found.values())
 
 
-def _find(name: str) -> Method:
+def find_method(name: str) -> Method:
+    """Return a method by its name, perhaps with settings that change it.
+
+    Raises:
+        ParameterError: There is no such method or setting, or a value is not allowed.
+    """
     plain, _, changes = name.partition(":")
     if plain not in METHODS:
         known = (*METHODS, *GROUPS)
@@ -221,19 +221,16 @@ def _find(name: str) -> Method:
     method = METHODS[plain]
     if not changes:
         return method
-    changed = dict(map(_setting, changes.split(",")))
+    settings = dict(method.settings)
     known = tuple(SamplingParams.model_fields)
-    for each in sorted(changed.keys() - known):
-        remedy = f"{nearest(each, known)}Known settings: {', '.join(known)}."
-        raise ParameterError("method", "changed by settings of SamplingParams", name, remedy)
-    settings = {**method.settings, **changed}
+    for change in sorted(changes.split(",")):
+        each, _, value = change.partition("=")
+        if each not in known:
+            remedy = f"{nearest(each, known)}Known settings: {', '.join(known)}."
+            raise ParameterError("method", "changed by settings of SamplingParams", name, remedy)
+        try:
+            settings[each] = json.loads(value)
+        except ValueError:
+            settings[each] = value
     SamplingParams(**settings)  # complains now rather than in the middle of a run
     return replace(method, name=name, settings=settings)
-
-
-def _setting(change: str) -> tuple[str, Any]:
-    name, _, value = change.partition("=")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

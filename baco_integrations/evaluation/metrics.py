@@ -11,8 +11,8 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ Answers = Sequence[str]
 Classes = NDArray[np.intp]
 Vectors = NDArray[np.float64]
 
-# EAD compares with random text over a vocabulary; this size (BERT's) is the one its authors used.
-_VOCABULARY = 30522
+EAD_VOCABULARY = 30522
+"""Words that EAD's random text draws from: the size of BERT's vocabulary, as its authors used."""
 
 
 # -- lexical ---------------------------------------------------------------------------------------
@@ -36,13 +36,33 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.casefold())
 
 
+def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """Return all runs of n tokens."""
+    return [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
+
+
+def count_table(items: Iterable[Iterable[Hashable]]) -> tuple[NDArray[np.float64], list[Any]]:
+    """Count items, such as the n-grams of each text.
+
+    Returns:
+        Counts, shape (lists, different items), and the different items.
+    """
+    counts = [Counter(each) for each in items]
+    columns = {item: place for place, item in enumerate(dict.fromkeys(chain(*counts)))}
+    table = np.zeros((len(counts), len(columns)))
+    for row, count in enumerate(counts):
+        for item, times in count.items():
+            table[row, columns[item]] = times
+    return table, list(columns)
+
+
 def distinct(answers: Answers, n: int) -> float:
     """Return the share of different n-grams among all n-grams of all answers (Li et al. 2016)."""
-    grams = [gram for answer in answers for gram in _grams(words(answer), n)]
+    grams = [gram for answer in answers for gram in ngrams(words(answer), n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def ead(answers: Answers, vocabulary: int = _VOCABULARY) -> float:
+def ead(answers: Answers, vocabulary: int = EAD_VOCABULARY) -> float:
     """Return the expectation-adjusted distinct words (Liu et al. 2022).
 
     The number of different words over that expected of as much random text, which frees it from
@@ -58,11 +78,7 @@ def ead(answers: Answers, vocabulary: int = _VOCABULARY) -> float:
 
 
 def require_sacrebleu(feature: str) -> None:
-    """Refuse what cannot be done without sacreBLEU.
-
-    Raises:
-        MissingExtraError: The extra ``eval`` is not installed.
-    """
+    """Raise MissingExtraError, which names the feature, where sacreBLEU is not installed."""
     try:
         import sacrebleu  # noqa: F401
     except ImportError as error:
@@ -75,10 +91,8 @@ def self_bleu_diversity(answers: Answers) -> float:
     Raises:
         MissingExtraError: The extra ``eval`` is not installed.
     """
-    if len(answers) < 2:
-        return 0.0
     texts = Counter(answers)
-    if len(texts) == 1:
+    if len(texts) < 2:
         return 0.0
     require_sacrebleu("self-BLEU")
     from sacrebleu.metrics.bleu import BLEU
@@ -86,30 +100,20 @@ def self_bleu_diversity(answers: Answers) -> float:
 
     # Each text's n-grams are counted once, where `sentence_score` counts them for every pair.
     split: Any = Tokenizer13a()  # type: ignore[no-untyped-call]
-    tokens = {text: split(text).split() for text in texts}
-    counts = {
-        text: Counter(gram for n in range(1, 5) for gram in _grams(tokens[text], n))
-        for text in texts
-    }
-    most: dict[tuple[str, ...], tuple[int, int]] = {}  # of each n-gram, in two different texts
-    for count in counts.values():
-        for gram, times in count.items():
-            first, second = most.get(gram, (0, 0))
-            most[gram] = (times, first) if times > first else (first, max(second, times))
+    tokens = [split(text).split() for text in texts]
+    table, grams = count_table(chain(*(ngrams(own, n) for n in range(1, 5))) for own in tokens)
+    second, first = np.sort(table, 0)[-2:]
+    matched = np.minimum(table, np.where(table == first, second, first))
+    orders = np.array([len(gram) for gram in grams])
+    lengths = np.array([len(own) for own in tokens])
     total = 0.0
-    for text, times in texts.items():
-        size = len(tokens[text])
-        correct = [0] * 4
-        for gram, count_here in counts[text].items():
-            first, second = most[gram]
-            elsewhere = second if count_here == first else first
-            correct[len(gram) - 1] += min(count_here, elsewhere)
-        lengths = [len(tokens[other]) for other in texts if other is not text]
+    for place, (times, length) in enumerate(zip(texts.values(), lengths, strict=True)):
+        others = np.delete(lengths, place)
         score = BLEU.compute_bleu(
-            correct,
-            [max(size - n, 0) for n in range(4)],
-            size,
-            min(lengths, key=lambda length: (abs(length - size), length)),
+            [int(matched[place, orders == n].sum()) for n in range(1, 5)],
+            [max(int(length) - n, 0) for n in range(4)],
+            int(length),
+            min(map(int, others), key=lambda other: (abs(other - length), other)),
             smooth_method="exp",
             effective_order=True,
         ).score
@@ -128,7 +132,7 @@ def rouge_l_diversity(answers: Answers) -> float:
     tokens = {text: words(text) for text in texts}
     for one, other in combinations(texts, 2):
         a, b = tokens[one], tokens[other]
-        f1 = 2 * _common(a, b) / (len(a) + len(b)) if a or b else 1.0
+        f1 = 2 * common_length(a, b) / (len(a) + len(b)) if a or b else 1.0
         alike += texts[one] * texts[other] * f1
     return 1 - alike / pairs
 
@@ -143,16 +147,13 @@ def compression(answers: Answers) -> float:
     return min(1.0, len(deflate.compress(raw) + deflate.flush()) / len(raw))
 
 
-def _grams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    return [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
-
-
-def _common(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a column of the table in the bits of one int."""
-    places: dict[Hashable, int] = {}
+def common_length(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence of two lists of words."""
+    # A row of the usual table is the bits of one integer (Hyyrö 2004).
+    places: dict[str, int] = {}
     for place, token in enumerate(a):
         places[token] = places.get(token, 0) | 1 << place
-    row, full = (1 << len(a)) - 1, (1 << len(a)) - 1
+    row = full = (1 << len(a)) - 1
     for token in b:
         match = row & places.get(token, 0)
         row = (row + match | row - match) & full
@@ -243,7 +244,8 @@ NAMES = (*LEXICAL, *SEMANTIC)
 
 def diversity(answers: Answers, classes: Classes, vectors: Vectors) -> list[float]:
     """Return all eleven, in the order of `NAMES`."""
-    values: list[Any] = [metric(answers) for metric in LEXICAL.values()]
-    values += [metric(classes) for metric in OF_CLASSES.values()]
-    values += [metric(vectors) for metric in OF_VECTORS.values()]
-    return values
+    return [
+        *(metric(answers) for metric in LEXICAL.values()),
+        *(metric(classes) for metric in OF_CLASSES.values()),
+        *(metric(vectors) for metric in OF_VECTORS.values()),
+    ]

@@ -1,4 +1,4 @@
-"""Whatever answers: the one shape that every method asks, and pairs in that shape."""
+"""The protocol `Model`, which every method asks, and pairs in this form."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..core.errors import ParameterError
 from ..core.messages import Message
 from ..core.outputs import Completion
 from ..core.params import SamplingParams
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..core.routing import Source
     from ..decoder.decoder import Decoder
-    from ..decoder.request import Pair
-    from ..engines.local.cuda_graphs import Mode
-    from ..engines.local.runner import Side
-    from ..engines.local.speculative import Depth
+    from ..engines.base import Mix
+    from ..models.base import Pair
 
 
 class Answer(NamedTuple):
@@ -123,74 +118,40 @@ class PairModel:
 
     def open(self, only: Source | None) -> Decoder:
         """Open a decoder of the pair, or of one of its sides."""
-        if only is None:
-            return decoder_of(self.pair, self.rows, None)
-        return decoder_of(_Alone(self.pair, only), self.rows, "off")
+        return open_decoder(self.pair, self.rows, only=only)
 
     def _decoder(self, only: Source | None) -> Decoder:
-        """Return the decoder; there is one at a time, as caches take memory."""
+        """Return a decoder of the pair, or of the one side `only`.
+
+        Only one is open at a time, as caches take memory: opening another closes it.
+        """
         if only not in self._decoders:
             self.close()
             self._decoders[only] = self.open(only)
         return self._decoders[only]
 
 
-class _Alone:
-    """A pair of which one side says nothing, and takes no time for it."""
+def open_decoder(
+    pair: Pair, rows: int, *, only: Source | None = None, mix: Mix | None = None
+) -> Decoder:
+    """Open a decoder whose answers do not depend on what it has answered before.
 
-    def __init__(self, pair: Pair, speaker: Source) -> None:
-        self._pair, self._speaker = pair, speaker
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pair, name)
-
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[Any, Any]:
-        base, aligned = self._pair.open_sides(max_rows, graphs)
-        device = getattr(aligned, "device", "cpu")
-        if self._speaker == "base":
-            return Through(base), _Silent(self._pair.aligned_size, device)
-        return _Silent(self._pair.base_size, device), aligned
-
-
-class Through:
-    """A side as it is, but for what is written over it; it is always fed by itself."""
-
-    advance_both = None
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.side, name)
-
-
-class _Silent:
-    """A side for which every token is as good as any other."""
-
-    def __init__(self, size: int, device: Any) -> None:
-        self._size, self.device = size, device
-
-    def read(self, start: int, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> None:
-        pass
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        pass
-
-    def reset(self) -> None:
-        pass
-
-    def advance(self, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> Tensor:
-        import torch
-
-        return torch.zeros(len(tokens), len(tokens[0]), self._size, device=self.device)
-
-
-def decoder_of(pair: Any, rows: int, lookahead: Depth | None) -> Decoder:
-    """Open a decoder whose answers do not depend on what it has answered before."""
+    Args:
+        pair: The pair.
+        rows: Most samples that are decoded at once.
+        only: The one side that runs.
+        mix: What replaces aligned's logits.
+    """
     from ..decoder.decoder import Decoder
+    from ..engines.base import EngineSettings
+    from ..engines.open import open_engine
 
-    # What a prompt that is read in other pieces gives differs by rounding.
-    return Decoder(pair, max_rows=rows, lookahead=lookahead, prefix_bytes=0)
+    settings = EngineSettings(
+        max_rows=rows,
+        lookahead="off" if only or mix else "auto",
+        prefix_bytes=0,  # what a prompt gives that is read in other pieces differs by rounding
+    )
+    return Decoder(pair, engine=open_engine(pair, settings, only=only, mix=mix))
 
 
 def _answer(completion: Completion) -> Answer:
@@ -202,31 +163,3 @@ def _answer(completion: Completion) -> Answer:
     ]
     base = sum(step.source == "base" for step in steps)
     return Answer(completion.text, len(steps), base, completion.switches, runs)
-
-
-def as_model(model: Any, *, name: str | None = None, rows: int | None = None) -> Model:
-    """Return anything that answers as what methods ask.
-
-    Args:
-        model: A pair; a chat model or LLM of LangChain or LlamaIndex; or a function that returns
-            one for a temperature.
-        name: How records are to name it.
-        rows: How many answers it works on at once; 64 for pairs and 8 for others if left out.
-
-    Raises:
-        ParameterError: It is none of these.
-    """
-    if all(hasattr(model, each) for each in ("answer", "spent")):
-        return model  # type: ignore[no-any-return]
-    if hasattr(model, "open_sides"):
-        return PairModel(model, rows or 64)
-    from .external import ExternalModel, is_external
-
-    if is_external(model) or callable(model):
-        return ExternalModel(model, name=name, rows=rows or 8)
-    raise ParameterError(
-        "model",
-        "a pair, a model of LangChain or LlamaIndex, or a function of the temperature",
-        model,
-        "For example ModelPair.tiny().",
-    )

@@ -18,21 +18,29 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import NotRequired, TypedDict
+from pydantic import BaseModel, Field, ValidationError
 
 from ..core.errors import ParameterError
 
+MANIFEST = "run.json"
 GENERATIONS, TIMING, ERRORS = "generations.jsonl", "timing.jsonl", "errors.jsonl"
 
 Record = dict[str, Any]
 Key = tuple[str, str, float | None, float, int]
 
 
-class _Key(TypedDict):
-    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+class Point(NamedTuple):
+    """Where on a method's curve answers are taken."""
+
+    method: str
+    knob: float | None
+    temperature: float
+
+
+class Keyed(BaseModel, strict=True):
+    """What every line of a run's files holds."""
 
     id: str
     method: str
@@ -41,50 +49,55 @@ class _Key(TypedDict):
     seed: int
 
 
-class _Answers(_Key):
+class Answered(Keyed):
+    """A line of generations.jsonl."""
+
     prompt: str
     model: str | None
-    generations: Annotated[list[str], Field(min_length=1)]
-    base_share: NotRequired[float | None]
-    switches: NotRequired[float | None]
-    tokens: NotRequired[int | None]
-    forwards: NotRequired[float | None]
-    sources: NotRequired[list[list[tuple[str, str]] | None] | None]
+    generations: list[str] = Field(min_length=1)
+    base_share: float | None = None
+    switches: float | None = None
+    tokens: int | None = None
+    forwards: float | None = None
+    sources: list[list[tuple[str, str]] | None] | None = None
 
 
-class _Seconds(_Key):
+class Timed(Keyed):
+    """A line of timing.jsonl."""
+
     seconds: float
 
 
-class _Settings(TypedDict):
+class RunSettings(BaseModel):
+    """What a report needs of a run's settings."""
+
     methods: dict[str, list[Any]]
     seeds: list[int]
     n: int
 
 
-class _Asked(TypedDict):
+class Asked(BaseModel):
+    """A prompt of a run."""
+
     id: str
     text: str
     details: dict[str, Any]
 
 
-class _Manifest(TypedDict):
-    settings: _Settings
-    prompts: list[_Asked]
+class Manifest(BaseModel):
+    """A run's run.json."""
+
+    settings: RunSettings
+    prompts: list[Asked]
     command: str | None
 
 
-_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_KEY: TypeAdapter[Any] = TypeAdapter(_Key)
-_ANSWERS: TypeAdapter[Any] = TypeAdapter(_Answers)
-_SECONDS: TypeAdapter[Any] = TypeAdapter(_Seconds)
-_MANIFEST: TypeAdapter[Any] = TypeAdapter(_Manifest)
+LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def key_of(record: Record) -> Key:
-    """Return what a record is one of."""
-    names = ("id", "method", "knob", "temperature", "seed")
-    return tuple(record[name] for name in names)
+    """Return the fields that tell a record from all others."""
+    return tuple(record[name] for name in ("id", "method", "knob", "temperature", "seed"))
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -101,8 +114,8 @@ def read_records(path: str | Path) -> list[Record]:
     if not file.is_file():
         remedy = "`baco eval run --out FOLDER` makes one."
         raise ParameterError("run", "a run's folder or file", str(path), remedy)
-    records, _ = _intact(file, _ANSWERS)
-    timing, _ = _intact(file.parent / TIMING, _SECONDS)
+    records, _ = read_lines(file, Answered)
+    timing, _ = read_lines(file.parent / TIMING, Timed)
     seconds = {key_of(row): row["seconds"] for row in timing}
     return [{**record, "seconds": seconds.get(key_of(record))} for record in records]
 
@@ -113,16 +126,17 @@ def read_errors(folder: str | Path) -> list[Record]:
     Raises:
         ParameterError: A line is not what a run writes; the message names file and line.
     """
-    return _intact(Path(folder) / ERRORS, _KEY)[0]
+    return read_lines(Path(folder) / ERRORS, Keyed)[0]
 
 
-def read_object(file: Path) -> Record:
-    """Read a run's settings and prompts.
+def read_manifest(folder: str | Path) -> Record:
+    """Read a run's settings and prompts; empty for records without a run.json.
 
     Raises:
         ParameterError: They are not what a run writes.
     """
-    return _checked(str(file), file.read_bytes(), _MANIFEST)
+    file = Path(folder) / MANIFEST
+    return checked(str(file), file.read_bytes(), Manifest) if file.is_file() else {}
 
 
 class Journal:
@@ -133,10 +147,12 @@ class Journal:
 
     Attributes:
         rows: What it held when it was opened.
+        added: How many rows have been appended since.
     """
 
     def __init__(self, path: Path) -> None:
-        self.rows, length = _intact(path, _KEY)
+        self.rows, length = read_lines(path, Keyed)
+        self.added = 0
         self._file = path.open("ab")
         self._file.truncate(length)
 
@@ -147,29 +163,40 @@ class Journal:
         self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        self.added += 1
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _intact(path: Path, kind: TypeAdapter[Any]) -> tuple[list[Record], int]:
-    """Return the rows of a file up to its last whole line, and how many bytes they take."""
+def read_lines(path: Path, kind: type[BaseModel]) -> tuple[list[Record], int]:
+    """Return the rows of a file up to its last whole line, and how many bytes they take.
+
+    Raises:
+        ParameterError: A line is not what `kind` says; the message names file and line.
+    """
     data = path.read_bytes() if path.is_file() else b""
     length = data.rfind(b"\n") + 1
     lines = enumerate(data[:length].split(b"\n")[:-1], 1)
-    return [_checked(f"{path}, line {number},", line, kind) for number, line in lines], length
+    return [checked(f"{path}, line {number},", line, kind) for number, line in lines], length
 
 
-def _checked(what: str, text: bytes, kind: TypeAdapter[Any]) -> Record:
-    """Read an object of JSON that has what its kind names; all else stays as it is."""
+def checked(what: str, text: bytes, kind: type[BaseModel]) -> Record:
+    """Read an object of JSON that has what its kind names; all else stays as it is.
+
+    Raises:
+        ParameterError: It has not; `what` is what the message calls it.
+    """
     try:
         # Half a character, which `Journal` may have written, is no text to pydantic.
-        kind.validate_json(_HALF.sub(rb"\\ufffd", text))
+        kind.model_validate_json(LONE_SURROGATE.sub(rb"\\ufffd", text))
     except ValidationError as error:
         [first, *_] = error.errors()
-        told = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-        remedy = f"It was changed by something else ({told}): restore it, or start in a new folder."
+        fault = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        remedy = (
+            f"It was changed by something else ({fault}): restore it, or start in a new folder."
+        )
         raise ParameterError(what, "JSON as a run writes it", text, remedy) from error
     found: Record = json.loads(text)
     return found

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
@@ -23,15 +23,24 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..core.errors import ParameterError
-from ..core.params import SamplingParams
+from ..core.params import DEFAULT_MAX_TOKENS, SamplingParams
+from .any_model import as_model
 from .baselines import judged
 from .judge import Judge
-from .methods import Grid, Method, Point, Sweep, find_methods
-from .models import Answer, Model, PairModel, as_model
+from .methods import Grid, Method, Sweep, find_methods
+from .models import Answer, Model, PairModel
 from .prompts import Prompt
-from .records import ERRORS, GENERATIONS, TIMING, Journal, Record, key_of, read_object
-
-MANIFEST = "run.json"
+from .records import (
+    ERRORS,
+    GENERATIONS,
+    MANIFEST,
+    TIMING,
+    Journal,
+    Point,
+    Record,
+    key_of,
+    read_manifest,
+)
 
 Progress = Callable[[int, int, str], None]
 
@@ -52,16 +61,16 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-class _Batch(NamedTuple):
-    """What is asked at once."""
+class Batch(NamedTuple):
+    """Some prompts, to be asked by one method at one point with one seed."""
 
     method: Method
     point: Point
     seed: int
     prompts: Sequence[Prompt]
 
-    def labels(self) -> list[Record]:
-        """Return what each record of the batch is one of, as a part of it."""
+    def keys(self) -> list[Record]:
+        """Return, for each prompt, the fields that tell its record from all others."""
         knobs = {"knob": self.point.knob, "temperature": self.point.temperature}
         shared = {"method": self.method.name, **knobs, "seed": self.seed}
         return [{"id": prompt.id, **shared} for prompt in self.prompts]
@@ -76,7 +85,7 @@ def collect(
     sweep: Sweep | Grid | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     n: int = 10,
-    max_tokens: int = 256,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
     judge: Any = None,
     sources: bool = False,
     name: str | None = None,
@@ -100,8 +109,8 @@ def collect(
         name: What records call a model that is no pair.
         rows: How many answers are worked on at once.
         command: What the run was started with, for its report.
-        progress: Told before the first batch and after each how many records are done, of how many,
-            and the method.
+        progress: Called before the first batch and after each, with how many records are done, of
+            how many, and the method.
 
     Raises:
         ParameterError: A setting is not allowed, or the folder holds a run with other settings.
@@ -109,48 +118,44 @@ def collect(
     folder, started = Path(out), time.perf_counter()
     shared: Record = {"n": n, "max_tokens": max_tokens}
     SamplingParams(**shared)  # complains before anything is made
-    _require_ids(prompts)
-    speaker = as_model(model, name=name, rows=rows)
-    chosen = _chosen(methods, judge, pair=isinstance(speaker, PairModel))
-    points = {method.name: (sweep or Sweep()).of(method) for method in chosen}
-    asked = [asdict(prompt) for prompt in prompts]
+    require_ids(prompts)
+    if judge is not None and not isinstance(judge, Judge):
+        judge = Judge(judge)
+    asked_model = as_model(model, name=name, rows=rows)
     try:
+        chosen = choose_methods(methods, judge, pair=isinstance(asked_model, PairModel))
+        points = {method.name: (sweep or Sweep()).of(method) for method in chosen}
+        asked = [asdict(prompt) for prompt in prompts]
         settings = {
-            "model": speaker.identity,
-            "prompts": _digest(asked),
+            "model": asked_model.identity,
+            "prompts": digest(asked),
             "methods": {name: [point[1:] for point in each] for name, each in points.items()},
             "seeds": list(seeds),
             **shared,
-            "judge": None if judge is None else _as_judge(judge).name,
+            "judge": judge and judge.name,
             "sources": sources,
-            "rows": speaker.rows,
+            "rows": asked_model.rows,
         }
-        _open_folder(folder, settings, {"command": command, "prompts": asked})
+        open_folder(folder, settings, {"command": command, "prompts": asked})
         # As many prompts as keep the model busy: it is idle only at a batch's end.
-        size = max(1, 4 * speaker.rows // n)
-        batches = _batches(chosen, points, seeds, prompts, size)
-        return _Writer(folder, speaker, sources).write(list(batches), shared, progress, started)
+        size = max(1, 4 * asked_model.rows // n)
+        batches = [
+            Batch(method, point, seed, prompts[start : start + size])
+            for method in chosen
+            for point in points[method.name]
+            for seed in seeds
+            for start in range(0, len(prompts), size)
+        ]
+        writer = RunWriter(folder, asked_model, sources)
+        counts = writer.write(batches, shared, progress)
     finally:
-        if speaker is not model:
-            speaker.close()
+        if asked_model is not model:
+            asked_model.close()
+    return Outcome(*counts, seconds=time.perf_counter() - started)
 
 
-def _chosen(names: Sequence[str], judge: Any, pair: bool) -> list[Method]:
-    wanted = [name for name in names if name != "judge"]
-    found = find_methods(wanted, pair) if wanted or not names else []
-    if judge is not None:
-        found.append(Method("judge", ask=judged(_as_judge(judge))))
-    elif len(wanted) < len(names):
-        remedy = "For example a LangChain chat model."
-        raise ParameterError("judge", "given where the method 'judge' is wanted", judge, remedy)
-    return found
-
-
-def _as_judge(judge: Any) -> Judge:
-    return judge if isinstance(judge, Judge) else Judge(judge)
-
-
-def _require_ids(prompts: Sequence[Prompt]) -> None:
+def require_ids(prompts: Sequence[Prompt]) -> None:
+    """Raise ParameterError where there are no prompts or two of them share an id."""
     ids = [prompt.id for prompt in prompts]
     if not ids or len(set(ids)) < len(ids):
         twice = sorted({each for each in ids if ids.count(each) > 1})
@@ -158,17 +163,37 @@ def _require_ids(prompts: Sequence[Prompt]) -> None:
         raise ParameterError("prompts", allowed, twice, "Give each an id of its own.")
 
 
-def _digest(value: Any) -> str:
+def choose_methods(names: Sequence[str], judge: Judge | None, pair: bool) -> list[Method]:
+    """Return methods by name as `find_methods` does, and the judge's where there is a judge.
+
+    Raises:
+        ParameterError: The method ``judge`` is named without a judge.
+    """
+    others = [name for name in names if name != "judge"]
+    found = find_methods(others, pair) if others or not names else []
+    if judge is not None:
+        found.append(Method("judge", ask=judged(judge)))
+    elif len(others) < len(names):
+        remedy = "For example a LangChain chat model."
+        raise ParameterError("judge", "given where the method 'judge' is wanted", judge, remedy)
+    return found
+
+
+def digest(value: Any) -> str:
+    """Return a hash of plain data."""
     plain = json.dumps(value, sort_keys=True, default=str)
     return blake2b(plain.encode(), digest_size=16).hexdigest()
 
 
-def _open_folder(folder: Path, settings: Record, more: Record) -> None:
-    """Write down a new run's settings and more, or see that an old run's are the same."""
+def open_folder(folder: Path, settings: Record, more: Record) -> None:
+    """Write down a new run's settings and more, or see that an old run's are the same.
+
+    Raises:
+        ParameterError: The folder holds a run with other settings.
+    """
     settings = json.loads(json.dumps(settings, default=str))
-    file = folder / MANIFEST
-    if file.is_file():
-        known = read_manifest(folder)["settings"]
+    if manifest := read_manifest(folder):
+        known = manifest["settings"]
         changed = [name for name in settings if settings[name] != known.get(name)]
         if changed:
             allowed = f"a new folder, or one whose run has the same {', '.join(changed)}"
@@ -178,14 +203,14 @@ def _open_folder(folder: Path, settings: Record, more: Record) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {
         "settings": settings,
-        "hash": _digest(settings),
+        "hash": digest(settings),
         "made_with": versions(),
         "machine": machine(),
         **more,
     }
-    part = file.with_suffix(".part")
+    part = folder / f"{MANIFEST}.part"
     part.write_text(json.dumps(manifest, default=str) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    os.replace(part, folder / MANIFEST)
 
 
 def versions() -> dict[str, str]:
@@ -206,107 +231,86 @@ def machine() -> str:
     return words
 
 
-def read_manifest(folder: str | Path) -> Record:
-    """Return a run's run.json; empty for records without one.
+class RunWriter:
+    """Answers batches and writes what is missing of them.
 
-    Raises:
-        ParameterError: It is not what a run writes.
+    Args:
+        folder: The run's folder.
+        model: Who answers.
+        sources: Whether records keep who gave which part of the text.
     """
-    file = Path(folder) / MANIFEST
-    return read_object(file) if file.is_file() else {}
-
-
-def _batches(
-    methods: Sequence[Method],
-    points: dict[str, list[Point]],
-    seeds: Sequence[int],
-    prompts: Sequence[Prompt],
-    size: int,
-) -> Iterator[_Batch]:
-    for method in methods:
-        for point in points[method.name]:
-            for seed in seeds:
-                for start in range(0, len(prompts), size):
-                    yield _Batch(method, point, seed, prompts[start : start + size])
-
-
-class _Writer:
-    """Answers batches and writes what is missing of them."""
 
     def __init__(self, folder: Path, model: Model, sources: bool) -> None:
-        self._model, self._sources = model, sources
-        self._records, self._timing, self._errors = (
+        self.model, self.sources = model, sources
+        self.records, self.timing, self.errors = (
             Journal(folder / name) for name in (GENERATIONS, TIMING, ERRORS)
         )
-        self._done = {key_of(row) for row in (*self._records.rows, *self._errors.rows)}
-        self._written, self._failed = len(self._records.rows), len(self._errors.rows)
+        self.done = {key_of(row) for row in (*self.records.rows, *self.errors.rows)}
 
     def write(
-        self, batches: list[_Batch], shared: Record, progress: Progress, started: float
-    ) -> Outcome:
-        """Go through all batches, in their order."""
-        before, done = self._written, 0
-        total = sum(len(batch.prompts) for batch in batches)
+        self, batches: Sequence[Batch], shared: Record, progress: Progress
+    ) -> tuple[int, int, int]:
+        """Go through all batches; return how many records there are, are new, and have failed."""
+        done, total = 0, sum(len(batch.prompts) for batch in batches)
         try:
             for batch in batches[:1]:
                 progress(0, total, batch.method.name)
             for batch in batches:
-                if any(key_of(key) not in self._done for key in batch.labels()):
-                    self._answer(batch, shared)
+                if any(key_of(key) not in self.done for key in batch.keys()):  # noqa: SIM118
+                    self.answer(batch, shared)
                 done += len(batch.prompts)
                 progress(done, total, batch.method.name)
         finally:
-            for journal in (self._records, self._timing, self._errors):
+            for journal in (self.records, self.timing, self.errors):
                 journal.close()
-        seconds = time.perf_counter() - started
-        return Outcome(self._written, self._written - before, self._failed, seconds)
+        new, failed = self.records.added, len(self.errors.rows) + self.errors.added
+        return len(self.records.rows) + new, new, failed
 
-    def _answer(self, batch: _Batch, shared: Record) -> None:
-        method, spent, started = batch.method, self._model.spent(), time.perf_counter()
-        results = method.answer(self._model, batch.prompts, batch.point, batch.seed, **shared)
-        seconds = time.perf_counter() - started
-        forwards = None
-        if spent is not None and (now := self._model.spent()) is not None:
-            counted = (now[0] - spent[0]) / max(now[1] - spent[1], 1)
+    def answer(self, batch: Batch, shared: Record) -> None:
+        """Answer a batch, and append those of its records that the files do not have yet."""
+        method, model = batch.method, self.model
+        before, started = model.spent(), time.perf_counter()
+        results = method.answer(model, batch.prompts, batch.point, batch.seed, **shared)
+        seconds, after, forwards = time.perf_counter() - started, model.spent(), None
+        if before is not None and after is not None:
+            counted = (after[0] - before[0]) / max(after[1] - before[1], 1)
             forwards = float(method.forwards or round(counted, 4))
         tokens = sum(each.tokens for got in results if isinstance(got, list) for each in got)
-        for prompt, key, got in zip(batch.prompts, batch.labels(), results, strict=True):
-            if key_of(key) in self._done:
+        for prompt, key, got in zip(batch.prompts, batch.keys(), results, strict=True):
+            if key_of(key) in self.done:
                 continue
             if isinstance(got, Exception):
-                self._errors.append({**key, "error": f"{type(got).__name__}: {got}"})
-                self._failed += 1
+                self.errors.append({**key, "error": f"{type(got).__name__}: {got}"})
                 continue
-            record = self._record(prompt, got, key, forwards)
-            self._records.append(record)
-            self._written += 1
+            record = self.record(prompt, got, key, forwards)
+            self.records.append(record)
             share = record["tokens"] / max(tokens, 1)
-            self._timing.append({**key, "seconds": round(seconds * share, 4)})
+            self.timing.append({**key, "seconds": round(seconds * share, 4)})
 
-    def _record(
+    def record(
         self, prompt: Prompt, answers: list[Answer], key: Record, forwards: float | None
     ) -> Record:
+        """Return the record of a prompt's answers."""
         tokens = sum(answer.tokens for answer in answers)
-        base, switches = (
-            _total([getattr(a, name) for a in answers]) for name in ("base", "switches")
-        )
+        base = [answer.base for answer in answers if answer.base is not None]
+        switches = [answer.switches for answer in answers if answer.switches is not None]
+
+        def rate(counts: list[int], scale: int, places: int) -> float | None:
+            known = len(counts) == len(answers)
+            return round(scale * sum(counts) / max(tokens, 1), places) if known else None
+
         record = {
             "id": prompt.id,
             "prompt": prompt.text,
-            "model": self._model.name,
+            "model": self.model.name,
             "generations": [answer.text for answer in answers],
             **key,
-            "base_share": None if base is None else round(base / max(tokens, 1), 6),
-            "switches": None if switches is None else round(100 * switches / max(tokens, 1), 4),
+            "base_share": rate(base, 1, 6),
+            "switches": rate(switches, 100, 4),
             "tokens": tokens,
             "forwards": forwards,
             "seconds": None,  # in a file of its own: it is never the same twice
         }
-        if self._sources and all(answer.runs is not None for answer in answers):
+        if self.sources and all(answer.runs is not None for answer in answers):
             record["sources"] = [answer.runs for answer in answers]
         return record
-
-
-def _total(counts: list[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None

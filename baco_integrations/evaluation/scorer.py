@@ -5,33 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ParameterError
 from .metrics import require_sacrebleu
 from .prompts import Prompt
-from .quality import ChatJudge, ConstraintQuality, OracleQuality, Quality, RewardQuality
-from .quality import SequenceClassifier as Classifier
-from .records import Record, key_of, read_errors, read_records
+from .quality import (
+    ChatJudge,
+    ConstraintQuality,
+    OracleQuality,
+    Quality,
+    RewardQuality,
+    SequenceClassifier,
+)
+from .records import Record, key_of, read_errors, read_manifest, read_records
 from .result import Settings, compare
-from .run import machine, read_manifest, versions
-from .scores import Scores, judged, measure, measured
+from .run import machine, versions
+from .scores import Scores, attempt, checked_scores, measure, name_of
 from .similarity import (
+    AnswerSimilarity,
     EmbeddingSimilarity,
     OracleSimilarity,
     PairwiseSimilarity,
     Question,
-    Similarity,
     TfidfSimilarity,
 )
 from .tiny import TinyOracle
 from .verifiers import adherence, same_number
 
 Progress = Callable[[int, int], None]
-Verifier = Callable[[str], float]
-_SETTINGS = Settings()
+SIMILARITIES = TfidfSimilarity, EmbeddingSimilarity, OracleSimilarity, PairwiseSimilarity
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,12 @@ class Scorer:
     Attributes:
         similarity: Which of them are alike.
         qualities: How good they are; the first one decides what is valid.
-        told: What the two are, in words.
+        described: What each of these is, in words.
     """
 
-    similarity: Similarity
+    similarity: AnswerSimilarity
     qualities: Mapping[str, Quality]
-    told: Mapping[str, str] = field(default_factory=dict)
+    described: Mapping[str, str] = field(default_factory=dict)
 
     def try_out(self, prompt: Prompt) -> None:
         """See whether invented answers to a prompt can be measured.
@@ -55,9 +59,9 @@ class Scorer:
             ParameterError: The similarity or a quality fails, or returns something else.
         """
         question, answers = Question(prompt.id, prompt.text), ["One answer.", "Another answer."]
-        measured("similarity", self.similarity, question, answers)
+        attempt("similarity", self.similarity, question, answers)
         for name, quality in self.qualities.items():
-            judged(name, quality, question, answers)
+            checked_scores(name, quality, question, answers)
 
     def measure(self, records: Iterable[Record], **settings: Any) -> Scores:
         """Score records; settings are those of `measure`."""
@@ -83,18 +87,21 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
         MissingExtraError: The extra ``eval`` is not installed.
     """
     require_sacrebleu("Measuring answers")  # now, rather than when all of them are there
-    oracle = _oracle(prompts)
+    oracle = oracle_of(prompts)
     qualities: dict[str, Quality] = {}
-    told: dict[str, str] = {}
+    described: dict[str, str] = {}
     if quality is not None:
-        qualities["task quality"], told["task quality"] = _judge(quality), _name(quality)
+        qualities["task quality"] = as_quality(quality)
+        described["task quality"] = name_of(quality)
     elif oracle is not None:
         qualities["task quality"] = OracleQuality(lambda q, a: oracle.judge(q.id, a).valid)
-        told["task quality"] = "the tiny world's oracle: on topic, complete and well-formed"
-    verified = {prompt.id: tests for prompt in prompts if (tests := _verifiers(prompt))}
+        described["task quality"] = "the tiny world's oracle: on topic, complete and well-formed"
+    verified = {prompt.id: [check] for prompt in prompts if (check := verifier(prompt.details))}
     if verified:
         qualities["constraint adherence"] = ConstraintQuality(verified)
-        told["constraint adherence"] = f"verified for {len(verified)} of {len(prompts)} prompts"
+        described["constraint adherence"] = (
+            f"verified for {len(verified)} of {len(prompts)} prompts"
+        )
     if not qualities:
         raise ParameterError(
             "quality",
@@ -104,15 +111,58 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
             "the judge or a function of question and answers: --quality my_judge:model.",
         )
     if similarity is not None:
-        told["similarity"] = _name(similarity)
+        described["similarity"] = name_of(similarity)
+        if not isinstance(similarity, SIMILARITIES):
+            similarity = EmbeddingSimilarity(similarity)
     elif oracle is not None:
-        named = partial(_named, oracle)
-        similarity = OracleSimilarity(named, TfidfSimilarity())
-        told["similarity"] = "the tiny world's oracle names classes; vectors are TF-IDF's"
+        similarity = OracleSimilarity(
+            lambda question, answer: oracle.mentioned(question.id, answer) or None,
+            TfidfSimilarity(),
+        )
+        described["similarity"] = "the tiny world's oracle names classes; vectors are TF-IDF's"
     else:
         similarity = TfidfSimilarity()
-        told["similarity"] = "TF-IDF of character n-grams: wording, not meaning"
-    return Scorer(_similarity(similarity), qualities, told)
+        described["similarity"] = "TF-IDF of character n-grams: wording, not meaning"
+    return Scorer(similarity, qualities, described)
+
+
+def oracle_of(prompts: Sequence[Prompt]) -> TinyOracle | None:
+    """Return the tiny world's judge, if all prompts are the tiny world's."""
+    for split in ("eval", "validation"):
+        oracle = TinyOracle(split)
+        known = {key: found.messages[-1]["content"] for key, found in oracle.requests.items()}
+        if all(known.get(prompt.id) == prompt.text for prompt in prompts):
+            return oracle
+    return None
+
+
+def verifier(details: Mapping[str, Any]) -> Callable[[str], float] | None:
+    """Return a check of answers by IFEval's instructions or GSM8K's number; None without either."""
+    if "instruction_id_list" in details and adherence(details, "") is not None:
+        return lambda text: adherence(details, text) or 0.0
+    if "answer" in details and "instruction_id_list" not in details:
+        return lambda text: float(same_number(details, text))
+    return None
+
+
+def as_quality(quality: Any) -> Quality:
+    """Return a judge, a reward model or a function as a quality.
+
+    Raises:
+        ParameterError: It is none of these.
+    """
+    if isinstance(quality, SequenceClassifier):
+        return RewardQuality(quality)
+    if all(hasattr(quality, name) for name in ("invoke", "batch")):
+        return ChatJudge(quality)
+    if callable(quality) and not isinstance(quality, type):
+        return quality  # type: ignore[no-any-return]
+    raise ParameterError(
+        "quality",
+        "a chat model of LangChain, or a function of a question and answers",
+        quality,
+        "A reward model goes in as RewardQuality(model).",
+    )
 
 
 def evaluate(
@@ -120,7 +170,7 @@ def evaluate(
     similarity: Any = None,
     quality: Any = None,
     *,
-    settings: Settings = _SETTINGS,
+    settings: Settings | None = None,
     title: str | None = None,
     command: str | None = None,
     progress: Progress = lambda done, of: None,
@@ -135,7 +185,7 @@ def evaluate(
             base and aligned.
         title: The report's title.
         command: What this was started with; the run's own stands before it.
-        progress: Told how many prompts of how many are measured.
+        progress: Called with how many prompts are measured, and of how many.
 
     Returns:
         The result, for `write_report`.
@@ -145,43 +195,43 @@ def evaluate(
     """
     started = time.perf_counter()
     records, manifest = read_records(folder), read_manifest(folder)
-    unfinished = _unfinished(Path(folder), records, manifest)
+    unfinished = how_far(Path(folder), records, manifest)
     if not records:
         remedy = unfinished[1] if unfinished else "Its errors.jsonl tells why there are none."
         raise ParameterError("run", "a run with records", str(folder), remedy)
-    scorer = find_scorer(asked(records, manifest), similarity, quality)
+    scorer = find_scorer(prompts_of(records, manifest), similarity, quality)
+    models = " and ".join(dict.fromkeys(str(record["model"]) for record in records))
     about = {
-        "title": title or f"Breadth and quality of {_one(records, 'model')}",
+        "title": title or f"Breadth and quality of {models}",
         "command": " && ".join(filter(None, (manifest.get("command"), command))),
         "machine": manifest.get("machine") or machine(),
         "versions": manifest.get("made_with") or versions(),
-        "measured_with": dict(scorer.told),
-        "pair": {k: _called(v) for k, v in _model(manifest).items() if v not in (None, {}, "")},
+        "measured_with": dict(scorer.described),
+        "pair": pair_settings(manifest),
     }
     if unfinished:
         far, how = unfinished
-        told = f"The run is not finished: {far}, and all that follows is about these. {how}"
-        about = {"unfinished": told, **about}
+        notice = f"The run is not finished: {far}, and all that follows is about these. {how}"
+        about = {"unfinished": notice, **about}
     try:
-        settings = replace(settings, **_anchors(records, settings))
+        settings = with_anchors(settings or Settings(), {record["method"] for record in records})
         scores = scorer.measure(records, aligned=settings.aligned, progress=progress)
         result = compare(scores, settings, **about)
     except ParameterError as error:
         if unfinished and error.parameter in ("run", "records", "scores"):
             raise ParameterError("run", "far enough for a report", *unfinished) from error
         raise
-    answering = sum(record["seconds"] or 0 for record in records)
     result["about"]["time_used"] = {
-        "answering": duration(answering),
+        "answering": duration(sum(record["seconds"] or 0 for record in records)),
         "measuring": duration(time.perf_counter() - started),
     }
     return result
 
 
-def _unfinished(
+def how_far(
     folder: Path, records: Sequence[Record], manifest: Mapping[str, Any]
 ) -> tuple[str, str] | None:
-    """Say how far a run is that has not come to its end, and how to go on; None of one that has."""
+    """Return how far an unfinished run is and how to go on, in words; None if it is finished."""
     if not manifest:
         return None
     settings = manifest["settings"]
@@ -195,36 +245,38 @@ def _unfinished(
     return f"{n * len(done):,} of {n * whole:,} answers are there", f"Go on with: {command}"
 
 
-def _called(value: Any) -> Any:
-    """Name a folder without the way to it: reports are passed on."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def asked(records: Sequence[Record], manifest: Mapping[str, Any]) -> list[Prompt]:
+def prompts_of(records: Sequence[Record], manifest: Mapping[str, Any]) -> list[Prompt]:
     """Return the prompts of a run; from its records, where its run.json does not hold them."""
     if rows := manifest.get("prompts"):
         return [Prompt(row["id"], row["text"], details=row["details"]) for row in rows]
-    return [
-        Prompt(*pair) for pair in {record["id"]: record["prompt"] for record in records}.items()
-    ]
+    texts = {record["id"]: record["prompt"] for record in records}
+    return [Prompt(prompt_id, text) for prompt_id, text in texts.items()]
 
 
-def duration(seconds: float) -> str:
-    """Write a time as people say it."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
+def pair_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings of its pair, with folders' names in place of their paths."""
+    identity = manifest.get("settings", {}).get("model")
+    if not isinstance(identity, Mapping):
+        return {}
+
+    def shown(value: Any) -> Any:
+        is_path = isinstance(value, str) and Path(value).is_absolute()
+        return Path(value).name if is_path else value
+
+    return {key: shown(value) for key, value in identity.items() if value not in (None, {}, "")}
 
 
-def _anchors(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
-    """Return what to change so that methods that the run has set the scales."""
-    methods = {record["method"] for record in records}
+def with_anchors(settings: Settings, methods: set[str]) -> Settings:
+    """Return settings whose base, aligned and reference are methods of the run.
+
+    Raises:
+        ParameterError: It has neither base and aligned nor ``plain``.
+    """
     wanted = settings.base, settings.aligned
     if methods >= {*wanted, settings.reference}:
-        return {}
+        return settings
     if "plain" in methods:
-        return dict.fromkeys(("base", "aligned", "reference"), "plain")
+        return replace(settings, base="plain", aligned="plain", reference="plain")
     raise ParameterError(
         "run",
         f"one with the methods {' and '.join(wanted)}, which set the scales",
@@ -233,64 +285,9 @@ def _anchors(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
     )
 
 
-def _oracle(prompts: Sequence[Prompt]) -> TinyOracle | None:
-    """The tiny world's judge, if all prompts are the tiny world's."""
-    for split in ("eval", "validation"):
-        oracle = TinyOracle(split)
-        known = {key: found.messages[-1]["content"] for key, found in oracle.requests.items()}
-        if all(known.get(prompt.id) == prompt.text for prompt in prompts):
-            return oracle
-    return None
-
-
-def _named(oracle: TinyOracle, question: Any, answer: str) -> Any:
-    return oracle.mentioned(question.id, answer) or None
-
-
-def _verifiers(prompt: Prompt) -> list[Verifier]:
-    details = prompt.details
-    if "instruction_id_list" in details:
-        if adherence(details, "").strict:
-            return [lambda text: adherence(details, text).share() or 0.0]
-        return []
-    return [partial(_same_number, details)] if "answer" in details else []
-
-
-def _same_number(details: Mapping[str, Any], text: str) -> float:
-    return float(same_number(details, text))
-
-
-def _judge(quality: Any) -> Quality:
-    if isinstance(quality, Classifier):
-        return RewardQuality(quality)
-    if all(hasattr(quality, name) for name in ("invoke", "batch")):
-        return ChatJudge(quality)
-    if callable(quality) and not isinstance(quality, type):
-        return quality  # type: ignore[no-any-return]
-    raise ParameterError(
-        "quality",
-        "a chat model of LangChain, or a function of a question and answers",
-        quality,
-        "A reward model goes in as RewardQuality(model).",
-    )
-
-
-_SIMILARITIES = (TfidfSimilarity, EmbeddingSimilarity, OracleSimilarity, PairwiseSimilarity)
-
-
-def _similarity(similarity: Any) -> Similarity:
-    known = isinstance(similarity, _SIMILARITIES)
-    return similarity if known else EmbeddingSimilarity(similarity)
-
-
-def _name(thing: Any) -> str:
-    return str(getattr(thing, "__name__", type(thing).__name__))
-
-
-def _one(records: Sequence[Record], key: str) -> str:
-    return " and ".join(dict.fromkeys(str(record[key]) for record in records))
-
-
-def _model(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    identity = manifest.get("settings", {}).get("model")
-    return identity if isinstance(identity, Mapping) else {}
+def duration(seconds: float) -> str:
+    """Write a time as people say it."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -6,10 +6,9 @@ run, are left out for all, so every comparison is paired.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from itertools import product
 from random import Random
 from typing import Any, NamedTuple
 
@@ -19,18 +18,12 @@ from numpy.typing import NDArray
 from ..core.errors import BacoError, ParameterError
 from .metrics import diversity, valid_distinct
 from .quality import Quality
-from .similarity import Likeness, Question, Similarity
+from .records import Point, Record
+from .similarity import AnswerSimilarity, Question
 
 Floats = NDArray[np.float64]
 COSTS = ("base_share", "switches", "tokens", "forwards", "seconds")
-
-
-class Point(NamedTuple):
-    """One setting of a method."""
-
-    method: str
-    knob: float | None
-    temperature: float
+REQUIRED = ("id", "prompt", "generations", "method", "knob", "temperature", "seed")
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Scores:
         valid_distinct: Distinct classes among the valid answers, shape (points, prompts).
         identical: Diversity of k equal answers, shape (11,).
         shuffled: Quality of the aligned model's words in random order, shape (qualities,).
-        costs: Means over records by name, NaN where none told it, each of shape (points,).
+        costs: Means over records by name, NaN where none says it, each of shape (points,).
         records: One record for each (point, prompt), of the first seed.
         left_out: How many prompts were incomplete.
     """
@@ -66,7 +59,7 @@ class Scores:
     identical: Floats
     shuffled: Floats
     costs: dict[str, Floats]
-    records: dict[tuple[Point, str], Any]
+    records: dict[tuple[Point, str], Record]
     left_out: int
 
     @property
@@ -77,7 +70,7 @@ class Scores:
 
 def measure(
     records: Iterable[Any],
-    similarity: Similarity,
+    similarity: AnswerSimilarity,
     qualities: Mapping[str, Quality],
     *,
     aligned: str = "aligned",
@@ -94,7 +87,7 @@ def measure(
         qualities: How good answers are, by name.
         aligned: Name of the method whose answers, repeated or shuffled, are the lower anchors.
         valid_from: Value of the first quality from which an answer is valid.
-        progress: Told how many prompts of how many are done.
+        progress: Called with how many prompts are done, and of how many.
 
     Raises:
         ParameterError: There are no records, no qualities, no prompt that all points answered, or
@@ -102,189 +95,220 @@ def measure(
     """
     if not qualities:
         raise ParameterError("qualities", "at least one", {}, "Pass {'task quality': ...}.")
-    table = _Table(records)
-    if not any(point.method == aligned for point in table.points):
+    table = RecordTable(records)
+    if aligned not in table.methods:
         raise ParameterError(
             "records", f"with the method {aligned!r}", table.methods, "It sets the lower anchors."
         )
-    columns: dict[str, list[Any]] = defaultdict(list)
+    found = []
     for done, prompt in enumerate(table.prompts):
         progress(done, len(table.prompts))
-        judged = _Prompt(table, prompt, similarity, qualities, aligned, valid_from)
-        columns["identical"].append(judged.identical())
-        columns["shuffled"].append(judged.shuffled())
-        cells = [judged.cell(point) for point in table.points]
-        for name, values in zip(_CELL, zip(*cells, strict=True), strict=True):
-            columns[name].append(values)
+        found.append(score_prompt(table, prompt, similarity, qualities, aligned, valid_from))
     progress(len(table.prompts), len(table.prompts))
-    per_point = {name: np.swapaxes(np.array(columns[name], float), 0, 1) for name in _CELL}
     return Scores(
         tuple(table.points),
         tuple(table.prompts),
         tuple(qualities),
         table.k,
         tuple(table.seeds),
-        **per_point,
-        identical=np.mean(columns["identical"], 0),
-        shuffled=np.mean(columns["shuffled"], 0),
-        costs={name: table.cost(name) for name in COSTS},
+        np.stack([each.diversity for each in found], 1),
+        np.stack([each.quality for each in found], 1),
+        np.stack([each.valid for each in found], 1),
+        np.stack([each.valid_distinct for each in found], 1),
+        np.mean([each.identical for each in found], 0),
+        np.mean([each.shuffled for each in found], 0),
+        costs={name: table.mean_cost(name) for name in COSTS},
         records={
             (point, prompt): table.rows[point, prompt, table.seeds[0]]
-            for point in table.points
-            for prompt in table.prompts
+            for point, prompt in product(table.points, table.prompts)
         },
         left_out=table.left_out,
     )
 
 
-_CELL = ("diversity", "quality", "valid", "valid_distinct")
+class RecordTable:
+    """Records by point, prompt and seed, cut down to the prompts that have them all.
 
+    Attributes:
+        rows: The records.
+        methods: The methods, in the order in which they first come.
+        points: The points, by method, knob and temperature.
+        seeds: The seeds, in ascending order.
+        prompts: Ids of the prompts that are complete.
+        left_out: How many prompts are not.
+        k: Generations per record.
 
-class _Table:
-    """Records by point, prompt and seed, cut down to the prompts that have them all."""
+    Raises:
+        ParameterError: There are no records, no prompt is complete, or their sizes differ.
+    """
 
     def __init__(self, records: Iterable[Any]) -> None:
-        self.rows: dict[tuple[Point, str, int], Any] = {}
-        for record in records:
-            point = Point(*(get(record, name) for name in ("method", "knob", "temperature")))
-            self.rows[point, get(record, "id"), get(record, "seed")] = record
+        self.rows: dict[tuple[Point, str, int], Record] = {}
+        for record in map(as_mapping, records):
+            point = Point(record["method"], record["knob"], record["temperature"])
+            self.rows[point, record["id"], record["seed"]] = record
         if not self.rows:
             raise ParameterError("records", "at least one record", [], "Generate some first.")
-        self.methods = list(dict.fromkeys(point.method for point, _, _ in self.rows))
+        points, prompts, seeds = (dict.fromkeys(key) for key in zip(*self.rows, strict=True))
+        self.methods = list(dict.fromkeys(point.method for point in points))
         self.points = sorted(
-            {point for point, _, _ in self.rows},
-            key=lambda p: (
-                self.methods.index(p.method),
-                -1.0 if p.knob is None else p.knob,
-                p.temperature,
+            points,
+            key=lambda point: (
+                self.methods.index(point.method),
+                -1.0 if point.knob is None else point.knob,
+                point.temperature,
             ),
         )
-        self.seeds = sorted({seed for _, _, seed in self.rows})
-        asked = dict.fromkeys(prompt for _, prompt, _ in self.rows)
+        self.seeds = sorted(seeds)
         self.prompts = [
             prompt
-            for prompt in asked
-            if all((p, prompt, seed) in self.rows for p in self.points for seed in self.seeds)
+            for prompt in prompts
+            if all((p, prompt, s) in self.rows for p, s in product(self.points, self.seeds))
         ]
-        self.left_out = len(asked) - len(self.prompts)
+        self.left_out = len(prompts) - len(self.prompts)
         if not self.prompts:
             raise ParameterError(
                 "records",
                 "complete for at least one prompt",
-                f"{len(self.rows)} records of {len(asked)} prompts and {len(self.points)} points",
+                f"{len(self.rows)} records of {len(prompts)} prompts and {len(points)} points",
                 "Finish the run; every method needs the same prompts and seeds at each point.",
             )
-        sizes = {len(get(self.rows[key], "generations")) for key in self._complete()}
+        complete = product(self.points, self.prompts, self.seeds)
+        sizes = {len(self.rows[key]["generations"]) for key in complete}
         if len(sizes) > 1:
             raise ParameterError(
                 "records", "of one number of generations", sorted(sizes), "Compare equal numbers."
             )
         self.k = sizes.pop()
 
-    def _complete(self) -> Iterable[tuple[Point, str, int]]:
-        return ((p, i, s) for p in self.points for i in self.prompts for s in self.seeds)
-
     def answers(self, point: Point, prompt: str) -> list[list[str]]:
         """Return the answers of each seed."""
-        return [list(get(self.rows[point, prompt, s], "generations")) for s in self.seeds]
+        return [list(self.rows[point, prompt, seed]["generations"]) for seed in self.seeds]
 
-    def cost(self, name: str) -> Floats:
-        """Return the mean of a cost at each point."""
-        told: dict[Point, list[float]] = {point: [] for point in self.points}
-        for key in self._complete():
-            value = get(self.rows[key], name, None)
-            if value is not None:
-                told[key[0]].append(value)
-        return np.array([np.mean(values) if values else np.nan for values in told.values()])
-
-
-class _Prompt:
-    """One prompt's answers, each judged once."""
-
-    def __init__(
-        self,
-        table: _Table,
-        prompt: str,
-        similarity: Similarity,
-        qualities: Mapping[str, Quality],
-        aligned: str,
-        valid_from: float,
-    ) -> None:
-        self._table, self._prompt, self._similarity = table, prompt, similarity
-        self._valid_from = valid_from
-        some = table.rows[table.points[0], prompt, table.seeds[0]]
-        self._question = Question(prompt, get(some, "prompt"))
-        # The anchors come from the aligned model as it is, not from its hottest point.
-        point = nearest_point([p for p in table.points if p.method == aligned], 1.0)
-        self._aligned = table.answers(point, prompt)[0]
-        self._shuffled = [_shuffle(text, f"{prompt}:{n}") for n, text in enumerate(self._aligned)]
-        lists = (row for p in table.points for row in table.answers(p, prompt))
-        texts = list(dict.fromkeys([*(t for row in lists for t in row), *self._shuffled]))
-        scores = [judged(name, judge, self._question, texts) for name, judge in qualities.items()]
-        self._quality = dict(zip(texts, np.transpose(scores), strict=True))
-
-    def cell(self, point: Point) -> tuple[Any, ...]:
-        """Return a point's values in the order of `_CELL`, averaged over seeds."""
-        rows = [self._scores(answers) for answers in self._table.answers(point, self._prompt)]
-        return tuple(np.mean(values, 0) for values in zip(*rows, strict=True))
-
-    def identical(self) -> list[float]:
-        answers = self._aligned[:1] * len(self._aligned)
-        return diversity(answers, *self._likeness(answers))
-
-    def shuffled(self) -> Any:
-        return np.mean([self._quality[text] for text in self._shuffled], 0)
-
-    def _likeness(self, answers: Sequence[str]) -> Likeness:
-        found: Likeness = measured("similarity", self._similarity, self._question, answers)
-        return found
-
-    def _scores(self, answers: Sequence[str]) -> tuple[Any, Any, float, float]:
-        classes, vectors = self._likeness(answers)
-        quality = np.array([self._quality[answer] for answer in answers])
-        valid = quality[:, 0] >= self._valid_from
-        return (
-            diversity(answers, classes, vectors),
-            quality.mean(0),
-            float(valid.mean()),
-            valid_distinct(classes, valid),
-        )
+    def mean_cost(self, name: str) -> Floats:
+        """Return the mean of a cost at each point, shape (points,); NaN where no record says it."""
+        means = []
+        for point in self.points:
+            rows = (self.rows[point, p, s] for p, s in product(self.prompts, self.seeds))
+            values = [value for row in rows if (value := row.get(name)) is not None]
+            means.append(np.mean(values) if values else np.nan)
+        return np.array(means)
 
 
-def measured(parameter: str, measure: Any, question: Question, texts: Sequence[str]) -> Any:
-    """Return what a similarity or a quality, which anybody may have written, says of answers.
+def as_mapping(record: Any) -> Record:
+    """Return a record, be it a mapping or an object, as a mapping.
 
     Raises:
-        ParameterError: It fails.
+        ParameterError: It lacks a field of `REQUIRED`.
+    """
+    if not isinstance(record, Mapping):
+        names = (*REQUIRED, *COSTS, "model", "sources")
+        record = {name: getattr(record, name) for name in names if hasattr(record, name)}
+    for name in REQUIRED:
+        if name not in record:
+            raise ParameterError("records", f"records with {name!r}", record, "Generate them anew.")
+    return dict(record)
+
+
+class PromptScores(NamedTuple):
+    """One prompt's part of `Scores`: four arrays over points, and the two lower anchors."""
+
+    diversity: Floats
+    quality: Floats
+    valid: Floats
+    valid_distinct: Floats
+    identical: Floats
+    shuffled: Floats
+
+
+def score_prompt(
+    table: RecordTable,
+    prompt: str,
+    similarity: AnswerSimilarity,
+    qualities: Mapping[str, Quality],
+    aligned: str,
+    valid_from: float,
+) -> PromptScores:
+    """Score every point's answers to one prompt; each different answer is judged once."""
+    first = table.rows[table.points[0], prompt, table.seeds[0]]
+    question = Question(prompt, first["prompt"])
+    # The anchors come from the aligned model as it is, not from its hottest point.
+    usual = table.answers(nearest_point(table.points, aligned, 1.0), prompt)[0]
+    shuffled = [shuffle_words(text, f"{prompt}:{place}") for place, text in enumerate(usual)]
+    answers = [table.answers(point, prompt) for point in table.points]
+    every = (text for of_point in answers for of_seed in of_point for text in of_seed)
+    texts = list(dict.fromkeys([*every, *shuffled]))
+    scores = [checked_scores(name, judge, question, texts) for name, judge in qualities.items()]
+    quality = dict(zip(texts, np.transpose(scores), strict=True))
+
+    def score(texts: list[str]) -> tuple[Any, ...]:
+        classes, vectors = attempt("similarity", similarity, question, texts)
+        values = np.array([quality[text] for text in texts])
+        valid = values[:, 0] >= valid_from
+        found = valid_distinct(classes, valid)
+        return diversity(texts, classes, vectors), values.mean(0), float(valid.mean()), found
+
+    cells = [
+        [np.mean(values, 0) for values in zip(*map(score, of_point), strict=True)]
+        for of_point in answers
+    ]
+    by_metric = [np.array(column, float) for column in zip(*cells, strict=True)]
+    same = usual[:1] * len(usual)
+    identical = diversity(same, *attempt("similarity", similarity, question, same))
+    of_shuffled = np.mean([quality[text] for text in shuffled], 0)
+    return PromptScores._make([*by_metric, np.array(identical), of_shuffled])
+
+
+def attempt(
+    parameter: str,
+    measure: Any,
+    question: Question,
+    texts: Sequence[str],
+    read: Callable[[Any], Any] = lambda found: found,
+) -> Any:
+    """Call a similarity or a quality; what it raises becomes a `ParameterError`.
+
+    Args:
+        parameter: What errors call it.
+        measure: The similarity or quality.
+        question: What was asked.
+        texts: The answers.
+        read: Turns what it returns into what is expected.
+
+    Raises:
+        ParameterError: It fails, or returns what cannot be read.
     """
     try:
-        return measure(question, texts)
+        return read(measure(question, texts))
     except BacoError:
         raise
     except Exception as error:  # it may raise anything
-        name = getattr(measure, "__name__", type(measure).__name__)
         raise ParameterError(
             parameter,
             "a function that measures the answers to any prompt",
             f"{type(error).__name__}: {error}",
-            f"{name} failed at the prompt {question.id!r}. Answers that have been collected are "
-            "kept: mend it, and measure again.",
+            f"{name_of(measure)} failed at the prompt {question.id!r}. Answers that have been "
+            "collected are kept: mend it, and measure again.",
         ) from error
 
 
-def judged(name: str, judge: Quality, question: Question, texts: Sequence[str]) -> list[float]:
+def name_of(measure: Any) -> str:
+    """Return the name of a function, or of an object's class."""
+    return str(getattr(measure, "__name__", type(measure).__name__))
+
+
+def checked_scores(
+    name: str, judge: Quality, question: Question, texts: Sequence[str]
+) -> list[float]:
     """Return a score from 0 to 1 for each answer.
 
     Raises:
         ParameterError: The judge fails, or returns something else.
     """
     parameter = f"qualities[{name!r}]"
-
-    @wraps(judge, ("__name__",), ())
-    def numbers(*given: Any) -> list[float]:
-        return [float(score) for score in judge(*given)]
-
-    scores: list[float] = measured(parameter, numbers, question, texts)
+    scores: list[float] = attempt(
+        parameter, judge, question, texts, lambda found: [float(score) for score in found]
+    )
     wrong = [score for score in scores if not 0 <= score <= 1]
     if wrong or len(scores) != len(texts):
         raise ParameterError(
@@ -296,29 +320,14 @@ def judged(name: str, judge: Quality, question: Question, texts: Sequence[str]) 
     return scores
 
 
-def nearest_point(points: Sequence[Point], temperature: float) -> Point:
-    """Return the point whose temperature is nearest; of equally near ones, the first."""
-    return min(points, key=lambda point: abs(point.temperature - temperature))
+def nearest_point(points: Sequence[Point], method: str, temperature: float) -> Point:
+    """Return a method's point whose temperature is nearest; of equally near ones, the first."""
+    own = (point for point in points if point.method == method)
+    return min(own, key=lambda point: abs(point.temperature - temperature))
 
 
-_MISSING = object()
-
-
-def get(record: Any, name: str, default: Any = _MISSING) -> Any:
-    """Read a field of a record, be it a mapping or an object.
-
-    Raises:
-        ParameterError: The record lacks the field, and there is no default.
-    """
-    value = (
-        record.get(name, default) if isinstance(record, Mapping) else getattr(record, name, default)
-    )
-    if value is _MISSING:
-        raise ParameterError("records", f"records with {name!r}", record, "Generate them anew.")
-    return value
-
-
-def _shuffle(text: str, seed: str) -> str:
-    tokens = text.split()
-    Random(seed).shuffle(tokens)
-    return " ".join(tokens)
+def shuffle_words(text: str, seed: str) -> str:
+    """Return a text's words in a random order, which the seed decides."""
+    words = text.split()
+    Random(seed).shuffle(words)
+    return " ".join(words)

@@ -7,14 +7,18 @@ comparison never changes another method's numbers.
 
 from __future__ import annotations
 
-from collections import Counter
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ParameterError
+from .metrics import count_table
+
+Floats = NDArray[np.float64]
 
 
 class Question(NamedTuple):
@@ -25,7 +29,7 @@ class Question(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """What a similarity says of n answers.
+    """The classes and the vectors of n answers.
 
     Attributes:
         classes: Shape (n,): equal numbers for equivalent answers; -1 for one without a class.
@@ -33,17 +37,43 @@ class Likeness(NamedTuple):
     """
 
     classes: NDArray[np.intp]
-    vectors: NDArray[np.float64]
+    vectors: Floats
 
 
-class Similarity(Protocol):
-    """What says which answers are alike."""
+class AnswerSimilarity(Protocol):
+    """A function that compares the answers to one question."""
 
     def __call__(self, question: Question, answers: Sequence[str], /) -> Likeness:
         """Compare the answers to one question."""
 
 
-class TfidfSimilarity:
+class VectorSimilarity(ABC):
+    """Compares answers by vectors: those whose cosine reaches a threshold are in one class.
+
+    Raises:
+        ParameterError: The threshold is not from 0 to 1.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        if not 0 <= threshold <= 1:
+            remedy = "1 joins equal answers only."
+            raise ParameterError("threshold", "a number from 0 to 1", threshold, remedy)
+        self.threshold = threshold
+
+    def __call__(self, question: Question, answers: Sequence[str]) -> Likeness:
+        """Compare the answers to one question."""
+        vectors = self.vectors(answers)
+        close = vectors @ vectors.T >= self.threshold - 1e-9
+        return Likeness(
+            partition(len(vectors), lambda one, other: bool(close[one, other])), vectors
+        )
+
+    @abstractmethod
+    def vectors(self, answers: Sequence[str]) -> Floats:
+        """Return a unit vector for each answer."""
+
+
+class TfidfSimilarity(VectorSimilarity):
     """Character n-grams within words; needs no model and no download.
 
     Weights are (1 + log(count)) * (log((1 + n) / (1 + df)) + 1), over the n answers compared.
@@ -54,40 +84,29 @@ class TfidfSimilarity:
     """
 
     def __init__(self, threshold: float = 0.7, sizes: tuple[int, int] = (3, 5)) -> None:
-        self.threshold = _unit_interval("threshold", threshold)
+        super().__init__(threshold)
         self.sizes = sizes
 
-    def __call__(self, question: Question, answers: Sequence[str]) -> Likeness:
-        """Compare the answers to one question."""
-        return _by_threshold(self.vectors(answers), self.threshold)
-
-    def vectors(self, answers: Sequence[str]) -> NDArray[np.float64]:
+    def vectors(self, answers: Sequence[str]) -> Floats:
         """Return a unit vector for each answer."""
-        counts = [Counter(self._grams(answer)) for answer in answers]
-        columns = {
-            gram: place for place, gram in enumerate(dict.fromkeys(g for c in counts for g in c))
-        }
-        table = np.zeros((len(answers), len(columns)))
-        for row, count in enumerate(counts):
-            for gram, times in count.items():
-                table[row, columns[gram]] = times
+        table, _ = count_table(map(self.ngrams, answers))
         with np.errstate(divide="ignore"):
             weights = np.where(table > 0, 1 + np.log(table), 0.0)
-        spread = np.log((1 + len(answers)) / (1 + (table > 0).sum(0))) + 1
-        return unit(weights * spread)
+        rarity = np.log((1 + len(answers)) / (1 + (table > 0).sum(0))) + 1
+        return unit(weights * rarity)
 
-    def _grams(self, text: str) -> list[str]:
-        padded = [f" {word} " for word in text.casefold().split()]
+    def ngrams(self, text: str) -> list[str]:
+        """Return the n-grams of a text's words, each with a space before and behind it."""
         return [
             word[start : start + size]
-            for word in padded
+            for word in (f" {word} " for word in text.casefold().split())
             for size in range(self.sizes[0], self.sizes[1] + 1)
             for start in range(len(word) - size + 1)
         ]
 
 
-class EmbeddingSimilarity:
-    """Any embedding model.
+class EmbeddingSimilarity(VectorSimilarity):
+    """Any embedding model; each text is embedded once.
 
     Args:
         model: LangChain ``Embeddings``, a LlamaIndex embedding, a sentence-transformers model, or
@@ -99,87 +118,86 @@ class EmbeddingSimilarity:
     """
 
     def __init__(self, model: Any, threshold: float = 0.8) -> None:
-        self.threshold = _unit_interval("threshold", threshold)
-        self._embed = _embedder(model)
-        self._known: dict[str, NDArray[np.float64]] = {}
+        super().__init__(threshold)
+        methods = ("embed_documents", "get_text_embedding_batch", "encode", "__call__")
+        found = [each for name in methods if callable(each := getattr(model, name, None))]
+        if isinstance(model, str | type) or not found:
+            raise ParameterError(
+                "model",
+                "an embedding model of LangChain, LlamaIndex or sentence-transformers, or a "
+                "function",
+                model,
+                "It must have embed_documents, get_text_embedding_batch or encode.",
+            )
+        self._embed: Callable[[list[str]], Any] = found[0]
+        self._known: dict[str, Floats] = {}
 
-    def __call__(self, question: Question, answers: Sequence[str]) -> Likeness:
-        """Compare the answers to one question; each text is embedded once."""
+    def vectors(self, answers: Sequence[str]) -> Floats:
+        """Return a unit vector for each answer."""
         new = [text for text in dict.fromkeys(answers) if text.strip() and text not in self._known]
         if new:
             self._known.update(zip(new, np.asarray(self._embed(new), float), strict=True))
         size = len(next(iter(self._known.values()))) if self._known else 0
         # Services refuse empty texts, so these are a direction of their own.
         rows = [self._known.get(text, np.zeros(size)) for text in answers]
-        return _by_threshold(unit(np.reshape(rows, (len(answers), size))), self.threshold)
+        return unit(np.reshape(rows, (len(answers), size)))
 
 
+@dataclass(frozen=True)
 class OracleSimilarity:
     """An exact judge of what an answer names.
 
-    Args:
+    Attributes:
         name: Names the class of an answer to a question; None if it names nothing.
         vectors: Where vectors come from; by default the classes themselves, so that different
             ones are orthogonal and all answers without a class are the same.
     """
 
-    def __init__(
-        self,
-        name: Callable[[Question, str], Hashable | None],
-        vectors: Similarity | None = None,
-    ) -> None:
-        self._name, self._vectors = name, vectors
+    name: Callable[[Question, str], Hashable | None]
+    vectors: AnswerSimilarity | None = None
 
     def __call__(self, question: Question, answers: Sequence[str]) -> Likeness:
         """Compare the answers to one question."""
-        places: dict[Hashable, int] = {}
-        names = [self._name(question, answer) for answer in answers]
-        classes = [-1 if n is None else places.setdefault(n, len(places)) for n in names]
-        return _with_vectors(classes, self._vectors, question, answers)
+        numbers: dict[Hashable, int] = {}
+        names = [self.name(question, answer) for answer in answers]
+        classes = [-1 if n is None else numbers.setdefault(n, len(numbers)) for n in names]
+        return with_vectors(np.array(classes, np.intp), self.vectors, question, answers)
 
 
+@dataclass(frozen=True)
 class PairwiseSimilarity:
     """A judge of pairs, such as NoveltyBench's classifier; the classes are a greedy partition.
 
     An answer joins the first class whose first member it is equivalent to.
 
-    Args:
+    Attributes:
         equivalent: Whether two answers to a question are equivalent.
         vectors: Where vectors come from; by default the classes themselves.
     """
 
-    def __init__(
-        self,
-        equivalent: Callable[[Question, str, str], bool],
-        vectors: Similarity | None = None,
-    ) -> None:
-        self._equivalent, self._vectors = equivalent, vectors
+    equivalent: Callable[[Question, str, str], bool]
+    vectors: AnswerSimilarity | None = None
 
     def __call__(self, question: Question, answers: Sequence[str]) -> Likeness:
         """Compare the answers to one question."""
 
         def same(one: int, other: int) -> bool:
             a, b = answers[one], answers[other]
-            return a == b or self._equivalent(question, a, b)
+            return a == b or self.equivalent(question, a, b)
 
-        classes = _partition(len(answers), same)
-        return _with_vectors(classes, self._vectors, question, answers)
+        classes = partition(len(answers), same)
+        return with_vectors(classes, self.vectors, question, answers)
 
 
-def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def unit(vectors: Floats) -> Floats:
     """Scale rows to length 1; rows of zeros become one direction that no other row has."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     nothing = norms == 0
     return np.hstack([vectors / np.where(nothing, 1, norms), nothing.astype(float)])
 
 
-def _by_threshold(vectors: NDArray[np.float64], threshold: float) -> Likeness:
-    close = vectors @ vectors.T >= threshold - 1e-9
-    classes = _partition(len(vectors), lambda one, other: bool(close[one, other]))
-    return Likeness(np.array(classes, np.intp), vectors)
-
-
-def _partition(n: int, same: Callable[[int, int], bool]) -> list[int]:
+def partition(n: int, same: Callable[[int, int], bool]) -> NDArray[np.intp]:
+    """Return the classes of n items: each joins the first class whose first member is the same."""
     first: list[int] = []
     classes = []
     for item in range(n):
@@ -187,32 +205,16 @@ def _partition(n: int, same: Callable[[int, int], bool]) -> list[int]:
         if found == len(first):
             first.append(item)
         classes.append(found)
-    return classes
+    return np.array(classes, np.intp)
 
 
-def _with_vectors(
-    classes: list[int], vectors: Similarity | None, question: Question, answers: Sequence[str]
+def with_vectors(
+    classes: NDArray[np.intp],
+    vectors: AnswerSimilarity | None,
+    question: Question,
+    answers: Sequence[str],
 ) -> Likeness:
-    found = np.array(classes, np.intp)
+    """Return classes with the vectors of a similarity, or else with a direction for each class."""
     if vectors is not None:
-        return Likeness(found, vectors(question, answers).vectors)
-    return Likeness(found, np.eye(len(answers) + 1)[found])  # -1 is the last row
-
-
-def _embedder(model: Any) -> Callable[[list[str]], Any]:
-    methods = ("embed_documents", "get_text_embedding_batch", "encode", "__call__")
-    for method in methods if not isinstance(model, str | type) else ():
-        if callable(found := getattr(model, method, None)):
-            return found  # type: ignore[no-any-return]
-    raise ParameterError(
-        "model",
-        "an embedding model of LangChain, LlamaIndex or sentence-transformers, or a function",
-        model,
-        "It must have embed_documents, get_text_embedding_batch or encode.",
-    )
-
-
-def _unit_interval(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ParameterError(name, "a number from 0 to 1", value, "1 joins equal answers only.")
-    return value
+        return Likeness(classes, vectors(question, answers).vectors)
+    return Likeness(classes, np.eye(len(answers) + 1)[classes])  # -1 is the last row

@@ -10,7 +10,7 @@ it depends on the prompts that happened to be asked.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ParameterError
-from ..core.params import SamplingParams
+from ..core.params import DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, SamplingParams
 from .methods import Grid, find_methods
 from .prompts import Prompt
 from .records import read_records
@@ -34,8 +34,7 @@ Floats = NDArray[np.float64]
 ROUTERS = ("p-punc", "h-punc", "p-fc")
 GRID = Grid((0.3, 0.6, 0.9), (0.3, 0.7, 1.0))
 FEW = 10  # prompts; below that, no interval is worth its name
-_ONE_SIDED = 1.645  # standard errors below which 5 % lie
-_DEFAULT_TEMPERATURE = 0.7
+ONE_SIDED = 1.645  # standard errors below which 5 % lie
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def tune(
     routers: Sequence[str] = ROUTERS,
     grid: Grid = GRID,
     n: int = 8,
-    max_tokens: int = 256,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
     seed: int = 0,
     similarity: Any = None,
     quality: Any = None,
@@ -129,13 +128,13 @@ def tune(
         ParameterError: A setting is not allowed, the model is no pair, or nothing tells a good
             answer from a bad one.
     """
-    _check_floor(floor)
+    require_floor(floor)
     scorer = find_scorer(prompts, similarity, quality)
     names = tuple(dict.fromkeys(("aligned", *routers)))
     find_methods(names)
     for gamma, temperature in product(grid.knobs, grid.temperatures):
         SamplingParams(gamma=gamma, temperature=temperature)  # complains before anything is asked
-    grid = Grid(grid.knobs, tuple(sorted({*grid.temperatures, _DEFAULT_TEMPERATURE})))
+    grid = Grid(grid.knobs, tuple(sorted({*grid.temperatures, DEFAULT_TEMPERATURE})))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out or scratch)
         collect(
@@ -164,13 +163,12 @@ def suggest(
         resamples: How often the prompts are resampled.
         aligned: The method that is the aligned model alone.
     """
-    _check_floor(floor)
+    require_floor(floor)
     points = scores.points
-    usual = nearest_point([p for p in points if p.method == aligned], _DEFAULT_TEMPERATURE)
-    own = points.index(usual)
+    own = points.index(nearest_point(points, aligned, DEFAULT_TEMPERATURE))
     weights = resample(len(scores.prompts), resamples)
     quality, found = scores.quality[..., 0], scores.valid_distinct
-    safe = _lower_ends(weights, quality - floor * quality[own]) >= -1e-9
+    safe = lower_ends(weights, quality - floor * quality[own]) >= -1e-9
     means = weights @ found.T
     reached = np.where(safe, means, -1.0)
     best = int(reached[0].argmax())
@@ -181,7 +179,9 @@ def suggest(
     def candidate(place: int) -> Candidate:
         point = points[place]
         return Candidate(
-            *point,
+            point.method,
+            point.knob,
+            point.temperature,
             interval(qualities[:, place]),
             interval(means[:, place]),
             bool(safe[0, place]),
@@ -198,39 +198,44 @@ def suggest(
         floor,
         len(scores.prompts),
         scores.k,
-        tuple(_doubts(every, candidate(own), len(scores.prompts))),
+        tuple(doubts_about(every, candidate(own), len(scores.prompts))),
     )
 
 
-def _lower_ends(weights: Floats, values: Floats) -> Floats:
+def lower_ends(weights: Floats, values: Floats) -> Floats:
     """Return the lower ends of the means' intervals under each row of weights: (rows, points)."""
     mean = weights @ values.T
     spread = np.maximum(weights @ (values.T**2) - mean**2, 0)
-    ends: Floats = mean - _ONE_SIDED * np.sqrt(spread / max(values.shape[1] - 1, 1))
+    ends: Floats = mean - ONE_SIDED * np.sqrt(spread / max(values.shape[1] - 1, 1))
     return ends
 
 
-def _doubts(every: Sequence[Candidate], aligned: Candidate, prompts: int) -> list[str]:
-    best, said = every[0], []
+def doubts_about(every: Sequence[Candidate], aligned: Candidate, prompts: int) -> Iterator[str]:
+    """Yield sentences about what the data leave open.
+
+    Args:
+        every: The candidates, the suggested one first.
+        aligned: The aligned model alone.
+        prompts: How many prompts were asked.
+    """
     if prompts < FEW:
-        said.append(
+        yield (
             f"With {prompts} prompt{'s' * (prompts != 1)} this is a guess: give at least {FEW}, "
             "better 30."
         )
     gain = aligned.behind
     if gain.low <= 0:
-        said.append(
+        yield (
             "It is not shown to be more varied than the aligned model alone: the difference is "
             f"{gain.value:.1f} [{gain.low:.1f}, {gain.high:.1f}] valid, different answers."
         )
     tied = [describe(one) for one in every[1:] if one.safe and one.behind.low <= 0]
-    if best.agreement < 0.5 and tied:
+    if every[0].agreement < 0.5 and tied:
         more = f" and {len(tied) - 3} more" if len(tied) > 3 else ""
-        said.append(
+        yield (
             f"As good, for all that is known: {'; '.join(tied[:3])}{more}. Which of them comes "
             "first changes with the prompts."
         )
-    return said
 
 
 def describe(candidate: Candidate) -> str:
@@ -239,7 +244,8 @@ def describe(candidate: Candidate) -> str:
     return f"{candidate.router}, {gamma}T {candidate.temperature:g}"
 
 
-def _check_floor(floor: float) -> None:
+def require_floor(floor: float) -> None:
+    """Raise ParameterError where a floor is not from 0 to 1."""
     if not 0 <= floor <= 1:
         remedy = "0.9 keeps nine tenths of the aligned model's quality."
         raise ParameterError("floor", "a number from 0 to 1", floor, remedy)

@@ -10,54 +10,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from string import punctuation
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.errors import ParameterError, nearest
 
 Details = Mapping[str, Any]
 
 
-class Adherence(NamedTuple):
-    """Which instructions an answer follows.
-
-    Attributes:
-        strict: By instruction: the answer as it stands follows it.
-        loose: By instruction: it does so at least without its first line, its last line, or its
-            asterisks.
-        unsupported: Instructions that were not checked.
-    """
-
-    strict: dict[str, bool]
-    loose: dict[str, bool]
-    unsupported: tuple[str, ...]
-
-    def share(self, loose: bool = False) -> float | None:
-        """Return which share of the checked instructions is followed; None if none was."""
-        verdicts = list((self.loose if loose else self.strict).values())
-        return sum(verdicts) / len(verdicts) if verdicts else None
-
-
-def adherence(details: Details, text: str) -> Adherence:
-    """Check an answer against the instructions of its prompt.
+def adherence(details: Details, text: str) -> float | None:
+    """Return the share of a prompt's instructions that an answer follows.
 
     Args:
         details: `Prompt.details`, with ``instruction_id_list`` and ``kwargs`` as in IFEval's files.
         text: The answer.
+
+    Returns:
+        The share of those in `INSTRUCTIONS`; None if the prompt has none of these.
     """
-    strict: dict[str, bool] = {}
-    loose: dict[str, bool] = {}
-    unsupported: list[str] = []
-    for name, settings in zip(details["instruction_id_list"], details["kwargs"], strict=True):
-        if name not in INSTRUCTIONS:
-            unsupported.append(name)
-            continue
-        key = name if name not in strict else f"{name} #{len(strict)}"
-        strict[key] = follows(name, settings, text)
-        loose[key] = any(follows(name, settings, variant) for variant in _variants(text))
-    return Adherence(strict, loose, tuple(unsupported))
+    pairs = zip(details["instruction_id_list"], details["kwargs"], strict=True)
+    followed = [follows(name, own, text) for name, own in pairs if name in INSTRUCTIONS]
+    return sum(followed) / len(followed) if followed else None
 
 
 def follows(name: str, settings: Details, text: str) -> bool:
@@ -83,17 +58,6 @@ def follows(name: str, settings: Details, text: str) -> bool:
         ) from None
 
 
-def _variants(text: str) -> Iterator[str]:
-    lines = text.split("\n")
-    for cut in (lines, lines[1:], lines[:-1], lines[1:-1]):
-        kept = "\n".join(cut).strip()
-        yield kept
-        yield kept.replace("*", "")
-
-
-# -- what texts are made of ------------------------------------------------------------------------
-
-
 def words(text: str) -> list[str]:
     """Return the words of a text."""
     return re.findall(r"\w+", text)
@@ -104,41 +68,36 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])[\"')\]]*\s+", text.strip()) if words(part)]
 
 
-def _related(count: int, settings: Details, relation: str, number: str) -> bool:
-    """Compare a count as IFEval's two relations say; "at least" if none is given."""
+def compare_count(count: int, settings: Details, number: str, relation: str = "relation") -> bool:
+    """Compare a count with the setting `number`, by the relation in the setting `relation`.
+
+    Raises:
+        ParameterError: The relation is neither "at least", the default, nor "less than".
+    """
     wanted = settings.get(relation, "at least")
     if wanted not in ("less than", "at least"):
         raise ParameterError(relation, "'less than' or 'at least'", wanted, "IFEval has no other.")
     return bool(count < settings[number] if wanted == "less than" else count >= settings[number])
 
 
-def _count(text: str, word: str) -> int:
-    """Count a literal text, whatever its case; a word counts only as a whole."""
-    return len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE))
+def contains_word(text: str, word: str) -> bool:
+    """Tell whether a text contains a word or phrase as a whole, whatever its case."""
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
-def _split(text: str, pattern: str) -> list[str] | None:
-    """Split a text; None where a part is empty, other than the first and the last."""
+def count_matches(pattern: str, text: str) -> int:
+    """Count the places where a pattern matches; ``^`` matches at each line."""
+    return len(re.findall(pattern, text, re.MULTILINE))
+
+
+def parts_between(text: str, pattern: str) -> list[str]:
+    """Split a text at a pattern; [] where a part is empty, other than the first and the last."""
     parts = [part.strip() for part in re.split(pattern, text)]
-    if not all(parts[1:-1]):
-        return None
-    return [part for part in parts if part]
+    return [part for part in parts if part] if all(parts[1:-1]) else []
 
 
-# -- instructions ----------------------------------------------------------------------------------
-
-
-def _letter_frequency(text: str, settings: Details) -> bool:
-    count = text.lower().count(settings["letter"].lower())
-    return _related(count, settings, "let_relation", "let_frequency")
-
-
-def _paragraphs(text: str, settings: Details) -> bool:
-    parts = _split(text, r"\s?\*\*\*\s?")
-    return bool(parts is not None and len(parts) == settings["num_paragraphs"])
-
-
-def _first_word(text: str, settings: Details) -> bool:
+def first_word_of_paragraph(text: str, settings: Details) -> bool:
+    """Tell whether the right paragraph, of the right number of them, begins with a word."""
     parts = [part.strip() for part in re.split(r"\n\n", text) if part.strip()]
     if len(parts) != settings["num_paragraphs"] or settings["nth_paragraph"] > len(parts):
         return False
@@ -146,23 +105,14 @@ def _first_word(text: str, settings: Details) -> bool:
     return bool(first.strip(punctuation).lower() == settings["first_word"].lower())
 
 
-def _bullets(text: str, settings: Details) -> bool:
-    bullets = re.findall(r"^\s*(?:\*[^*]|-)", text, re.MULTILINE)
-    return bool(len(bullets) == settings["num_bullets"])
+def highlights(text: str) -> list[str]:
+    """Return what is marked by single or double asterisks."""
+    marks = re.findall(r"\*[^\n*]*\*", text) + re.findall(r"\*\*[^\n*]*\*\*", text)
+    return [mark for mark in marks if mark.strip("* ")]
 
 
-def _highlights(text: str, settings: Details) -> bool:
-    single, double = re.findall(r"\*[^\n*]*\*", text), re.findall(r"\*\*[^\n*]*\*\*", text)
-    found = [mark for mark in (*single, *double) if mark.strip("* ")]
-    return bool(len(found) >= settings["num_highlights"])
-
-
-def _sections(text: str, settings: Details) -> bool:
-    marks = re.findall(rf"{re.escape(settings['section_spliter'])}\s?\d+", text)
-    return bool(len(marks) >= settings["num_sections"])
-
-
-def _json(text: str, settings: Details) -> bool:
+def is_json(text: str) -> bool:
+    """Tell whether a text is JSON, be it in a fence of Markdown."""
     fenced = re.fullmatch(r"```(?:json)?\s*(.*?)```", text.strip(), re.DOTALL | re.IGNORECASE)
     try:
         json.loads(fenced[1] if fenced else text)
@@ -171,66 +121,67 @@ def _json(text: str, settings: Details) -> bool:
     return True
 
 
-def _postscript(text: str, settings: Details) -> bool:
-    marker = settings["postscript_marker"]
+def has_postscript(text: str, marker: str) -> bool:
+    """Tell whether a text has a marker such as "P.S.", whose dots may stand apart."""
     letters = [letter for letter in marker.lower() if letter.isalpha()]
     dotted = r"\.\s?".join(map(re.escape, letters)) if set(letters) == {"p", "s"} else ""
     return re.search(dotted or re.escape(marker), text, re.IGNORECASE) is not None
 
 
-def _two_responses(text: str, settings: Details) -> bool:
-    parts = _split(text, r"\*{6}")
-    return parts is not None and len(parts) == 2 and parts[0] != parts[1]
-
-
-def _ends_with(text: str, settings: Details) -> bool:
-    said = text.strip().strip('"').lower()
-    return said.endswith(settings["end_phrase"].strip().lower())
-
-
-def _capital_words(text: str, settings: Details) -> bool:
-    count = sum(word.isupper() for word in words(text))
-    return _related(count, settings, "capital_relation", "capital_frequency")
-
-
-_ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 INSTRUCTIONS: dict[str, Callable[[str, Details], bool]] = {
     "keywords:existence": lambda text, s: all(k.lower() in text.lower() for k in s["keywords"]),
-    "keywords:frequency": lambda text, s: _related(
-        text.lower().count(s["keyword"].lower()), s, "relation", "frequency"
+    "keywords:frequency": lambda text, s: compare_count(
+        text.lower().count(s["keyword"].lower()), s, "frequency"
     ),
     "keywords:forbidden_words": lambda text, s: (
-        not any(_count(text, word) for word in s["forbidden_words"])
+        not any(contains_word(text, word) for word in s["forbidden_words"])
     ),
-    "keywords:letter_frequency": _letter_frequency,
-    "length_constraints:number_words": lambda text, s: _related(
-        len(words(text)), s, "relation", "num_words"
+    "keywords:letter_frequency": lambda text, s: compare_count(
+        text.lower().count(s["letter"].lower()), s, "let_frequency", "let_relation"
     ),
-    "length_constraints:number_sentences": lambda text, s: _related(
-        len(sentences(text)), s, "relation", "num_sentences"
+    "length_constraints:number_words": lambda text, s: compare_count(
+        len(words(text)), s, "num_words"
     ),
-    "length_constraints:number_paragraphs": _paragraphs,
-    "length_constraints:nth_paragraph_first_word": _first_word,
+    "length_constraints:number_sentences": lambda text, s: compare_count(
+        len(sentences(text)), s, "num_sentences"
+    ),
+    "length_constraints:number_paragraphs": lambda text, s: (
+        len(parts_between(text, r"\s?\*\*\*\s?")) == s["num_paragraphs"]
+    ),
+    "length_constraints:nth_paragraph_first_word": first_word_of_paragraph,
     "detectable_content:number_placeholders": lambda text, s: (
-        len(re.findall(r"\[.*?\]", text)) >= s["num_placeholders"]
+        count_matches(r"\[.*?\]", text) >= s["num_placeholders"]
     ),
-    "detectable_content:postscript": _postscript,
-    "detectable_format:number_bullet_lists": _bullets,
-    "detectable_format:number_highlighted_sections": _highlights,
-    "detectable_format:multiple_sections": _sections,
-    "detectable_format:constrained_response": lambda text, s: any(a in text for a in _ANSWERS),
-    "detectable_format:json_format": _json,
+    "detectable_content:postscript": lambda text, s: has_postscript(text, s["postscript_marker"]),
+    "detectable_format:number_bullet_lists": lambda text, s: (
+        count_matches(r"^\s*(?:\*[^*]|-)", text) == s["num_bullets"]
+    ),
+    "detectable_format:number_highlighted_sections": lambda text, s: (
+        len(highlights(text)) >= s["num_highlights"]
+    ),
+    "detectable_format:multiple_sections": lambda text, s: (
+        count_matches(rf"{re.escape(s['section_spliter'])}\s?\d+", text) >= s["num_sections"]
+    ),
+    "detectable_format:constrained_response": lambda text, s: any(a in text for a in CONSTRAINED),
+    "detectable_format:json_format": lambda text, s: is_json(text),
     "detectable_format:title": lambda text, s: any(
         title.strip("<> ") for title in re.findall(r"<<[^\n]+>>", text)
     ),
-    "combination:two_responses": _two_responses,
+    "combination:two_responses": lambda text, s: (
+        len(parts := parts_between(text, r"\*{6}")) == 2 and parts[0] != parts[1]
+    ),
     "combination:repeat_prompt": lambda text, s: (
         text.strip().lower().startswith(s["prompt_to_repeat"].strip().lower())
     ),
-    "startend:end_checker": _ends_with,
+    "startend:end_checker": lambda text, s: (
+        text.strip().strip('"').lower().endswith(s["end_phrase"].strip().lower())
+    ),
     "startend:quotation": lambda text, s: re.fullmatch(r'".*"', text.strip(), re.S) is not None,
-    "change_case:capital_word_frequency": _capital_words,
+    "change_case:capital_word_frequency": lambda text, s: compare_count(
+        sum(word.isupper() for word in words(text)), s, "capital_frequency", "capital_relation"
+    ),
     "change_case:english_capital": lambda text, s: text.isupper(),
     "change_case:english_lowercase": lambda text, s: text.islower(),
     "punctuation:no_comma": lambda text, s: "," not in text,
@@ -240,8 +191,8 @@ INSTRUCTIONS: dict[str, Callable[[str, Details], bool]] = {
 
 # -- numbers ---------------------------------------------------------------------------------------
 
-_NUMBER = re.compile(r"-?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s?/\s?\d+)?(?!\d)")
-_LEADS: Sequence[str] = (r"####", r"\\boxed\{", r"answer\s*(?:is|:|=)\s*")
+NUMBER = re.compile(r"-?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s?/\s?\d+)?(?!\d)")
+LEADS: Sequence[str] = (r"####", r"\\boxed\{", r"answer\s*(?:is|:|=)\s*")
 
 
 def number(text: str) -> Fraction | None:
@@ -251,12 +202,12 @@ def number(text: str) -> Fraction | None:
     else the last number of the text. Thousands may be set off by commas; currency signs, units and
     a full stop behind it are ignored.
     """
-    for lead in _LEADS:
+    for lead in LEADS:
         places = [match.end() for match in re.finditer(lead, text, re.IGNORECASE)]
-        found = _numbers(text[places[-1] :]) if places else []
+        found = numbers_in(text[places[-1] :]) if places else []
         if found:
             return found[0]
-    found = _numbers(text)
+    found = numbers_in(text)
     return found[-1] if found else None
 
 
@@ -266,9 +217,10 @@ def same_number(details: Details, text: str) -> bool:
     return wanted is not None and number(text) == wanted
 
 
-def _numbers(text: str) -> list[Fraction]:
+def numbers_in(text: str) -> list[Fraction]:
+    """Return all numbers of a text, in their order."""
     found = []
-    for match in _NUMBER.finditer(text):
+    for match in NUMBER.finditer(text):
         plain = re.sub(r"[$,\s]", "", match[0])
         # A dash behind a letter or a digit is a hyphen or a minus between two numbers.
         if plain.startswith("-") and text[: match.start()][-1:].isalnum():

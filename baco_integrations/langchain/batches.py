@@ -6,17 +6,16 @@ would; each later one draws with a seed of its own, which the seed and the row's
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
-from langchain_core.runnables.configurable import (
-    RunnableConfigurableAlternatives,
-    RunnableConfigurableFields,
-)
+
+T = TypeVar("T")
 
 _PLACE = "__baco_place"  # core leaves what begins with two underscores out of traces
 
@@ -29,76 +28,54 @@ def seed_at(seed: int, place: int) -> int:
 
 
 def place_of(config: RunnableConfig | None) -> int:
-    """Return a call's place among the rows of its batch that share its seed."""
+    """Return a call's place among the rows of its batch that share its seed; 0 outside of one."""
     place: int = ((config or {}).get("configurable") or {}).get(_PLACE, 0)
     return place
 
 
+async def gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Wait for coroutines that run at once; an error of one, or cancelling, stops the others."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 class NumberedBatches:
-    """Batches that tell each row its place; a wrapper's places stay as they are further inside."""
+    """A mixin whose batches write each row's place among the rows with its seed into its config.
 
-    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+    A place that an outer wrapper has written already is kept.
+    """
+
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> Any:
         """Answer several inputs in one batch."""
-        found: list[Any] = super().batch(inputs, self._placed(config, len(inputs)), **kwargs)  # type: ignore[misc]
-        return found
+        return super().batch(inputs, self.numbered(config, len(inputs)), **kwargs)  # type: ignore[misc]
 
-    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> Any:
         """Answer several inputs in one batch, without blocking the event loop."""
-        configs = self._placed(config, len(inputs))
-        found: list[Any] = await super().abatch(inputs, configs, **kwargs)  # type: ignore[misc]
-        return found
+        return await super().abatch(inputs, self.numbered(config, len(inputs)), **kwargs)  # type: ignore[misc]
 
-    def batch_as_completed(
-        self, inputs: Sequence[Any], config: Any = None, **kwargs: Any
-    ) -> Iterator[tuple[int, Any]]:
+    def batch_as_completed(self, inputs: Sequence[Any], config: Any = None, **kwargs: Any) -> Any:
         """Answer several inputs in one batch, each as soon as it is finished."""
-        configs = self._placed(config, len(inputs))
-        found: Iterator[tuple[int, Any]] = super().batch_as_completed(inputs, configs, **kwargs)  # type: ignore[misc]
-        return found
+        return super().batch_as_completed(inputs, self.numbered(config, len(inputs)), **kwargs)  # type: ignore[misc]
 
-    def abatch_as_completed(
-        self, inputs: Sequence[Any], config: Any = None, **kwargs: Any
-    ) -> AsyncIterator[tuple[int, Any]]:
+    def abatch_as_completed(self, inputs: Sequence[Any], config: Any = None, **kwargs: Any) -> Any:
         """Answer several inputs in one batch, each as soon as it is finished."""
-        configs = self._placed(config, len(inputs))
-        found: AsyncIterator[tuple[int, Any]] = super().abatch_as_completed(  # type: ignore[misc]
-            inputs, configs, **kwargs
-        )
-        return found
+        return super().abatch_as_completed(inputs, self.numbered(config, len(inputs)), **kwargs)  # type: ignore[misc]
 
-    def _placed(self, config: Any, count: int) -> list[RunnableConfig]:
-        """Return a config for each row that tells its place among those with the same seed."""
+    def numbered(self, config: Any, count: int) -> list[RunnableConfig]:
+        """Return a config for each row, with its place among those that have the same seed."""
         places: Counter[object] = Counter()
-        placed: list[RunnableConfig] = []
+        rows: list[RunnableConfig] = []
         for each in get_config_list(config, count):
             chosen = each.get("configurable") or {}
-            seed = self._chosen_seed(chosen)
-            placed.append({**each, "configurable": {_PLACE: places[seed], **chosen}})
+            seed = self.chosen_seed(chosen)
+            rows.append({**each, "configurable": {_PLACE: places[seed], **chosen}})
             places[seed] += 1
-        return placed
+        return rows
 
-    def _chosen_seed(self, chosen: Mapping[str, Any]) -> object:
-        """Return the seed that a row's config chooses, if that is a choice."""
+    def chosen_seed(self, chosen: Mapping[str, Any]) -> object:
+        """Return the seed that a row's config sets; None where it sets none."""
         return None
-
-
-class NumberedFields(NumberedBatches, RunnableConfigurableFields):  # type: ignore[type-arg]
-    """A model some of whose fields come with the config."""
-
-    def _chosen_seed(self, chosen: Mapping[str, Any]) -> object:
-        # As text, since what is no seed may have no hash.
-        return str(chosen.get(self.fields["seed"].id)) if "seed" in self.fields else None
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return core's own class, which serialized objects name."""
-        return RunnableConfigurableFields.lc_id()
-
-
-class NumberedAlternatives(NumberedBatches, RunnableConfigurableAlternatives):  # type: ignore[type-arg]
-    """Models of which the config chooses one."""
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return core's own class, which serialized objects name."""
-        return RunnableConfigurableAlternatives.lc_id()

@@ -5,16 +5,20 @@ Core's own wrappers hand `bind_tools` and the like on to the model as it was bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableBinding
+from langchain_core.runnables.configurable import (
+    RunnableConfigurableAlternatives,
+    RunnableConfigurableFields,
+)
 
-from . import structured
-from .batches import NumberedAlternatives, NumberedFields
-from .brainstorm import Brainstorm, brainstorm
+from .batches import NumberedBatches
+from .brainstorm import Brainstorm
+from .structured import structured
 
 
 class Wrappable:
@@ -29,84 +33,79 @@ class Wrappable:
     ) -> AlternativeChatBACo:
         """Return this model and others; the config of a call says which."""
         made: Any = super().configurable_alternatives(which, **kwargs)  # type: ignore[misc]
-        return AlternativeChatBACo(
-            **{name: getattr(made, name) for name in type(made).model_fields}
-        )
+        return AlternativeChatBACo(**dict(made))
 
     def brainstorm(self, **settings: Any) -> Brainstorm:
         """Return a runnable that gives distinct answers; settings are those of `brainstorm`."""
-        return brainstorm(self, **settings)  # type: ignore[arg-type]
+        return Brainstorm(self, **settings)  # type: ignore[arg-type]
 
 
 class Wrapped(Wrappable):
-    """What a wrapper of a chat model does; the wrapped model says what it means."""
+    """A wrapper of a chat model, which says how tools are bound to it."""
 
-    _inner: ClassVar[str] = "default"
+    wrapped_in: ClassVar[str] = "default"
     """The field that holds the model."""
 
     def bind_tools(
         self, tools: Sequence[Any], **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Let the model call tools; see `ChatBACo.bind_tools`."""
-        bound = getattr(self, self._inner).bind_tools(tools, **kwargs)
+        bound = getattr(self, self.wrapped_in).bind_tools(tools, **kwargs)
         return self.bind(**bound.kwargs)
 
     def with_structured_output(
-        self,
-        schema: Any = None,
-        *,
-        method: str = "json_schema",
-        include_raw: bool = False,
-        strict: bool | None = None,
-        **kwargs: Any,
+        self, schema: Any = None, **settings: Any
     ) -> Runnable[LanguageModelInput, Any]:
         """Return a runnable of objects; see `ChatBACo.with_structured_output`."""
-        return structured.structured(self, schema, method, include_raw, kwargs)
+        return structured(self, schema, **settings)
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return core's own class, which serialized objects name."""
+        core: Any = next(base for base in cls.__mro__ if base.__module__.startswith("langchain_"))
+        name: list[str] = core.lc_id()
+        return name
 
 
 class BoundChatBACo(Wrapped, RunnableBinding):  # type: ignore[type-arg, no-redef]
     """A `ChatBACo` with settings or a config bound to it."""
 
-    _inner: ClassVar[str] = "bound"
+    wrapped_in: ClassVar[str] = "bound"
 
     def bind(self, **kwargs: Any) -> Any:
         """Return the model with further settings bound to it."""
         return RunnableBinding.bind(self, **kwargs)
 
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return core's own class, which serialized objects name."""
-        return RunnableBinding.lc_id()
+
+class ConfigurableBACo(Wrapped, NumberedBatches, RunnableConfigurableFields):  # type: ignore[type-arg]
+    """A model some of whose fields come with the config; only a chat model can be given tools."""
+
+    def chosen_seed(self, chosen: Mapping[str, Any]) -> object:
+        """Return the seed that a row's config sets, as text; None where it sets none."""
+        # What is no seed may have no hash, but its text has one.
+        return str(chosen.get(self.fields["seed"].id)) if "seed" in self.fields else None
 
 
-class ConfigurableChatBACo(Wrapped, NumberedFields):
-    """A `ChatBACo` some of whose fields come with the config."""
-
-
-class AlternativeChatBACo(Wrapped, NumberedAlternatives):
+class AlternativeChatBACo(Wrapped, NumberedBatches, RunnableConfigurableAlternatives):  # type: ignore[type-arg]
     """A `ChatBACo` and other models, of which the config chooses one."""
 
     def bind(self, **kwargs: Any) -> Any:
         """Return the models with settings of a call bound to each."""
-        return self._each(lambda model: model.bind(**kwargs))
+        return self.with_each(lambda model: model.bind(**kwargs))
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
         """Let the models call tools, each in its own way."""
-        return self._each(lambda model: model.bind_tools(tools, **kwargs))
+        return self.with_each(lambda model: model.bind_tools(tools, **kwargs))
 
-    def with_structured_output(self, schema: Any = None, **kwargs: Any) -> Any:
+    def with_structured_output(self, schema: Any = None, **settings: Any) -> Any:
         """Return runnables of objects, each in its model's own way."""
-        return self._each(lambda model: model.with_structured_output(schema, **kwargs))
+        return self.with_each(lambda model: model.with_structured_output(schema, **settings))
 
-    def _each(self, change: Callable[[Any], Any]) -> Any:
-        alternatives = {
-            key: change(model) if isinstance(model, Runnable) else _later(model, change)
-            for key, model in self.alternatives.items()
-        }
-        return self.model_copy(
-            update={"default": change(self.default), "alternatives": alternatives}
-        )
+    def with_each(self, change: Callable[[Any], Any]) -> Any:
+        """Return a copy with each model changed, and models of factories once they are made."""
 
+        def changed(model: Any) -> Any:
+            return change(model) if isinstance(model, Runnable) else lambda: change(model())
 
-def _later(make: Callable[[], Any], change: Callable[[Any], Any]) -> Callable[[], Any]:
-    return lambda: change(make())
+        others = {key: changed(model) for key, model in self.alternatives.items()}
+        return self.model_copy(update={"default": change(self.default), "alternatives": others})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -25,6 +25,8 @@ from ..adapters.distinct import (
     blocking,
     cosine_similarity,
     distinct,
+    idea_fields,
+    wait,
 )
 from ..core.errors import ParameterError
 from .base import LangChainAdapter
@@ -41,8 +43,13 @@ def embedding_similarity(embeddings: Embeddings) -> Similarity:
     return cosine_similarity(lambda text: embeddings.embed_documents([text])[0])
 
 
-def brainstorm(llm: Runnable[Any, Any], **settings: Any) -> Brainstorm:
-    """Return a runnable that answers with a list of distinct ideas.
+class Brainstorm(Runnable[Any, list[Idea]]):
+    """A runnable that answers with a list of distinct ideas, each of them from a call of a chain.
+
+    It draws samples in rounds, as many at once as are missing, until enough of them differ.
+    `invoke` keeps the first of similar samples by number, `stream` the first to arrive. Samples
+    that cannot be parsed are passed over. A call may bring settings of its own, such as ``n``;
+    what is no setting of `BreadthParams` goes to the model.
 
     Example:
         ```python
@@ -57,16 +64,6 @@ def brainstorm(llm: Runnable[Any, Any], **settings: Any) -> Brainstorm:
 
     Raises:
         ParameterError: A setting is not allowed, or no model can be found in the chain.
-    """
-    return Brainstorm(llm, **settings)
-
-
-class Brainstorm(Runnable[Any, list[Idea]]):
-    """Draws samples in rounds, as many at once as are missing, until enough of them differ.
-
-    Each sample is one call of the chain. `invoke` keeps the first of similar samples by number,
-    `stream` the first to arrive. Samples that cannot be parsed are passed over. A call may bring
-    settings of its own, such as ``n``; what is no setting of `BreadthParams` goes to the model.
     """
 
     def __init__(self, llm: Runnable[Any, Any], **settings: Any) -> None:
@@ -90,7 +87,7 @@ class Brainstorm(Runnable[Any, list[Idea]]):
         """Return up to n distinct ideas, in the order of their samples."""
 
         def ideas(_: Any, run_manager: _Run, config: RunnableConfig) -> list[Idea]:
-            return list(blocking(self._found(input, run_manager, config, kwargs, in_order=True)))
+            return list(blocking(self.ideas(input, run_manager, config, kwargs, in_order=True)))
 
         return self._call_with_config(ideas, input, config)
 
@@ -100,24 +97,14 @@ class Brainstorm(Runnable[Any, list[Idea]]):
         """Return up to n distinct ideas, in the order of their samples."""
 
         async def ideas(_: Any, run_manager: _Run, config: RunnableConfig) -> list[Idea]:
-            found = self._found(input, run_manager, config, kwargs, in_order=True)
+            found = self.ideas(input, run_manager, config, kwargs, in_order=True)
             return [idea async for idea in found]
 
         return await self._acall_with_config(ideas, input, config)
 
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> list[list[Idea]]:
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[list[Idea]]:
         """Answer several inputs, with the samples of all in one batch."""
-
-        async def together() -> AsyncGenerator[list[list[Idea]]]:
-            yield await self.abatch(inputs, config, **kwargs)
-
-        [answers] = blocking(together())
-        return answers
+        return wait(self.abatch(inputs, config, **kwargs))
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
@@ -125,7 +112,7 @@ class Brainstorm(Runnable[Any, list[Idea]]):
         """Yield each idea as soon as it is finished and known to be new."""
 
         def ideas(_: Any, run_manager: _Run, config: RunnableConfig) -> Iterator[Any]:
-            return blocking(self._found(input, run_manager, config, kwargs, in_order=False))
+            return blocking(self.ideas(input, run_manager, config, kwargs, in_order=False))
 
         return self._transform_stream_with_config(iter([input]), ideas, config)
 
@@ -138,7 +125,7 @@ class Brainstorm(Runnable[Any, list[Idea]]):
             yield input
 
         def ideas(_: Any, run_manager: _Run, config: RunnableConfig) -> AsyncIterator[Any]:
-            return self._found(input, run_manager, config, kwargs, in_order=False)
+            return self.ideas(input, run_manager, config, kwargs, in_order=False)
 
         found: Any = self._atransform_stream_with_config(inputs(), ideas, config)
         async with aclosing(found):
@@ -152,45 +139,55 @@ class Brainstorm(Runnable[Any, list[Idea]]):
         """
 
         def ask(question: str, config: RunnableConfig) -> str:
-            return _lines(self.invoke(question, config))
+            return lines(self.invoke(question, config))
 
         async def aask(question: str, config: RunnableConfig) -> str:
-            return _lines(await self.ainvoke(question, config))
+            return lines(await self.ainvoke(question, config))
 
-        told = description or f"Gives up to {self.params.n} distinct answers to a question."
-        return StructuredTool.from_function(ask, aask, name=name, description=told)
+        def lines(ideas: list[Idea]) -> str:
+            return "\n".join(" ".join(idea.text.split()) for idea in ideas)
 
-    async def _found(
-        self,
-        input: Any,
-        run_manager: _Run,
-        config: RunnableConfig,
-        call: dict[str, Any],
-        *,
-        in_order: bool,
+        about = description or f"Gives up to {self.params.n} distinct answers to a question."
+        return StructuredTool.from_function(ask, aask, name=name, description=about)
+
+    def ideas(
+        self, input: Any, run_manager: _Run, config: RunnableConfig, call: Any, *, in_order: bool
     ) -> AsyncGenerator[Idea]:
-        """Yield distinct ideas; every way of asking ends here."""
+        """Return a generator of distinct ideas.
+
+        Args:
+            input: What each call of the chain is given.
+            run_manager: The run that the samples belong to.
+            config: The config of the samples.
+            call: Settings of `BreadthParams` and of the model, by name.
+            in_order: As for `distinct`.
+        """
         own = {name: call.pop(name) for name in BreadthParams.model_fields if name in call}
 
-        async def sample(number: int, dialled: Mapping[str, Any]) -> Idea | Exception:
-            settings = {**call, **dialled}
+        async def sample(number: int, drawn: Mapping[str, Any]) -> Idea | Exception:
+            settings = {**call, **drawn}
             child = patch_config(config, callbacks=run_manager.get_child(f"sample:{number}"))
             try:
                 answer = await with_settings(self.llm, settings).ainvoke(input, child)
             except OutputParserException as error:
                 return error
-            return _idea(answer, {**settings, "sample": number})
+            return read_sample(answer, {**settings, "sample": number})
 
         at_once = config.get("max_concurrency")
-        params = self.params.replace(**own)
-        found = distinct(sample, params, in_order=in_order, at_once=at_once)
-        async with aclosing(found):
-            async for idea in found:
-                yield idea
+        return distinct(sample, self.params.replace(**own), in_order=in_order, at_once=at_once)
 
 
-def _idea(answer: Any, asked: Mapping[str, Any]) -> Idea | Exception:
-    """Read a sample, with or without its message; return why there is none if parsing failed."""
+brainstorm = Brainstorm
+"""Return a runnable that answers with a list of distinct ideas."""
+
+
+def read_sample(answer: Any, asked: Mapping[str, Any]) -> Idea | Exception:
+    """Return the idea of a sample, or the error where it could not be parsed.
+
+    Args:
+        answer: What the chain returned: a message, a value, or a dict with both.
+        asked: The settings of the sample, and its number.
+    """
     message, value = answer, answer
     if isinstance(answer, Mapping) and {"raw", "parsed"} <= answer.keys():
         message, value = answer["raw"], answer["parsed"]
@@ -198,10 +195,9 @@ def _idea(answer: Any, asked: Mapping[str, Any]) -> Idea | Exception:
             return answer.get("parsing_error") or OutputParserException("nothing was parsed")
     elif isinstance(answer, AIMessage):
         value = str(answer.text)
-    told = message.response_metadata if isinstance(message, AIMessage) else {}
-    about = {name: each for name, each in {**asked, **told}.items() if name in Idea.model_fields}
+    about = message.response_metadata if isinstance(message, AIMessage) else {}
     text = value if isinstance(value, str) else to_json(value, fallback=str).decode()
-    return Idea(**{**about, "value": value, "text": text})
+    return Idea(**{**idea_fields(asked, about), "value": value, "text": text})
 
 
 def with_settings(part: Any, settings: Mapping[str, Any]) -> Any:
@@ -230,7 +226,3 @@ def with_settings(part: Any, settings: Mapping[str, Any]) -> Any:
         replaced = {*settings, "threshold"} if "gamma" in settings else settings
         inner["kwargs"] = {n: value for n, value in part.kwargs.items() if n not in replaced}
     return part.model_copy(update=inner)
-
-
-def _lines(ideas: Iterable[Idea]) -> str:
-    return "\n".join(" ".join(idea.text.split()) for idea in ideas)

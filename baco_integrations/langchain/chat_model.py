@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
-from uuid import UUID
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForLLMRun,
-    CallbackManagerForLLMRun,
-    Callbacks,
-)
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_executor_for_config
+from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
+from pydantic import Field
 
 from ..adapters.base import plain_tool_choice
-from ..core.messages import Message
 from ..core.outputs import Completion, Usage
 from ..core.params import SamplingParams
 from ..core.tool_calls import CallPiece
-from . import structured
-from .base import LangChainAdapter
-from .bindings import BoundChatBACo, ConfigurableChatBACo, Wrappable
+from .base import LangChainAdapter, Stop
+from .batches import gathered, place_of
+from .bindings import BoundChatBACo, ConfigurableBACo, Wrappable
 from .messages import conversation_of
+from .structured import response_schema, structured
 from .tools import tool_calls, tool_of
 
 
 class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc]  # a parameter's name
-    """A chat model whose diversity can be dialled, per object and per call.
+    """A chat model whose diversity can be set, per object and per call.
 
     Every token comes from the base or the aligned model of a pair; ``gamma`` says how readily from
     the base model: 0 is the aligned model, 1 as diverse as it gets. All objects that name the same
@@ -43,8 +37,8 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
 
     A ``seed`` repeats the answer to a call; its ``n`` samples differ. The rows of a batch differ
     too, and repeat with the batch: the first has the seed itself, each later one a seed that is
-    derived from it and told in ``response_metadata``. Calls apart, such as the steps of agents that
-    run beside one another, all have the seed itself.
+    derived from it, which ``response_metadata`` has. Separate calls, such as those of agents that
+    run at once, all have the seed itself.
 
     Example:
         ```python
@@ -56,67 +50,61 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
         ParameterError: A field is unknown or its value is not allowed.
     """
 
-    # None rather than False: reconstruction sets every field, and core takes a False that was set
-    # as a wish never to stream.
-    streaming: bool | None = None
+    # None rather than False: reconstruction sets every field, and core never streams where False
+    # was set.
+    streaming: bool | None = Field(None, description="Whether calls are always streamed inside.")
 
-    _besides: ClassVar[tuple[str, ...]] = (
-        *LangChainAdapter._besides,
+    only_in_calls: ClassVar[tuple[str, ...]] = (
+        *LangChainAdapter.only_in_calls,
         *("tools", "tool_choice", "parallel_tool_calls", "response_format", "strict"),
     )
-    _model_type: ClassVar[Literal["chat", "llm"]] = "chat"
+    model_type: ClassVar[Literal["chat", "llm"]] = "chat"
 
-    # -- decoding ----------------------------------------------------------------------------
+    def invoke(
+        self, input: Any, config: RunnableConfig | None = None, *, stop: Stop = None, **kwargs: Any
+    ) -> AIMessage:
+        """Answer one input."""
+        config = ensure_config(config)
+        run: Any = {name: config.get(name) for name in ("tags", "metadata", "run_name")}
+        own = {**run, "run_id": config.pop("run_id", None), **self.seeded(place_of(config), kwargs)}
+        messages = self._convert_input(input).to_messages()
+        result = super().generate([messages], stop, config.get("callbacks"), **own)
+        message: AIMessage = result.generations[0][0].message  # type: ignore[union-attr,assignment]
+        return message
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        params = self._params(stop, kwargs)
-        return self._result(self.decoder.generate(self._conversation(messages), params), kwargs)
+        params = self.request_params({**kwargs, "stop": stop})
+        return self.result(self.decoder.generate(conversation_of(messages), params), kwargs)
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        params = self._params(stop, kwargs)
-        decoder = await self._adecoder()
-        return self._result(await decoder.agenerate(self._conversation(messages), params), kwargs)
+        params = self.request_params({**kwargs, "stop": stop})
+        decoder = await self.adecoder()
+        return self.result(await decoder.agenerate(conversation_of(messages), params), kwargs)
 
-    def _conversation(self, prompt: list[BaseMessage]) -> list[Message]:
-        return conversation_of(prompt)
-
-    def _result(self, completions: list[Completion], call: Mapping[str, Any]) -> ChatResult:
-        messages = []
-        for completion in completions:
-            valid, invalid = tool_calls(completion.tool_calls)
-            messages.append(
-                AIMessage(
-                    content=completion.text,
-                    tool_calls=valid,
-                    invalid_tool_calls=invalid,
-                    response_metadata=self._whole_info(completion, call),
-                    usage_metadata=_usage(completion.usage),
-                )
+    def result(self, completions: list[Completion], call: Mapping[str, Any]) -> ChatResult:
+        """Return the samples of a call as messages."""
+        messages = [
+            AIMessage(
+                content=completion.text,
+                response_metadata=self.info(completion, call),
+                usage_metadata=usage_metadata(completion.usage),
+                **tool_calls(completion.tool_calls),
             )
+            for completion in completions
+        ]
         return ChatResult(
             generations=[ChatGeneration(message=message) for message in messages],
-            llm_output=self._totals([completions]),
+            llm_output=self.llm_output(completions),
         )
 
-    def _chunk(
-        self,
-        text: str,
-        info: dict[str, Any],
-        last: Completion | None = None,
-        calls: Sequence[CallPiece] = (),
+    def chunk(
+        self, text: str, info: dict[str, Any], calls: Iterable[CallPiece] = (), last: Any = None
     ) -> ChatGenerationChunk:
+        """Return a piece of a stream; the last one comes with the completion."""
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=text,
@@ -127,10 +115,33 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
                     for piece in calls
                 ],
                 response_metadata=info,
-                usage_metadata=_usage(last.usage) if last else None,
+                usage_metadata=usage_metadata(last.usage) if last else None,
                 chunk_position="last" if last else None,
             )
         )
+
+    def generate(
+        self, messages: list[list[Any]], stop: Stop = None, callbacks: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        """Answer several conversations in one batch; core's own would take them in turn."""
+        generate = partial(super().generate, stop=stop, callbacks=callbacks)
+        if len(messages) < 2:
+            return generate(messages, **kwargs)
+        return self.generate_rows(generate, self.rows_of(messages, kwargs))
+
+    async def agenerate(
+        self, messages: list[list[Any]], stop: Stop = None, callbacks: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        """Answer several conversations in one batch, without blocking the event loop."""
+        agenerate = partial(super().agenerate, stop=stop, callbacks=callbacks)
+        if len(messages) < 2 or not self.has_seed(kwargs):
+            return await agenerate(messages, **kwargs)
+        rows = self.rows_of(messages, kwargs)
+        return self.joined(await gathered(agenerate(each, **call) for each, call in rows))
+
+    def numbered(self, config: Any, count: int) -> list[RunnableConfig]:
+        """Return a config for each row of a batch, which runs in a thread of its own."""
+        return self.in_threads(super().numbered(config, count))
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         # Where only a listener asks for a stream, it must not cost the caller the other samples.
@@ -140,10 +151,8 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Core's own key is that of the object as it was when it was first serialized.
-        identity = self._identity(self._params(stop, kwargs))
-        return str(sorted({**identity, "logprobs": self._tells_tokens(kwargs)}.items()))
-
-    # -- tools and structured output ---------------------------------------------------------
+        identity = self.identity(self.request_params({**kwargs, "stop": stop}))
+        return str(sorted({**identity, "logprobs": self.has_logprobs(kwargs)}.items()))
 
     def bind_tools(
         self,
@@ -177,8 +186,8 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
             bound |= {"tools": offered, "tool_choice": plain_tool_choice(tool_choice)}
         if offered and parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
-        # Core takes the one that tracers are told out of every call.
-        self._params(None, {n: v for n, v in bound.items() if n != "ls_structured_output_format"})
+        # Core takes the one that is for tracers out of every call.
+        self.request_params({n: v for n, v in bound.items() if n != "ls_structured_output_format"})
         return self.bind(**bound)
 
     def with_structured_output(
@@ -205,7 +214,7 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
         Raises:
             ParameterError: A setting is not allowed.
         """
-        return structured.structured(self, schema, method, include_raw, kwargs)
+        return structured(self, schema, method=method, include_raw=include_raw, **kwargs)
 
     def with_config(
         self, config: RunnableConfig | None = None, **kwargs: Any
@@ -213,24 +222,28 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
         """Return this model with a config bound to it."""
         return BoundChatBACo(bound=self, kwargs={}, config={**(config or {}), **kwargs})
 
-    def configurable_fields(self, **kwargs: Any) -> ConfigurableChatBACo:
+    def configurable_fields(self, **kwargs: Any) -> ConfigurableBACo:
         """Return this model with fields that come with the config of a call."""
-        made: Any = super().configurable_fields(**kwargs)
-        return ConfigurableChatBACo(default=made.default, fields=made.fields)
+        return ConfigurableBACo(**dict(super().configurable_fields(**kwargs)))
 
-    def _params(self, stop: list[str] | None, call: Mapping[str, Any]) -> SamplingParams:
-        call = dict(call)
+    def request_params(self, call: Mapping[str, Any]) -> SamplingParams:
+        """Return the settings of one call, over the model's own.
+
+        A ``response_format`` becomes the schema that it asks for; one of plain text replaces the
+        model's own schema.
+        """
+        call, llm = dict(call), self
         response_format = call.pop("response_format", None)
         if response_format is not None:
-            call["json_schema"] = structured.response_schema(response_format)
+            call["json_schema"] = response_schema(response_format)
+            if call["json_schema"] is None:
+                llm = self.model_copy(update={"json_schema": None})
         if call.get("tool_choice") is not None:
             call["tool_choice"] = plain_tool_choice(call["tool_choice"])
-        plain = response_format is not None and call["json_schema"] is None
-        llm = self.model_copy(update={"json_schema": None}) if plain else self
-        return super(ChatBACo, llm)._params(stop, call)
+        return super(ChatBACo, llm).request_params(call)
 
     def _resolve_model_profile(self) -> ModelProfile:
-        window = self._window()
+        window = self.context_window()
         profile = ModelProfile(
             name=self.model_name,
             text_inputs=True,
@@ -242,56 +255,9 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
         )
         return profile if window is None else {**profile, "max_input_tokens": window}
 
-    # -- many inputs, one batch --------------------------------------------------------------
 
-    def generate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Callbacks = None,
-        *,
-        run_id: UUID | None = None,
-        **kwargs: Any,
-    ) -> LLMResult:
-        """Answer several conversations in one batch; core's own would take them in turn."""
-        one = super().generate
-        if len(messages) < 2:
-            return one(messages, stop, callbacks, run_id=run_id, **kwargs)
-
-        def answer(place: int) -> LLMResult:
-            own = self._seeded_at(place, kwargs)
-            its_id = None if place else run_id
-            return one([messages[place]], stop, callbacks, run_id=its_id, **own)
-
-        with get_executor_for_config(*self._at_once([{}])) as executor:
-            return self._joined(list(executor.map(answer, range(len(messages)))))
-
-    async def agenerate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Callbacks = None,
-        *,
-        run_id: UUID | None = None,
-        **kwargs: Any,
-    ) -> LLMResult:
-        """Answer several conversations in one batch, without blocking the event loop."""
-        one = super().agenerate
-        if len(messages) < 2 or self._seed(kwargs) is None:
-            return await one(messages, stop, callbacks, run_id=run_id, **kwargs)
-        results = await asyncio.gather(
-            *(
-                one([each], stop, callbacks, run_id=its_id, **self._seeded_at(place, kwargs))
-                for place, (each, its_id) in enumerate(zip_longest(messages, [run_id]))
-            )
-        )
-        return self._joined(results)
-
-    def _placed(self, config: Any, count: int) -> list[RunnableConfig]:
-        return self._at_once(super()._placed(config, count))
-
-
-def _usage(usage: Usage) -> UsageMetadata:
+def usage_metadata(usage: Usage) -> UsageMetadata:
+    """Return the tokens of a completion, named as in messages."""
     return UsageMetadata(
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens,

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from itertools import zip_longest
-from typing import Any, ClassVar, Literal, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForLLMRun,
-    BaseCallbackHandler,
-    CallbackManagerForLLMRun,
-    Callbacks,
-)
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import get_executor_for_config
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from ..adapters.base import SAMPLING
 from ..core.outputs import Completion
 from ..core.tool_calls import CallPiece
-from .base import LangChainAdapter
-from .batches import NumberedFields
-
-T = TypeVar("T")
+from .base import LangChainAdapter, Stop
+from .batches import gathered, place_of
+from .bindings import ConfigurableBACo
 
 
 class BACoLLM(LangChainAdapter, BaseLLM):
-    """A plain LLM whose diversity can be dialled; a prompt is one user message.
+    """A plain LLM whose diversity can be set; a prompt is one user message.
 
     Fields, sharing and ``gamma`` are those of `ChatBACo`. All prompts of a call are one batch.
 
@@ -41,145 +33,99 @@ class BACoLLM(LangChainAdapter, BaseLLM):
         ParameterError: A field is unknown or its value is not allowed.
     """
 
-    _model_type: ClassVar[Literal["chat", "llm"]] = "llm"
+    model_type: ClassVar[Literal["chat", "llm"]] = "llm"
 
-    # -- decoding ----------------------------------------------------------------------------
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        """Complete one input."""
+        return super().invoke(input, config, **self.seeded(place_of(config), kwargs))
 
     def _generate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, run_manager: Any = None, **kwargs: Any
     ) -> LLMResult:
-        params = self._params(stop, kwargs)
-        return self._result(self.decoder.generate_batch(prompts, params), kwargs)
+        params = self.request_params({**kwargs, "stop": stop})
+        return self.result(self.decoder.generate_batch(prompts, params), kwargs)
 
     async def _agenerate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, run_manager: Any = None, **kwargs: Any
     ) -> LLMResult:
-        params = self._params(stop, kwargs)
-        decoder = await self._adecoder()
-        samples = await _gathered(decoder.agenerate(prompt, params) for prompt in prompts)
-        return self._result(samples, kwargs)
+        params = self.request_params({**kwargs, "stop": stop})
+        decoder = await self.adecoder()
+        samples = await gathered(decoder.agenerate(prompt, params) for prompt in prompts)
+        return self.result(samples, kwargs)
 
-    def _conversation(self, prompt: str) -> str:
-        return prompt
-
-    def _result(
-        self, samples: Sequence[Sequence[Completion]], call: Mapping[str, Any]
-    ) -> LLMResult:
+    def result(self, samples: Sequence[list[Completion]], call: Mapping[str, Any]) -> LLMResult:
+        """Return the samples of several prompts as texts."""
         return LLMResult(
             generations=[
-                [
-                    Generation(text=each.text, generation_info=self._whole_info(each, call))
-                    for each in completions
-                ]
+                [Generation(text=c.text, generation_info=self.info(c, call)) for c in completions]
                 for completions in samples
             ],
-            llm_output=self._totals(samples),
+            llm_output=self._combine_llm_outputs([self.llm_output(each) for each in samples]),
         )
 
-    def _chunk(
-        self,
-        text: str,
-        info: dict[str, Any],
-        last: Completion | None = None,
-        calls: Sequence[CallPiece] = (),  # never any: a plain LLM is offered no tools
+    def chunk(
+        self, text: str, info: dict[str, Any], calls: Iterable[CallPiece] = (), last: Any = None
     ) -> GenerationChunk:
-        usage = self._totals([[last]]) if last else {}
+        """Return a piece of a stream; there are no calls, since a plain LLM is offered no tools."""
+        usage = self.llm_output([last]) if last else {}
         return GenerationChunk(text=text, generation_info={**usage, **info} or None)
 
-    # -- many inputs, one batch --------------------------------------------------------------
-
-    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[str]:
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> Any:
         """Complete several inputs in one batch."""
-        if self._seed(kwargs) is None:
+        if not self.has_seed(kwargs):
             return super().batch(inputs, config, **kwargs)
-        rows = self._placed(config, len(inputs))
-        return Runnable.batch(self, inputs, self._at_once(rows), **kwargs)
+        rows = self.in_threads(self.numbered(config, len(inputs)))
+        return Runnable.batch(self, inputs, rows, **kwargs)
 
-    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[str]:
+    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> Any:
         """Complete several inputs in one batch, without blocking the event loop."""
-        if self._seed(kwargs) is None:
+        if not self.has_seed(kwargs):
             return await super().abatch(inputs, config, **kwargs)
-        return await Runnable.abatch(self, inputs, self._placed(config, len(inputs)), **kwargs)
+        return await Runnable.abatch(self, inputs, self.numbered(config, len(inputs)), **kwargs)
 
-    def configurable_fields(self, **kwargs: Any) -> NumberedFields:
+    def configurable_fields(self, **kwargs: Any) -> ConfigurableBACo:
         """Return this model with fields that come with the config of a call."""
-        made: Any = super().configurable_fields(**kwargs)
-        return NumberedFields(default=made.default, fields=made.fields)
-
-    # -- caching -----------------------------------------------------------------------------
+        return ConfigurableBACo(**dict(super().configurable_fields(**kwargs)))
 
     def generate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        callbacks: Callbacks | list[Callbacks] | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
         """Complete several prompts in one batch."""
-        llm, stop = self._called(stop, kwargs)
-        if len(prompts) < 2 or llm.seed is None:
-            return super(BACoLLM, llm).generate(prompts, stop, callbacks, **kwargs)
-        rows = llm._rows(prompts, {**kwargs, "callbacks": callbacks})
-        with get_executor_for_config(*self._at_once([{}])) as executor:
-            results = executor.map(lambda row: BaseLLM.generate(row[0], stop=stop, **row[1]), rows)
-            return self._joined(list(results))
+        if len(prompts) > 1 and self.has_seed(kwargs):
+            generate = partial(self.generate, stop=stop)
+            return self.generate_rows(generate, self.rows_of(prompts, kwargs, callbacks))
+        llm, stop = self.with_call(stop, kwargs)
+        return super(BACoLLM, llm).generate(prompts, stop, callbacks, **kwargs)
 
     async def agenerate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        callbacks: Callbacks | list[Callbacks] | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
         """Complete several prompts in one batch, without blocking the event loop."""
-        llm, stop = self._called(stop, kwargs)
-        if len(prompts) < 2 or llm.seed is None:
-            return await super(BACoLLM, llm).agenerate(prompts, stop, callbacks, **kwargs)
-        rows = llm._rows(prompts, {**kwargs, "callbacks": callbacks})
-        calls = (BaseLLM.agenerate(own, stop=stop, **call) for own, call in rows)
-        return self._joined(await _gathered(calls))
+        if len(prompts) > 1 and self.has_seed(kwargs):
+            rows = self.rows_of(prompts, kwargs, callbacks)
+            return self.joined(await gathered(self.agenerate(p, stop, **call) for p, call in rows))
+        llm, stop = self.with_call(stop, kwargs)
+        return await super(BACoLLM, llm).agenerate(prompts, stop, callbacks, **kwargs)
 
-    def _rows(
-        self, prompts: list[str], call: dict[str, Any]
-    ) -> list[tuple[BACoLLM, dict[str, Any]]]:
-        """Split a call into its prompts, each of which draws and is cached with a seed of its own.
-
-        What tells of runs may come as a list of one for each prompt.
-        """
-        run_id, callbacks = call.pop("run_id", None), call["callbacks"]
-        run_ids = run_id if isinstance(run_id, list) else [run_id]
-        each = isinstance(callbacks, list) and not all(
-            isinstance(one, BaseCallbackHandler) for one in callbacks
-        )
-        rows = []
-        for place, (prompt, its_id) in enumerate(zip_longest(prompts, run_ids)):
-            own = {n: v[place : place + 1] if each and v else v for n, v in call.items()}
-            llm = self._with(self._seeded_at(place, {"seed": self.seed}))
-            rows.append((llm, {**own, "prompts": [prompt], "run_id": its_id}))
+    def rows_of(
+        self, inputs: Sequence[str], call: Mapping[str, Any], callbacks: Any = None
+    ) -> list[tuple[list[str], dict[str, Any]]]:
+        """Split a call of several prompts, whose callbacks, tags and names may be one for each."""
+        rows = super().rows_of(inputs, {**call, "callbacks": callbacks})
+        if isinstance(callbacks, list) and not all(
+            isinstance(each, BaseCallbackHandler) for each in callbacks
+        ):
+            for place, (_, own) in enumerate(rows):
+                for name in ("callbacks", "tags", "metadata", "run_name"):
+                    own[name] = own[name][place : place + 1] if own.get(name) else None
         return rows
 
-    def _called(
-        self, stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> tuple[BACoLLM, list[str] | None]:
-        """Move a call's settings into a copy: core's cache would not tell calls apart by them."""
+    def with_call(self, stop: Stop, kwargs: dict[str, Any]) -> tuple[BACoLLM, Stop]:
+        """Move a call's settings into a copy, since core's cache tells models apart, not calls.
+
+        Returns:
+            The copy, and the stop strings of the call or else of the model.
+        """
         changes = {name: kwargs.pop(name) for name in (*SAMPLING, "logprobs") if name in kwargs}
-        llm = self._with({**changes, "stop": stop})
-        return llm, list(llm._sampling({}).stop) or None
-
-
-async def _gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Wait for all; one's error stops its neighbours."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+        llm = self.with_settings({**changes, "stop": stop})
+        return llm, list(llm.request_params({}).stop) or None

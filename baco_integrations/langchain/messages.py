@@ -1,4 +1,4 @@
-"""From LangChain's messages to a conversation."""
+"""From LangChain's messages to a conversation; whether that can be decoded, the decoder checks."""
 
 from __future__ import annotations
 
@@ -15,92 +15,82 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from ..core.errors import PromptError
-from ..core.messages import Message
+from ..adapters.messages import call_data, not_text
+from ..core.messages import Message, Messages
 
-_ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
-    (SystemMessage, "system"),
-    (HumanMessage, "user"),
-    (AIMessage, "assistant"),
-    (ToolMessage, "tool"),
-    (FunctionMessage, "tool"),
-)
+_ROLES: dict[type[BaseMessage], str] = {
+    SystemMessage: "system",
+    HumanMessage: "user",
+    AIMessage: "assistant",
+    ToolMessage: "tool",
+    FunctionMessage: "tool",
+}
 _CALLS = ("tool_use", "tool_call")
-# Said elsewhere in the message, or not part of what was said (thoughts).
-_SILENT = {*_CALLS, "function_call", "reasoning", "thinking", "redacted_thinking"}
+# Blocks that repeat what stands elsewhere in the message, or that are thoughts.
+_NOT_SAID = {*_CALLS, "function_call", "reasoning", "thinking", "redacted_thinking"}
 
 
-def conversation_of(messages: Sequence[BaseMessage]) -> list[Message]:
-    """Return role/content dicts; what cannot be said in text is refused.
+def conversation_of(messages: str | Sequence[BaseMessage]) -> Messages:
+    """Return messages as role/content dicts; a text stays as it is.
 
     Raises:
         PromptError: A message holds an image, a sound, a file or the like.
     """
-    return [_message(position, message) for position, message in enumerate(messages)]
+    if isinstance(messages, str):
+        return messages
+    return [message_data(f"messages[{place}]", message) for place, message in enumerate(messages)]
 
 
-def _message(position: int, message: BaseMessage) -> Message:
-    converted: Message = {"role": _role(message), "content": _text(position, message.content)}
+def message_data(where: str, message: BaseMessage) -> Message:
+    """Return one message as a role/content dict.
+
+    Args:
+        where: How errors name the message.
+        message: The message.
+    """
+    role = next((role for kind, role in _ROLES.items() if isinstance(message, kind)), message.type)
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    text = "".join(text_of(f"{where}.content", block) for block in blocks)
+    data: Message = {"role": message.role if isinstance(message, ChatMessage) else role}
+    data["content"] = text
     if isinstance(message, AIMessage):
-        # A call that was not valid is no call, but it was said.
+        # A call that was not valid is no call, but the model should see that it said it.
         wrong = [
             f"{call['name'] or ''}({call['args'] or ''})" for call in message.invalid_tool_calls
         ]
-        converted["content"] = "\n".join(filter(None, (converted["content"], *wrong)))
-        if calls := _calls(message):
-            converted["tool_calls"] = calls
+        data["content"] = "\n".join(filter(None, (text, *wrong)))
+        if calls := calls_of(message):
+            data["tool_calls"] = calls
     if isinstance(message, ToolMessage):
-        converted["tool_call_id"] = message.tool_call_id
+        data["tool_call_id"] = message.tool_call_id
     if isinstance(message, ToolMessage | FunctionMessage) and message.name:
-        converted["name"] = message.name
-    return converted
+        data["name"] = message.name
+    return data
 
 
-def _calls(message: AIMessage) -> list[dict[str, Any]]:
-    """Return the calls of a message: core's, and those that stand in its content only."""
+def calls_of(message: AIMessage) -> list[dict[str, Any]]:
+    """Return the calls of a message: its own, and those that stand only in its content."""
     known = {call["id"] for call in message.tool_calls}
-    blocks = [block for block in message.content if isinstance(block, dict)]
     written = [
-        {
-            "id": block.get("id"),
-            "name": block.get("name"),
-            "args": block.get("input", block.get("args")),
-        }
-        for block in blocks
-        if block.get("type") in _CALLS and block.get("id") not in known
+        call_data(block.get("id"), block.get("name"), block.get("input", block.get("args")))
+        for block in message.content
+        if isinstance(block, dict) and block.get("type") in _CALLS and block.get("id") not in known
     ]
-    return [
-        {
-            "type": "function",
-            "id": call["id"],
-            "function": {"name": call["name"], "arguments": call["args"]},
-        }
-        for call in (*message.tool_calls, *written)
-    ]
+    own = [call_data(call["id"], call["name"], call["args"]) for call in message.tool_calls]
+    return own + written
 
 
-def _role(message: BaseMessage) -> str:
-    if isinstance(message, ChatMessage):
-        return message.role
-    return next((role for kind, role in _ROLES if isinstance(message, kind)), message.type)
+def text_of(place: str, block: str | dict[Any, Any]) -> str:
+    """Return the text of a content block; thoughts and calls have none.
 
-
-def _text(position: int, content: str | list[str | dict[Any, Any]]) -> str:
-    parts = [content] if isinstance(content, str) else content
-    return "".join(
-        part if isinstance(part, str) else _block(f"messages[{position}]", part) for part in parts
-    )
-
-
-def _block(where: str, block: dict[Any, Any]) -> str:
+    Raises:
+        PromptError: The block is an image, a sound, a file or the like.
+    """
+    if isinstance(block, str):
+        return block
     kind = block.get("type", "text" if "text" in block else None)
     if kind == "text" and isinstance(block.get("text"), str):
         return str(block["text"])
-    if kind in _SILENT:
+    if kind in _NOT_SAID:
         return ""
-    raise PromptError(
-        f"{where}.content",
-        "text",
-        f"a block of type {kind}",
-        "The models of a pair read text only: leave it out, or describe it in words.",
-    )
+    raise not_text(place, kind)

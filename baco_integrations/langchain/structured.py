@@ -1,4 +1,4 @@
-"""Structured output in LangChain's words: what is bound, and how answers are read."""
+"""Structured output for LangChain: what is bound to a model, and how answers are read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from langchain_core.output_parsers import (
     PydanticOutputParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import Generation
+from langchain_core.output_parsers.openai_tools import JsonOutputToolsParser
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 
 from ..core.errors import ParameterError, nearest
+from ..core.json_text import repeated_key
 from ..core.python_types import TypedJsonSchema
-from ..core.tool_calls import repeated_key
 from .tools import is_model, resolved, tool_of
 
 if TYPE_CHECKING:  # pydantic's plugin looks for it where the field is inherited
@@ -73,59 +74,70 @@ def schema_of(schema: Any) -> dict[str, Any]:
 
 
 def structured(
-    llm: Any, schema: Any, method: str, include_raw: bool, settings: Mapping[str, Any]
+    llm: Any,
+    schema: Any,
+    *,
+    method: str = "json_schema",
+    include_raw: bool = False,
+    strict: bool | None = None,
+    **settings: Any,
 ) -> Runnable[Any, Any]:
-    """Return a runnable whose output is an object of the schema; see `ChatBACo`."""
+    """Return a runnable whose output is an object of the schema.
+
+    The arguments are those of `ChatBACo.with_structured_output`; `llm` may be a wrapper of one.
+    """
     if method not in METHODS:
         raise ParameterError(
             "method", f"one of {', '.join(METHODS)}", method, nearest(str(method), METHODS)
         )
     if schema is None and method != "json_mode":
         raise ParameterError("schema", "given", None, "A pydantic class, for example.")
-    told = {"kwargs": {"method": method}, "schema": schema} if _is_told(schema) else None
-    build = _by_call if method == "function_calling" else _by_schema
-    asked, parser = build(llm, schema, method, settings, told)
-    if not include_raw:
-        plain: Runnable[Any, Any] = asked | parser
-        return plain
+    try:
+        convert_to_json_schema(schema)
+        traced: Any = {"kwargs": {"method": method}, "schema": schema}
+    except Exception:  # core could not write it into its traces, and would fail
+        traced = None
+    parser: Any
+    if method == "function_calling":
+        tool = object_tool(schema) if isinstance(schema, Mapping) else tool_of(schema)
+        name = tool["function"]["name"]
+        asked = llm.bind_tools(
+            [tool],
+            tool_choice=name,
+            parallel_tool_calls=False,
+            ls_structured_output_format=traced,
+            **settings,
+        )
+        if is_model(schema):
+            parser = CalledObjectParser(tools=[schema], first_tool_only=True)
+        else:
+            parser = CalledDictParser(key_name=name, first_tool_only=True)
+    else:
+        form: Any = {"json_schema": {"type": "object"}, "show_schema": False}
+        if method == "json_schema":  # else the caller's own prompt describes the object
+            form = {"json_schema": schema_of(schema)}
+        llm.request_params({**settings, **form})
+        asked = llm.bind(ls_structured_output_format=traced, **{**settings, **form})
+        parser = ObjectParser(pydantic_object=schema) if is_model(schema) else DictParser()
+    return with_raw(asked, parser) if include_raw else asked | parser
+
+
+def with_raw(asked: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return a runnable of ``raw``, ``parsed`` and, instead of raising it, ``parsing_error``."""
     parsed = RunnablePassthrough.assign(
         parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
     )
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    whole: Runnable[Any, Any] = RunnableMap(raw=asked) | parsed.with_fallbacks(
-        [failed], exception_key="parsing_error"
-    )
-    return whole
+    safely = parsed.with_fallbacks([failed], exception_key="parsing_error")
+    return RunnableMap(raw=asked) | safely
 
 
-def _is_told(schema: Any) -> bool:
-    """Tell whether core can write a schema into its traces, where it reads it as a tool."""
-    try:
-        convert_to_json_schema(schema)
-    except Exception:
-        return False
-    return True
+def object_tool(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tool whose arguments are the object of a schema.
 
-
-def _by_call(
-    llm: Any, schema: Any, method: str, settings: Mapping[str, Any], told: Any
-) -> tuple[Any, Any]:
-    tool = _object_tool(schema) if isinstance(schema, Mapping) else tool_of(schema)
-    name = tool["function"]["name"]
-    asked = llm.bind_tools(
-        [tool],
-        tool_choice=name,
-        parallel_tool_calls=False,
-        ls_structured_output_format=told,
-        **settings,
-    )
-    if is_model(schema):
-        return asked, _WholeCallObject(tools=[schema], first_tool_only=True)
-    return asked, _WholeCall(key_name=name, first_tool_only=True)
-
-
-def _object_tool(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tool whose arguments are the object of a schema."""
+    Raises:
+        ParameterError: The schema is not of an object.
+    """
     parameters = resolved(schema_of(schema))
     if parameters.get("type") != "object" and "properties" not in parameters:
         raise ParameterError(
@@ -135,50 +147,41 @@ def _object_tool(schema: Mapping[str, Any]) -> dict[str, Any]:
             "method='json_schema' takes any schema.",
         )
     wrapped = [schema[name] for name in _WRAPS if isinstance(schema.get(name), Mapping)]
-    told = [each.get(name) for each in (schema, *wrapped) for name in ("name", "title")]
-    name = next((each for each in told if isinstance(each, str) and each.strip()), "answer")
-    return {
-        "type": "function",
-        "function": {
-            "name": re.sub(r"[^\w.-]+", "_", name),
-            "description": parameters.get("description", ""),
-            "parameters": parameters,
-        },
+    names = [each.get(name) for each in (schema, *wrapped) for name in ("name", "title")]
+    name = next((each for each in names if isinstance(each, str) and each.strip()), "answer")
+    function = {
+        "name": re.sub(r"[^\w.-]+", "_", name),
+        "description": parameters.get("description", ""),
+        "parameters": parameters,
     }
+    return {"type": "function", "function": function}
 
 
-def _by_schema(
-    llm: Any, schema: Any, method: str, settings: Mapping[str, Any], told: Any
-) -> tuple[Any, Any]:
-    if method == "json_mode":  # the caller's own prompt says what is wanted
-        form = {"json_schema": {"type": "object"}, "show_schema": False}
-    else:
-        form = {"json_schema": schema_of(schema)}
-    llm._params(None, {**settings, **form})
-    asked = llm.bind(ls_structured_output_format=told, **{**settings, **form})
-    if is_model(schema):
-        return asked, _WholeObject(pydantic_object=schema)
-    return asked, _WholeJson()
-
-
-class _Whole:
-    """A parser that takes half an object only while more of it may come."""
+class WholeParser:
+    """A parser that returns a partial object only while the answer is streamed."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        if not partial and not self._is_whole(result[0]):
-            raise OutputParserException(
-                "The answer ended before the object was whole. Raise max_tokens, or "
-                "leave out stop.",
-                llm_output=result[0].text,
+        """Return the object of an answer.
+
+        Raises:
+            OutputParserException: The answer was cut off, or holds a key twice.
+        """
+        text, problem = result[0].text, None
+        if not partial and not self.is_whole(result[0]):
+            problem = (
+                "The answer ended before the object was whole. Raise max_tokens, or leave out stop."
             )
-        if not partial and (key := repeated_key(result[0].text)) is not None:
-            raise OutputParserException(
-                f"An object in the answer holds {key!r} twice, and a value would be lost.",
-                llm_output=result[0].text,
-            )
+        elif not partial and (key := repeated_key(text)) is not None:
+            problem = f"An object in the answer holds {key!r} twice, and a value would be lost."
+        if problem is not None:
+            raise OutputParserException(problem, llm_output=text)
         return super().parse_result(result, partial=partial)  # type: ignore[misc]
 
-    def _is_whole(self, result: Generation) -> bool:
+    def is_whole(self, result: Generation) -> bool:
+        """Tell whether an answer has a valid call, or is JSON where it is read as text."""
+        if isinstance(self, JsonOutputToolsParser):
+            message = result.message if isinstance(result, ChatGeneration) else None
+            return isinstance(message, AIMessage) and bool(message.tool_calls)
         try:
             json.loads(result.text, strict=False)
         except ValueError:
@@ -186,23 +189,17 @@ class _Whole:
         return True
 
 
-class _WholeJson(_Whole, JsonOutputParser):
-    pass
+class DictParser(WholeParser, JsonOutputParser):
+    """Reads the JSON of an answer."""
 
 
-class _WholeObject(_Whole, PydanticOutputParser[Any]):
-    pass
+class ObjectParser(WholeParser, PydanticOutputParser[Any]):
+    """Reads the JSON of an answer as an object of a pydantic class."""
 
 
-class _Called(_Whole):
-    def _is_whole(self, result: Generation) -> bool:
-        message = getattr(result, "message", None)
-        return isinstance(message, AIMessage) and bool(message.tool_calls)
+class CalledDictParser(WholeParser, JsonOutputKeyToolsParser):
+    """Reads the arguments of an answer's call."""
 
 
-class _WholeCall(_Called, JsonOutputKeyToolsParser):
-    pass
-
-
-class _WholeCallObject(_Called, PydanticToolsParser):
-    pass
+class CalledObjectParser(WholeParser, PydanticToolsParser):
+    """Reads the arguments of an answer's call as an object of a pydantic class."""

@@ -1,4 +1,4 @@
-"""Tools in LangChain's words: what is offered, and the calls that come back."""
+"""Tools for LangChain: those that a call offers, and the calls of an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..core.python_types import TypedJsonSchema
 
 
 def tool_of(tool: Any) -> dict[str, Any]:
-    """Return a tool as OpenAI has it.
+    """Return a function, a class, a LangChain tool or a dict as an OpenAI-style dict of a tool.
 
     Raises:
         ParameterError: It is nothing that can be called here.
@@ -35,15 +35,15 @@ def tool_of(tool: Any) -> dict[str, Any]:
         ) from error
     source = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
     if is_model(source) and hasattr(source, "model_json_schema"):
-        whole = source.model_json_schema(schema_generator=TypedJsonSchema)
-        # Core writes out references, and gives up on recursive ones; and knows types less well.
-        if _recursive(whole) or whole != source.model_json_schema():
-            function["parameters"] = resolved(whole)
+        schema = source.model_json_schema(schema_generator=TypedJsonSchema)
+        # Core writes out references, gives up on recursive ones, and knows some types less well.
+        if is_recursive(schema) or schema != source.model_json_schema():
+            function["parameters"] = resolved(schema)
     return converted
 
 
-def _recursive(schema: Mapping[str, Any]) -> bool:
-    """Tell whether a definition refers to itself, at once or by way of others."""
+def is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Tell whether a definition of a schema refers to itself, at once or by way of others."""
     refers = {
         name: set(re.findall(r'"#/\$defs/([^"]+)"', json.dumps(definition)))
         for name, definition in schema.get("$defs", {}).items()
@@ -58,7 +58,7 @@ def _recursive(schema: Mapping[str, Any]) -> bool:
 
 
 def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Write out the reference that a recursive class's own schema is."""
+    """Replace the reference that stands at the top of a recursive class's schema."""
     if "$ref" not in schema:
         return dict(schema)
     own: Any = schema
@@ -67,8 +67,8 @@ def resolved(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in schema.items() if key != "$ref"}, **own}
 
 
-def tool_calls(made: Sequence[calls.ToolCall]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Return calls as LangChain has them: the valid ones, and the others with their error."""
+def tool_calls(made: Sequence[calls.ToolCall]) -> dict[str, Any]:
+    """Return an answer's calls as ``tool_calls`` and, with their errors, ``invalid_tool_calls``."""
     valid = [
         ToolCall(name=call.name, args=call.parsed, id=call.id, type="tool_call")
         for call in made
@@ -85,14 +85,14 @@ def tool_calls(made: Sequence[calls.ToolCall]) -> tuple[list[ToolCall], list[Inv
         for call in made
         if call.error is not None
     ]
-    return valid, invalid
+    return {"tool_calls": valid, "invalid_tool_calls": invalid}
 
 
 def contradiction(arguments: str) -> str:
-    """Return what, written behind the arguments of a call, keeps core from completing them.
+    """Return a text that, put after a call's arguments, keeps LangChain from repairing them.
 
-    Core joins the pieces of a stream and repairs what is cut off: a call that deletes a folder
-    would become one that deletes its parent.
+    Core joins the pieces of a stream and completes JSON that is cut off: a call that deletes a
+    folder would become one that deletes its parent.
     """
     outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", arguments, flags=re.DOTALL)
     outside, quote, inside = outside.partition('"')

@@ -28,18 +28,15 @@ from typing_extensions import Self
 from ..adapters.base import Adapter
 from ..core.errors import ParameterError
 from ..core.messages import Message
-from ..core.outputs import Completion
 from ..core.params import SamplingParams
-from ..core.python_types import TypedJsonSchema
-from ..core.tool_calls import ToolCall
 from .messages import conversation_of
-from .responses import Build, R, chat_response, completion_response, info_of, is_last, tokens_of
-from .structured import end, object_of, reader, refuse_other_forms, start
-from .tools import calls_of, grow, offer, read_arguments
+from .responses import aanswer, answer, apieces, chat_response, completion_response, is_last, pieces
+from .structured import chat_arguments, object_of, object_reader, report_end, report_start
+from .tools import calls_of, offer, read_arguments
 
 
 class BACoLLM(Adapter, FunctionCallingLLM):
-    """An LLM whose diversity can be dialled, per object and per call.
+    """An LLM whose diversity can be set, per object and per call.
 
     Every token comes from the base or the aligned model of a pair; ``gamma`` says how readily from
     the base model: 0 is the aligned model, 1 as diverse as it gets. All objects that name the same
@@ -47,12 +44,12 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     Calls with one ``seed`` draw alike: for answers that differ, give each call its own.
 
     The strings of structured output and of tools' arguments are routed like any text. What must be
-    exact, such as calls that repeat what the user said, wants a low gamma: give agents
+    exact, such as calls that repeat what the user said, needs a low gamma: give agents
     ``llm.with_gamma(0.1)``.
 
-    Where ``alternatives`` are asked for, ``raw["tokens"]`` tells where each token came from and
-    what both models thought likely there, and ``logprobs`` what the one that gave it did; a piece
-    of a stream tells this of its own token.
+    Where ``alternatives`` are asked for, ``raw["tokens"]`` has the source of each token and both
+    models' most probable tokens there, and ``logprobs`` those of the source; a piece of a stream
+    has them for its own token.
 
     Example:
         ```python
@@ -65,15 +62,16 @@ class BACoLLM(Adapter, FunctionCallingLLM):
         ParameterError: A field is unknown or its value is not allowed.
     """
 
-    _besides: ClassVar[tuple[str, ...]] = ("tools", "tool_choice", "parallel_tool_calls")
+    only_in_calls: ClassVar[tuple[str, ...]] = ("tools", "tool_choice", "parallel_tool_calls")
 
     def __init__(self, **values: Any) -> None:
-        _refuse_misplaced(values)
+        refuse_misplaced(values)
         super().__init__(**values)
 
-    def _sampling(self, call: Mapping[str, Any]) -> SamplingParams:
-        _refuse_misplaced(call)
-        return super()._sampling(call)
+    def request_params(self, call: Mapping[str, Any]) -> SamplingParams:
+        """Return the settings of one call, over the LLM's own."""
+        refuse_misplaced(call)
+        return super().request_params(call)
 
     @classmethod
     def class_name(cls) -> str:
@@ -86,11 +84,11 @@ class BACoLLM(Adapter, FunctionCallingLLM):
 
         The models are loaded for it only where their configurations do not tell their windows.
         """
-        window = self._window(fetch=True) or min(self.decoder.pair.context)
+        window = self.context_window(fetch=True) or min(self.decoder.pair.context)
         return LLMMetadata(
             context_window=window,
             # Prompt helpers take it off the window, and fail where nothing is left.
-            num_output=min(self._sampling({}).max_tokens, window // 2),
+            num_output=min(self.request_params({}).max_tokens, window // 2),
             is_chat_model=True,
             is_function_calling_model=True,
             model_name=self.model_name,
@@ -99,7 +97,7 @@ class BACoLLM(Adapter, FunctionCallingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """Return what traces show of this object; nothing is loaded for it."""
-        identity = self._identity(self._sampling({}))
+        identity = self.identity(self.request_params({}))
         return {"class_name": self.class_name(), "model_name": self.model_name, **identity}
 
     def with_gamma(self, gamma: float) -> Self:
@@ -109,61 +107,67 @@ class BACoLLM(Adapter, FunctionCallingLLM):
             ParameterError: The gamma is not a number from 0 to 1.
         """
         # For a setting of a call, None means that it is not given.
-        return self._with({"gamma": "none" if gamma is None else gamma})
+        return self.with_settings({"gamma": "none" if gamma is None else gamma})
 
-    # -- chat --------------------------------------------------------------------------------
+    # -- chat and completion -----------------------------------------------------------------
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
-        return self._whole(conversation_of(messages), kwargs, chat_response)
+        return answer(self, conversation_of(messages), kwargs, chat_response)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation; the event loop stays free."""
-        return await self._awhole(conversation_of(messages), kwargs, chat_response)
+        return await aanswer(self, conversation_of(messages), kwargs, chat_response)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation token by token; closing the generator stops it."""
-        return self._pieces(conversation_of(messages), kwargs, chat_response)
+        return pieces(self, conversation_of(messages), kwargs, chat_response)
 
     @llm_chat_callback()
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Answer a conversation token by token; the event loop stays free."""
-        return await self._apieces(conversation_of(messages), kwargs, chat_response)
-
-    # -- completion --------------------------------------------------------------------------
+        return await apieces(self, conversation_of(messages), kwargs, chat_response)
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt."""
-        return self._whole(self._prompt(prompt, formatted), kwargs, completion_response)
+        return answer(self, self.conversation(prompt, formatted), kwargs, completion_response)
 
     @llm_completion_callback()
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Answer a prompt; the event loop stays free."""
-        return await self._awhole(self._prompt(prompt, formatted), kwargs, completion_response)
+        messages = self.conversation(prompt, formatted)
+        return await aanswer(self, messages, kwargs, completion_response)
 
     @llm_completion_callback()
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Answer a prompt token by token; closing the generator stops it."""
-        return self._pieces(self._prompt(prompt, formatted), kwargs, completion_response)
+        return pieces(self, self.conversation(prompt, formatted), kwargs, completion_response)
 
     @llm_completion_callback()
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Answer a prompt token by token; the event loop stays free."""
-        return await self._apieces(self._prompt(prompt, formatted), kwargs, completion_response)
+        messages = self.conversation(prompt, formatted)
+        return await apieces(self, messages, kwargs, completion_response)
 
-    def _prompt(self, prompt: str, formatted: bool) -> list[Message]:
+    def conversation(self, prompt: str, formatted: bool) -> list[Message]:
+        """Return a prompt as a conversation of one message.
+
+        Args:
+            prompt: The prompt.
+            formatted: Whether `completion_to_prompt` has been applied already.
+        """
         # `completion_to_prompt` has a default, which core sets on construction.
         text = prompt if formatted else self.completion_to_prompt(prompt)  # type: ignore[misc]
         return [{"role": "user", "content": text}]
@@ -228,146 +232,59 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     # -- structured output -------------------------------------------------------------------
 
     def structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: Any = None, **filled: Any
     ) -> Model:
         """Return an object of a class, its contents as varied as asked.
 
         Args:
             output_cls: The pydantic class; a grammar keeps the answer to its schema.
-            prompt: The prompt; the aligned model is told the schema besides.
+            prompt: The prompt; the schema is added to it for the aligned model.
             llm_kwargs: Settings of the call, such as ``gamma``.
-            **prompt_args: What the prompt is filled in with.
+            **filled: What the prompt is filled in with.
 
         Raises:
             CutOffError: The answer was cut off.
             ParameterError: `llm_kwargs` say what the answer looks like.
         """
         if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
-            output: Model = super().structured_predict(
-                output_cls, prompt, llm_kwargs, **prompt_args
-            )
+            output: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **filled)
             return output
-        start(output_cls, prompt, prompt_args)
-        asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
-        return end(object_of(output_cls, self.chat(**asked)))
+        report_start(output_cls, prompt, filled)
+        response = self.chat(**chat_arguments(self, output_cls, prompt, llm_kwargs, filled))
+        return report_end(object_of(output_cls, response))
 
     async def astructured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: Any = None, **filled: Any
     ) -> Model:
         """Return an object of a class; the event loop stays free."""
         if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
-            output: Model = await super().astructured_predict(
-                output_cls, prompt, llm_kwargs, **prompt_args
-            )
+            asked = super().astructured_predict(output_cls, prompt, llm_kwargs, **filled)
+            output: Model = await asked
             return output
-        start(output_cls, prompt, prompt_args)
-        asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
-        return end(object_of(output_cls, await self.achat(**asked)))
+        report_start(output_cls, prompt, filled)
+        arguments = chat_arguments(self, output_cls, prompt, llm_kwargs, filled)
+        return report_end(object_of(output_cls, await self.achat(**arguments)))
 
     def _structured_stream_call(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: Any = None, **filled: Any
     ) -> Generator[Any, None, None]:
         if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
-            return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        pieces = self.stream_chat(**self._asked(output_cls, prompt, llm_kwargs, prompt_args))
-        read = reader(output_cls)
-        return (read(piece) for piece in pieces if piece.delta or is_last(piece))
+            return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **filled)
+        arguments = chat_arguments(self, output_cls, prompt, llm_kwargs, filled)
+        read, found = object_reader(output_cls), self.stream_chat(**arguments)
+        return (read(piece) for piece in found if piece.delta or is_last(piece))
 
     async def _structured_astream_call(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: Any = None, **filled: Any
     ) -> AsyncGenerator[Any, None]:
         if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
-            return await super()._structured_astream_call(
-                output_cls, prompt, llm_kwargs, **prompt_args
-            )
-        asked = self._asked(output_cls, prompt, llm_kwargs, prompt_args)
-        pieces = await self.astream_chat(**asked)
-        read = reader(output_cls)
-        return (read(piece) async for piece in pieces if piece.delta or is_last(piece))
-
-    def _asked(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: Mapping[str, Any] | None,
-        prompt_args: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Return what `chat` is called with for an object of a class."""
-        refuse_other_forms(llm_kwargs or {})
-        messages = self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        schema = output_cls.model_json_schema(schema_generator=TypedJsonSchema)
-        return {**(llm_kwargs or {}), "messages": messages, "json_schema": schema}
-
-    # -- decoding ----------------------------------------------------------------------------
-
-    def _whole(self, messages: list[Message], call: Mapping[str, Any], build: Build[R]) -> R:
-        (completion,) = self.decoder.generate(messages, self._sampling(call))
-        return self._built(completion, None, build)
-
-    async def _awhole(self, messages: list[Message], call: Mapping[str, Any], build: Build[R]) -> R:
-        params = self._sampling(call)
-        decoder = await self._adecoder()
-        (completion,) = await decoder.agenerate(messages, params)
-        return self._built(completion, None, build)
-
-    def _pieces(
-        self, messages: list[Message], call: Mapping[str, Any], build: Build[R]
-    ) -> Generator[R, None, None]:
-        stream = self.decoder.stream(messages, self._sampling(call))
-
-        def pieces() -> Generator[R, None, None]:
-            text, calls = "", list[ToolCall]()
-            with stream:
-                for step in stream:
-                    text += step.text
-                    grow(calls, step.calls)
-                    yield build(text, calls, step.text, tokens_of([step]))
-            yield self._built(stream.completions[0], "", build)
-
-        return pieces()
-
-    async def _apieces(
-        self, messages: list[Message], call: Mapping[str, Any], build: Build[R]
-    ) -> AsyncGenerator[R, None]:
-        params = self._sampling(call)
-        stream = (await self._adecoder()).astream(messages, params)
-
-        async def pieces() -> AsyncGenerator[R, None]:
-            text, calls = "", list[ToolCall]()
-            async with stream:
-                async for step in stream:
-                    text += step.text
-                    grow(calls, step.calls)
-                    yield build(text, calls, step.text, tokens_of([step]))
-            yield self._built(stream.completions[0], "", build)
-
-        return pieces()
-
-    def _built(self, completion: Completion, delta: str | None, build: Build[R]) -> R:
-        # As deltas add up to a stream's text, its pieces' tokens add up to all of them.
-        tokens = tokens_of(completion.steps) if delta is None else {}
-        info = {**info_of(self.model_name, completion), **tokens}
-        valid = [call for call in completion.tool_calls if call.error is None]
-        return build(completion.text, valid, delta, info)
+            return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **filled)
+        arguments = chat_arguments(self, output_cls, prompt, llm_kwargs, filled)
+        read, found = object_reader(output_cls), await self.astream_chat(**arguments)
+        return (read(piece) async for piece in found if piece.delta or is_last(piece))
 
 
-def _refuse_misplaced(given: Mapping[str, Any]) -> None:
+def refuse_misplaced(given: Mapping[str, Any]) -> None:
     """Refuse what other LLMs are given and has its place elsewhere here.
 
     Raises:

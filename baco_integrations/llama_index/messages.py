@@ -1,4 +1,4 @@
-"""From LlamaIndex's messages to a conversation."""
+"""From LlamaIndex's messages to a conversation; whether that can be decoded, the decoder checks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from llama_index.core.base.llms.types import (
     CachePoint,
     ChatMessage,
-    ContentBlock,
     MessageRole,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
 )
 
-from ..core.errors import PromptError
+from ..adapters.messages import not_text
 from ..core.messages import Message
 from .tools import calls_of
 
@@ -27,35 +26,35 @@ _ROLES = {
 
 
 def conversation_of(messages: Sequence[ChatMessage]) -> list[Message]:
-    """Return role/content dicts; what cannot be said in text is refused.
+    """Return messages as role/content dicts.
 
     Raises:
         PromptError: A message holds an image, a sound, a document or the like.
     """
-    return [_message(f"messages[{position}]", message) for position, message in enumerate(messages)]
+    return [message_data(f"messages[{place}]", message) for place, message in enumerate(messages)]
 
 
-def _message(where: str, message: ChatMessage) -> Message:
-    texts = [_text(where, block) for block in message.blocks]
-    converted: Message = {
+def message_data(where: str, message: ChatMessage) -> Message:
+    """Return one message as a role/content dict; thoughts are left out.
+
+    The dict also has the message's tool calls, ``name`` and ``tool_call_id``, where there are any.
+
+    Args:
+        where: How errors name the message.
+        message: The message.
+
+    Raises:
+        PromptError: The message holds an image, a sound, a document or the like.
+    """
+    for block in message.blocks:
+        if not isinstance(block, TextBlock | ToolCallBlock | ThinkingBlock | CachePoint):
+            raise not_text(f"{where}.blocks", block.block_type)
+    texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
+    data: Message = {
         "role": _ROLES.get(message.role, message.role.value),
-        "content": "\n".join(text for text in texts if text is not None),
+        "content": "\n".join(texts),
     }
-    calls = calls_of(message)
-    if calls:
-        converted["tool_calls"] = calls
-    named = {"tool_call_id", "name"} & message.additional_kwargs.keys()
-    return converted | {name: message.additional_kwargs[name] for name in sorted(named)}
-
-
-def _text(where: str, block: ContentBlock) -> str | None:
-    if isinstance(block, TextBlock):
-        return block.text
-    if isinstance(block, ToolCallBlock | ThinkingBlock | CachePoint):
-        return None
-    raise PromptError(
-        f"{where}.blocks",
-        "text",
-        f"a block of type {block.block_type}",
-        "The models of a pair read text only: leave it out, or describe it in words.",
-    )
+    if calls := calls_of(message):
+        data["tool_calls"] = calls
+    further = message.additional_kwargs
+    return data | {name: further[name] for name in ("name", "tool_call_id") if name in further}

@@ -1,63 +1,107 @@
-"""Responses in LlamaIndex's words: what was said, and how it came about, as plain data."""
+"""Answers for LlamaIndex: a decoder's completions and steps as its responses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LogProb
 
-from ..adapters.base import provenance, summary
+from ..adapters.base import Adapter, provenance, summary, token_usage
+from ..core.messages import Message
 from ..core.outputs import Completion, TokenStep
 from ..core.tool_calls import ToolCall
-from .tools import message_of, told
+from .tools import add_pieces, message_of, written_calls
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 Build = Callable[[str, Sequence[ToolCall], str | None, dict[str, Any]], R]
 """Builds a response of its text, its calls, what is new in a stream, and ``raw``."""
 
 
+def answer(llm: Adapter, messages: list[Message], call: Mapping[str, Any], build: Build[R]) -> R:
+    """Return the answer to a conversation."""
+    (completion,) = llm.decoder.generate(messages, llm.request_params(call))
+    return response_of(llm, completion, None, build)
+
+
+async def aanswer(
+    llm: Adapter, messages: list[Message], call: Mapping[str, Any], build: Build[R]
+) -> R:
+    """Return the answer to a conversation; the event loop stays free."""
+    params = llm.request_params(call)
+    (completion,) = await (await llm.adecoder()).agenerate(messages, params)
+    return response_of(llm, completion, None, build)
+
+
+def pieces(
+    llm: Adapter, messages: list[Message], call: Mapping[str, Any], build: Build[R]
+) -> Generator[R, None, None]:
+    """Start an answer now, and return a generator of a response for each token, then a last one."""
+    stream = llm.decoder.stream(messages, llm.request_params(call))
+
+    def responses() -> Generator[R, None, None]:
+        text, calls = "", list[ToolCall]()
+        with stream:
+            for step in stream:
+                text += step.text
+                add_pieces(calls, step.calls)
+                yield build(text, calls, step.text, tokens_of([step]))
+        yield response_of(llm, stream.completions[0], "", build)
+
+    return responses()
+
+
+async def apieces(
+    llm: Adapter, messages: list[Message], call: Mapping[str, Any], build: Build[R]
+) -> AsyncGenerator[R, None]:
+    """As `pieces`; the event loop stays free."""
+    params = llm.request_params(call)
+    stream = (await llm.adecoder()).astream(messages, params)
+
+    async def responses() -> AsyncGenerator[R, None]:
+        text, calls = "", list[ToolCall]()
+        async with stream:
+            async for step in stream:
+                text += step.text
+                add_pieces(calls, step.calls)
+                yield build(text, calls, step.text, tokens_of([step]))
+        yield response_of(llm, stream.completions[0], "", build)
+
+    return responses()
+
+
+def response_of(llm: Adapter, completion: Completion, delta: str | None, build: Build[R]) -> R:
+    """Return a completion as a response; `delta` is None where it was not streamed."""
+    usage = token_usage([completion])
+    raw = {"model": llm.model_name, "usage": usage, **summary(completion)}
+    if wrong := [call._asdict() for call in completion.tool_calls if call.error is not None]:
+        raw["invalid_tool_calls"] = wrong
+    if delta is None:  # a stream's tokens came with its pieces
+        raw |= tokens_of(completion.steps)
+    valid = [call for call in completion.tool_calls if call.error is None]
+    return build(completion.text, valid, delta, raw)
+
+
 def chat_response(
     text: str, calls: Sequence[ToolCall], delta: str | None, raw: dict[str, Any]
 ) -> ChatResponse:
     """Return an answer to a conversation."""
-    return ChatResponse(
-        message=message_of(text, calls),
-        delta=delta,
-        raw=raw,
-        logprobs=_logprobs(raw),
-        additional_kwargs=_flat(raw),
-    )
+    message = message_of(text, calls)
+    return ChatResponse(message=message, delta=delta, raw=raw, **further_fields(raw))
 
 
 def completion_response(
     text: str, calls: Sequence[ToolCall], delta: str | None, raw: dict[str, Any]
 ) -> CompletionResponse:
     """Return an answer to a prompt."""
-    return CompletionResponse(
-        text=text,
-        delta=delta,
-        raw=raw,
-        logprobs=_logprobs(raw),
-        additional_kwargs={**_flat(raw), **told(calls)},
-    )
-
-
-def info_of(model: str, completion: Completion) -> dict[str, Any]:
-    """Tell what was used and how a completion came about."""
-    usage = {
-        "prompt_tokens": completion.usage.prompt_tokens,
-        "completion_tokens": completion.usage.completion_tokens,
-        "total_tokens": completion.usage.total_tokens,
-    }
-    info = {"model": model, "usage": usage, **summary(completion)}
-    wrong = [call._asdict() for call in completion.tool_calls if call.error is not None]
-    return {**info, "invalid_tool_calls": wrong} if wrong else info
+    response = CompletionResponse(text=text, delta=delta, raw=raw, **further_fields(raw))
+    response.additional_kwargs |= written_calls(calls)
+    return response
 
 
 def tokens_of(steps: Sequence[TokenStep]) -> dict[str, Any]:
-    """Tell where tokens came from, if their alternatives were asked for."""
+    """Return where tokens came from, if their alternatives were asked for."""
     tokens = [provenance(step) for step in steps if step.alternatives is not None]
     return {"tokens": tokens} if tokens else {}
 
@@ -67,11 +111,11 @@ def is_last(response: ChatResponse) -> bool:
     return "finish_reason" in (response.raw or {})
 
 
-def _logprobs(raw: dict[str, Any]) -> list[list[LogProb]] | None:
-    """Return what the side that gave a token thought likely there, token by token."""
-    if "tokens" not in raw:
-        return None
-    return [
+def further_fields(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return ``additional_kwargs``, and ``logprobs`` of the side that gave each token."""
+    flat = {**raw.get("usage", {}), **raw}
+    further = {name: value for name, value in flat.items() if name not in ("usage", "tokens")}
+    logprobs = [
         [
             LogProb(
                 token=each["text"],
@@ -81,10 +125,9 @@ def _logprobs(raw: dict[str, Any]) -> list[list[LogProb]] | None:
             for each in token["alternatives"][token["source"]]
             if each["probability"]
         ]
-        for token in raw["tokens"]
+        for token in raw.get("tokens", ())
     ]
-
-
-def _flat(raw: dict[str, Any]) -> dict[str, Any]:
-    besides = {name: value for name, value in raw.items() if name not in ("usage", "tokens")}
-    return {**raw.get("usage", {}), **besides}
+    return {
+        "additional_kwargs": further,
+        "logprobs": logprobs if "tokens" in raw else None,
+    }

@@ -1,4 +1,4 @@
-"""Structured output: the text of an answer as an object of a pydantic class."""
+"""Structured output for LlamaIndex: the text of an answer as an object of a pydantic class."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
     LLMStructuredPredictStartEvent,
 )
+from llama_index.core.llms import LLM
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.types import Model
@@ -19,23 +20,57 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from ..core.errors import CutOffError, DecoderError, ParameterError
-from ..core.tool_calls import repeated_key
+from ..core.json_text import repeated_key
+from ..core.python_types import TypedJsonSchema
 from .responses import is_last
 
 _dispatcher = get_dispatcher(__name__)
 
 
-def start(output_cls: type[Model], prompt: PromptTemplate, filled: dict[str, Any]) -> None:
-    """Tell whoever listens that an object is asked for."""
+def report_start(output_cls: type[Model], prompt: PromptTemplate, filled: dict[str, Any]) -> None:
+    """Send core's event that an object is asked for."""
     _dispatcher.event(
         LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=filled)
     )
 
 
-def end(output: Model) -> Model:
-    """Tell whoever listens of an object, and return it."""
+def report_end(output: Model) -> Model:
+    """Send core's event that an object has come, and return it."""
     _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
     return output
+
+
+def chat_arguments(
+    llm: LLM,
+    output_cls: type[Model],
+    prompt: PromptTemplate,
+    llm_kwargs: Mapping[str, Any] | None,
+    filled: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what `chat` is called with for an object of a class.
+
+    Args:
+        llm: The LLM.
+        output_cls: The pydantic class.
+        prompt: The prompt.
+        llm_kwargs: Settings of the call.
+        filled: What the prompt is filled in with.
+
+    Raises:
+        ParameterError: `llm_kwargs` say what the answer looks like, as the class does.
+    """
+    settings = dict(llm_kwargs or {})
+    for name in ("json_schema", "regex", "choices"):
+        if settings.get(name) is not None:
+            raise ParameterError(
+                name,
+                "left out of llm_kwargs",
+                settings[name],
+                "The class says what the answer looks like; chat(...) takes any such setting.",
+            )
+    messages = llm._extend_messages(prompt.format_messages(llm=llm, **filled))
+    schema = output_cls.model_json_schema(schema_generator=TypedJsonSchema)
+    return {**settings, "messages": messages, "json_schema": schema}
 
 
 def object_of(output_cls: type[Model], response: ChatResponse) -> Model:
@@ -52,18 +87,18 @@ def object_of(output_cls: type[Model], response: ChatResponse) -> Model:
     try:
         return output_cls.model_validate_json(text)
     except ValidationError as error:
-        cut_off = why_cut_off(response.raw, f"the {output_cls.__name__} was whole")
+        cut_off = cut_off_error(response.raw, f"the {output_cls.__name__} was whole")
         if cut_off is None:
             raise
         raise cut_off from error
 
 
-def why_cut_off(raw: Any, before: str) -> CutOffError | None:
+def cut_off_error(raw: Any, before: str) -> CutOffError | None:
     """Return the error of an answer that was cut off, None for one that was not.
 
     Args:
-        raw: What its response tells of it.
-        before: What did not come about.
+        raw: The ``raw`` of its response.
+        before: What would have come about, as a clause that follows "before".
     """
     info: dict[str, Any] = raw or {}
     if info.get("finish_reason") != "length":
@@ -74,24 +109,8 @@ def why_cut_off(raw: Any, before: str) -> CutOffError | None:
     )
 
 
-def refuse_other_forms(settings: Mapping[str, Any]) -> None:
-    """Refuse settings that say what an answer looks like where a class says so.
-
-    Raises:
-        ParameterError: There is one.
-    """
-    for name in ("json_schema", "regex", "choices"):
-        if settings.get(name) is not None:
-            raise ParameterError(
-                name,
-                "left out of llm_kwargs",
-                settings[name],
-                "The class says what the answer looks like; chat(...) takes any such setting.",
-            )
-
-
-def reader(output_cls: type[Model]) -> Callable[[ChatResponse], Model | FlexibleModel]:
-    """Return what reads the objects of a stream: partial ones, and from its last piece the whole.
+def object_reader(output_cls: type[Model]) -> Callable[[ChatResponse], Model | FlexibleModel]:
+    """Return a function that reads the pieces of a stream: partial objects, then the whole one.
 
     A partial object is of the class itself if that takes it, and of core's flexible twin if not.
     """

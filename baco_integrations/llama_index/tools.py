@@ -1,4 +1,4 @@
-"""Tool calls in LlamaIndex's words: what is offered, and how calls are written and read."""
+"""Tool calls for LlamaIndex: the tools that are offered, and how calls are written and read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.tools.types import BaseTool
+from pydantic import BaseModel
 from pydantic_core import from_json
 
 from ..adapters.base import plain_tool_choice
-from ..core.messages import Message
+from ..adapters.messages import call_data
 from ..core.python_types import TypedJsonSchema
 from ..core.tool_calls import CallPiece, ToolCall
 
@@ -32,22 +33,23 @@ def offer(tools: Sequence[BaseTool], choice: Any, required: bool, several: bool)
     """
     if not tools:
         return {}
-    # Core's limits on names and descriptions are a service's; by the names that it makes of others
-    # it would not find the tools again.
-    names = [tool.metadata.get_name() for tool in tools]
-    offered = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-    for given, tool, name in zip(tools, offered, names, strict=True):
-        function = tool["function"]
-        function["name"] = name
-        if given.metadata.fn_schema is not None:
-            typed = given.metadata.fn_schema.model_json_schema(schema_generator=TypedJsonSchema)
-            function["parameters"] = {key: typed[key] for key in function["parameters"]}
+    offered = []
+    for given in tools:
+        # Core's limits on names and descriptions are a service's; by the names that it makes of
+        # others it would not find the tools again.
+        name, schema = given.metadata.get_name(), given.metadata.fn_schema
+        tool = given.metadata.to_openai_tool(skip_length_check=True)
+        tool["function"]["name"] = name
+        if schema is not None:
+            typed = schema.model_json_schema(schema_generator=TypedJsonSchema)
+            tool["function"]["parameters"] = {k: typed[k] for k in tool["function"]["parameters"]}
+        offered.append(tool)
     chosen = plain_tool_choice((required or None) if choice is None else choice)
     return {"tools": offered, "tool_choice": chosen, "parallel_tool_calls": several}
 
 
-def grow(calls: list[ToolCall], pieces: Sequence[CallPiece]) -> None:
-    """Add the next pieces to the calls of an answer; while they come they are not valid."""
+def add_pieces(calls: list[ToolCall], pieces: Sequence[CallPiece]) -> None:
+    """Add a token's pieces to the calls of an answer; until it ends, all have an error."""
     for piece in pieces:
         if piece.index == len(calls):
             calls.append(ToolCall(piece.id or "", piece.name or "", "", "The text goes on."))
@@ -67,19 +69,13 @@ def message_of(text: str, calls: Sequence[ToolCall]) -> ChatMessage:
     ]
     if text or not calls:
         blocks.insert(0, TextBlock(text=text))
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=told(calls))
+    further = written_calls(calls)
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=further)
 
 
-def told(calls: Sequence[ToolCall]) -> dict[str, Any]:
+def written_calls(calls: Sequence[ToolCall]) -> dict[str, Any]:
     """Return calls as ``additional_kwargs``, where parts of core look for them; empty if none."""
-    written = [
-        {
-            "type": "function",
-            "id": call.id,
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for call in calls
-    ]
+    written = [call_data(call.id, call.name, call.arguments) for call in calls]
     return {"tool_calls": written} if written else {}
 
 
@@ -87,28 +83,22 @@ def calls_of(message: ChatMessage) -> list[Any]:
     """Return a message's calls as dicts of ``type``, ``id`` and ``function``.
 
     They come from the message's blocks or else from its ``additional_kwargs``, where some
-    integrations leave dicts and others the objects of their client. The arguments are as they were
-    told, dicts or text, and what is no call at all is as it is.
+    integrations leave dicts and others the objects of their client. Arguments stay dicts or text,
+    and what is no call at all stays as it is, for the decoder to refuse.
     """
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
-        return [_call(each.tool_call_id, each.tool_name, each.tool_kwargs) for each in blocks]
-    told = message.additional_kwargs.get("tool_calls") or ()
-    return [_told(call) for call in (told if isinstance(told, list | tuple) else [told])]
-
-
-def _told(call: Any) -> Any:
-    plain = call.model_dump() if hasattr(call, "model_dump") else call
-    function = plain.get("function", plain) if isinstance(plain, Mapping) else None
-    if not isinstance(function, Mapping):
-        return plain
-    arguments = function.get("arguments", function.get("input"))
-    return _call(plain.get("id"), function.get("name"), arguments)
-
-
-def _call(call_id: str | None, name: str | None, arguments: Any) -> Message:
-    function = {"name": name or "", "arguments": arguments}
-    return {"type": "function", "id": call_id or "", "function": function}
+        return [call_data(b.tool_call_id or "", b.tool_name or "", b.tool_kwargs) for b in blocks]
+    found = message.additional_kwargs.get("tool_calls") or ()
+    calls = []
+    for call in found if isinstance(found, list | tuple) else [found]:
+        plain = call.model_dump() if isinstance(call, BaseModel) else call
+        function = plain.get("function", plain) if isinstance(plain, Mapping) else None
+        if isinstance(function, Mapping):
+            arguments = function.get("arguments", function.get("input"))
+            plain = call_data(plain.get("id") or "", function.get("name") or "", arguments)
+        calls.append(plain)
+    return calls
 
 
 def read_arguments(arguments: Any) -> dict[str, Any]:

@@ -9,25 +9,19 @@ from typing import Any
 from ..core.errors import VocabularyMismatchError
 from ..text.compatibility import compare, end_notes, end_tokens
 from .architecture import architecture_problems, context_window
-from .loading import (
-    ModelFiles,
-    load_config,
-    load_generation_config,
-    load_parameters,
-    load_tokenizer,
-    locate,
-    require_stored,
-)
-from .memory import Parameters
-from .options import LoadOptions
+from .checkpoint import Checkpoint, load_generation_config, load_tokenizer
+from .hub import locate
+from .memory import Parameters, count_parameters
+from .options import SIDES, LoadOptions
 
-_NUMBERS: dict[str, tuple[str, str | None]] = {
+FORMATS: dict[str, tuple[str, str | None]] = {
     "float32": ("float32", None),
     "bfloat16": ("bfloat16", None),
     "int8": ("bfloat16", "8bit"),
     "int4": ("bfloat16", "4bit"),
 }
-_ONE_MODEL = (
+"""Arguments of `Parameters.bytes` by the name of a number format."""
+ONE_MODEL = (
     "both sides are the same model, which is loaded once. They differ only in what they are shown, "
     "base a plain prompt and aligned the chat template, so there is less variety to gain; BACo is "
     "meant for the model before its alignment as base"
@@ -100,63 +94,53 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     Raises:
         PairError: The files of one are missing, damaged or out of reach.
     """
-    located = {
-        "base": locate(base, "base", options),
-        "aligned": locate(aligned, "aligned", options),
-    }
-    configs = {side: load_config(source, options) for side, source in located.items()}
-    for side, source in located.items():
-        require_stored(source, configs[side], options)
-    tokenizers = {side: load_tokenizer(source, options) for side, source in located.items()}
-    compatibility = compare(tokenizers["base"], tokenizers["aligned"])
+    files = [locate(base, "base", options), locate(aligned, "aligned", options)]
+    checkpoints = [Checkpoint(each, options) for each in files]
+    for checkpoint in checkpoints:
+        checkpoint.require_stored()
+    tokenizers = [load_tokenizer(each, options) for each in files]
+    compatibility = compare(*tokenizers)
     problems = [
-        f"{located[side].name} {problem}."
-        for side, config in configs.items()
-        for problem in architecture_problems(config)
+        f"{checkpoint.files.name} {problem}."
+        for checkpoint in checkpoints
+        for problem in architecture_problems(checkpoint.config)
     ]
     try:
         compatibility.require()
     except VocabularyMismatchError as error:
         problems.append(str(error))
-    sizes = {side: load_parameters(located[side], configs[side], options) for side in located}
-    generation = {side: load_generation_config(source) for side, source in located.items()}
-    ends = {side: (tokenizers[side], generation[side], configs[side]) for side in located}
-    sides = {side: _side(located[side], sizes[side], *ends[side]) for side in located}
-    notes = [
-        *compatibility.notes,
-        *(note for side in located for note in end_notes(side, *ends[side])),
-    ]
-    if sides["base"] == sides["aligned"]:
-        notes.append(_ONE_MODEL)
+    sizes = [count_parameters(checkpoint.empty_model()) for checkpoint in checkpoints]
+    generation = [load_generation_config(each) for each in files]
+    reports = [*map(report_side, checkpoints, tokenizers, generation, sizes)]
+    notes = [*compatibility.notes]
+    for place, side in enumerate(SIDES):
+        notes += end_notes(side, tokenizers[place], generation[place], checkpoints[place].config)
+    if reports[0] == reports[1]:
+        notes.append(ONE_MODEL)
     return PairReport(
-        base=sides["base"],
-        aligned=sides["aligned"],
+        base=reports[0],
+        aligned=reports[1],
         shared_vocabulary=int(compatibility.shared.sum()),
         problems=tuple(problems),
         notes=tuple(notes),
-        bytes={
-            name: sum(size.bytes(*number) for size in sizes.values())
-            for name, number in _NUMBERS.items()
-        },
+        bytes={name: sum(size.bytes(*of) for size in sizes) for name, of in FORMATS.items()},
     )
 
 
-def _side(
-    source: ModelFiles, size: Parameters, tokenizer: Any, generation: Any, config: Any
+def report_side(
+    checkpoint: Checkpoint, tokenizer: Any, generation: Any, size: Parameters
 ) -> SideReport:
+    """Summarise one model, given its tokenizer, generation settings and parameters."""
+    config = checkpoint.config
+    kinds = config.architectures
     ends = sorted(end_tokens(tokenizer, generation, config))
     return SideReport(
-        model=source.name,
-        revision=source.revision,
-        architecture=_architecture(config),
+        model=checkpoint.files.name,
+        revision=checkpoint.files.revision,
+        architecture=str(kinds[0] if isinstance(kinds, list) and kinds else config.model_type),
         parameters=size.linear + size.other,
         vocabulary=len(tokenizer),
         end_tokens=tuple(tokenizer.convert_ids_to_tokens(ends)),
         context=context_window(config, tokenizer),
         template=bool(tokenizer.chat_template),
     )
-
-
-def _architecture(config: Any) -> str:
-    told = config.architectures
-    return str(told[0] if isinstance(told, list) and told else config.model_type)

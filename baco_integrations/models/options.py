@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..core.errors import ParameterError, nearest, shorten
+from ..core.errors import ParameterError, shorten
 from ..core.settings import Checked, param
-from ..text.prompts import BasePrompt, check_base_prompt
+from ..text.prompts import check_base_prompt
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
@@ -21,19 +20,6 @@ SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 WORDS = ("4bit", "8bit")
 Side = Literal["base", "aligned"]
 SIDES: tuple[Side, Side] = ("base", "aligned")
-_REVISION = ("the name of a branch or tag, or a commit hash", "Leave it out for the newest.")
-_FLAG = "True or False"
-
-
-def _dtype(value: object) -> object:
-    """Name a dtype: torch's own objects are admitted."""
-    name = value if isinstance(value, str) else shorten(value).removeprefix("torch.")
-    name = _SHORT.get(name, name)
-    if name not in DTYPES:
-        hint = nearest(name, DTYPES)
-        remedy = f"{hint}'auto' keeps the checkpoint's own."
-        raise ParameterError("dtype", f"one of {', '.join(DTYPES)}", value, remedy)
-    return name
 
 
 def check_exact(exact: object) -> None:
@@ -55,57 +41,54 @@ def device_name(device: Any) -> str:
     return f"cuda:{place.index or 0}" if place.type == "cuda" else str(place)
 
 
-def _device_map(value: Any) -> object:
-    """Tell devices from typing errors; a GPU that is missing shows when memory is counted."""
+def as_dtype(value: object) -> str:
+    """Name a dtype in one way, whether it came as a name, a short name or torch's own object."""
+    name = value if isinstance(value, str) else shorten(value).removeprefix("torch.")
+    name = _SHORT.get(name, name)
+    if name not in DTYPES:
+        raise ValueError
+    return name
+
+
+def as_device_map(value: Any) -> object:
+    """Name devices in one way, those of both sides or common ones.
+
+    A GPU that is missing shows when memory is counted.
+    """
     if isinstance(value, Mapping) and not value.keys().isdisjoint(SIDES):
-        if value.keys() <= {*SIDES}:
-            return {side: _placed(value.get(side)) for side in SIDES}
-        raise _misplaced(value)
-    return _placed(value)
+        if not value.keys() <= {*SIDES}:
+            raise ValueError
+        return {side: as_placement(value.get(side)) for side in SIDES}
+    return as_placement(value)
 
 
-def _placed(value: Any) -> object:
-    """Name where one model goes."""
+def as_placement(value: Any) -> object:
+    """Name in one way where one model goes: a device, a way to spread it, or devices by module."""
     if value is None or (isinstance(value, str) and value in SPREAD):
         return value
     try:
         if isinstance(value, Mapping):
             return {module: device_name(device) for module, device in value.items()}
         return device_name(value)
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise _misplaced(value) from error
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise ValueError from error
 
 
-def _misplaced(value: object) -> ParameterError:
-    return ParameterError(
-        "device_map",
-        f"a device such as 'cpu' or 'cuda:1', one of {', '.join(SPREAD)}, a dict from modules to "
-        "devices, or a dict from base and aligned to one of these",
-        value,
-        "Leave it out for the first GPU, or the CPU if there is none.",
-    )
-
-
-def _quantization(value: object, info: ValidationInfo) -> object:
+def check_quantization(value: object) -> object:
+    """Return one of `WORDS`, or a config that can be written as plain data."""
     if value is None or (isinstance(value, str) and value in WORDS):
         return value
     if not isinstance(value, str):
         with suppress(Exception):  # data that holds itself has no plain form
             if isinstance(plain(value), dict):
                 return value
-    hint = nearest(value, WORDS) if isinstance(value, str) else ""
-    raise ParameterError(
-        str(info.field_name),
-        "'4bit', '8bit', a quantisation config of transformers, or its dict",
-        value,
-        f"{hint}'8bit' works on every device, '4bit' on CUDA.",
-    )
+    raise ValueError
 
 
 def plain(value: Any) -> Any:
-    """Write a quantisation as plain data that is equal where the quantisation is.
+    """Return a quantisation as plain data; equal quantisations give equal data.
 
-    Objects that may print addresses are told by their type and attributes.
+    Objects whose ``repr`` may hold an address become their type's name and their attributes.
     """
     if isinstance(value, Enum):
         return plain(value.value)
@@ -123,97 +106,111 @@ def plain(value: Any) -> Any:
     return repr(value)
 
 
-def _token(value: object) -> object:
-    if value is None or isinstance(value, bool):
-        return value
-    # http libraries show a token that cannot stand in a header, a line break at its end for one.
-    if isinstance(value, str) and re.fullmatch("[!-~]*", value):
-        return value
-    # What came may be a secret in a wrapper, so only its type is told.
-    raise ParameterError(
-        "token", "visible ASCII text, True, False or None", type(value), "Pass it without spaces."
-    )
+def check_template_kwargs(value: object) -> object:
+    """Return the variables of a chat template.
 
-
-def _template_kwargs(value: object) -> object:
+    Raises:
+        ValueError: They are no dict with string keys, or have no ``repr``, which the pair's key
+            is made of.
+    """
     try:
         named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
-        repr(value)  # it is part of the pair's key
+        repr(value)
     except Exception:  # It is nested too deeply, or cannot be shown.
         named = False
-    if named:
-        return value
-    # What a template is given may be a secret, so only its type is told.
-    raise ParameterError(
-        "template_kwargs",
-        "a dict of template variables by their names",
-        type(value),
-        "For example {'enable_thinking': False}.",
-    )
+    if not named:
+        raise ValueError
+    return value
 
 
-_Quantization = Annotated[Any, BeforeValidator(_quantization)]
+Quantization = Annotated[Any, BeforeValidator(check_quantization)]
+_QUANTIZATION = (
+    "'4bit', '8bit', a quantisation config of transformers, or its dict",
+    "'8bit' works on every device, '4bit' on CUDA.",
+)
+_REVISION = ("the name of a branch or tag, or a commit hash", "Leave it out for the newest.")
+_FLAG = "True or False"
 
 
 class LoadOptions(Checked):
     """How the models of a pair are loaded; everything has a default.
 
-    Attributes:
-        dtype: Number format of the weights; ``auto`` keeps the checkpoint's own, which is bfloat16
-            for most models.
-        device_map: A device, ``auto``, or a dict from modules to devices; or a dict that gives one
-            of these for ``base`` and for ``aligned``. Left out: the first CUDA device if there is
-            one, else the CPU.
-        attn_implementation: ``sdpa`` or ``eager``; left out, what transformers prefers of the two.
-        quantization: How the weights of linear layers are stored; embeddings, output layers and
-            norms stay as they are. ``8bit`` is torchao's weight-only int8, with a scale for each
-            output, on any device; ``4bit`` is bitsandbytes' nf4 with double quantisation, on CUDA.
-            Or any quantisation config of transformers, or its dict.
-        base_quantization: The base model's, if it differs.
-        aligned_quantization: The aligned model's, if it differs.
-        revision: Branch, tag or commit of both models on the hub.
-        base_revision: The base model's, if it differs.
-        aligned_revision: The aligned model's, if it differs.
-        token: A hub token, True for the one stored at login. It is never shown.
-        local_files_only: Whether only files already on this machine may be used.
-        trust_remote_code: Whether code that comes with a model may run.
-        base_prompt: How the base model is shown a conversation: ``qa``, ``plain``, ``urial``,
-            ``chat_template`` or a function of the messages.
-        template_kwargs: Variables for the aligned model's chat template.
-        progress: Whether progress is shown; left out, on a terminal only.
-        check_memory: Whether a pair that seems too large is refused before loading.
-
     Raises:
         ParameterError: A value is not allowed; raised when the object is made.
     """
 
-    dtype: Annotated[str, BeforeValidator(_dtype)] = "auto"
-    device_map: Annotated[Any, BeforeValidator(_device_map)] = None
+    dtype: Annotated[str, BeforeValidator(as_dtype)] = param(
+        "auto", f"one of {', '.join(DTYPES)}", "'auto' keeps the checkpoint's own.", names=DTYPES
+    )
+    """Number format of the weights; 'auto' keeps the checkpoint's own, which is bfloat16 for most
+    models."""
+    device_map: Annotated[Any, BeforeValidator(as_device_map)] = param(
+        None,
+        f"a device such as 'cpu' or 'cuda:1', one of {', '.join(SPREAD)}, a dict from modules to "
+        "devices, or a dict from base and aligned to one of these",
+        "Leave it out for the first GPU, or the CPU if there is none.",
+        unset="the first GPU, or the CPU",
+    )
+    """Where the models go: 'cpu', 'cuda:1', 'auto', ..."""
     attn_implementation: Literal["sdpa", "eager"] | None = param(
         None,
         "'sdpa' or 'eager'",
         "Flash attention takes no per-row masks, which decoding rows of different ages needs.",
+        unset="what transformers prefers of the two",
     )
-    quantization: _Quantization = None
-    base_quantization: _Quantization = None
-    aligned_quantization: _Quantization = None
-    revision: str | None = param(None, *_REVISION)
-    base_revision: str | None = param(None, *_REVISION)
-    aligned_revision: str | None = param(None, *_REVISION)
-    token: Annotated[str | bool | None, BeforeValidator(_token)] = param(
-        None, "a string", "Leave it out.", repr=False
+    """How attention is computed."""
+    quantization: Quantization = param(None, *_QUANTIZATION, unset="as they are", names=WORDS)
+    """How linear layers are stored: '8bit' in int8 with a scale for each output, by torchao, on any
+    device; '4bit' in nf4 with double quantisation, by bitsandbytes, on CUDA only. Embeddings,
+    output layers and norms stay as they are."""
+    base_quantization: Quantization = param(
+        None, *_QUANTIZATION, unset="the common one", names=WORDS
     )
+    """The base model's, if it differs."""
+    aligned_quantization: Quantization = param(
+        None, *_QUANTIZATION, unset="the common one", names=WORDS
+    )
+    """The aligned model's, if it differs."""
+    revision: str | None = param(None, *_REVISION, unset="the newest")
+    """Branch, tag or commit of both models on the hub."""
+    base_revision: str | None = param(None, *_REVISION, unset="the common one")
+    """The base model's, if it differs."""
+    aligned_revision: str | None = param(None, *_REVISION, unset="the common one")
+    """The aligned model's, if it differs."""
+    # Libraries of HTTP show a token that cannot stand in a header, such as one with a line break.
+    token: Annotated[str, Field(pattern="^[!-~]*$")] | bool | None = param(
+        None,
+        "visible ASCII text, True, False or None",
+        "Pass it without spaces.",
+        unset="the stored one, where it is needed",
+        secret=True,
+        repr=False,
+    )
+    """A token for the hub, or True for the one stored at login. It is never shown."""
     local_files_only: bool = param(False, _FLAG, "True stays off the network.")
+    """Whether only files already on this machine may be used."""
     trust_remote_code: bool = param(False, _FLAG, "True runs code that comes with the model.")
-    base_prompt: Any = "qa"
-    template_kwargs: Annotated[dict[str, Any], BeforeValidator(_template_kwargs)] = {}
-    progress: bool | None = param(None, "True, False or None", "None shows it on a terminal.")
+    """Whether code that comes with a model may run."""
+    base_prompt: Annotated[Any, AfterValidator(check_base_prompt)] = param(
+        "qa",
+        "one of plain, qa, urial, chat_template, or a function from messages to text",
+        "The default is 'qa'.",
+        names=("qa", "plain", "urial", "chat_template"),
+    )
+    """How the base model is shown a conversation: 'qa', 'plain', 'urial' or 'chat_template'."""
+    template_kwargs: Annotated[dict[str, Any], BeforeValidator(check_template_kwargs)] = param(
+        {},
+        "a dict of template variables by their names",
+        "For example {'enable_thinking': False}.",
+        secret=True,
+    )
+    """Variables for the aligned model's chat template."""
+    progress: bool | None = param(
+        None, "True, False or None", "None shows it on a terminal.", unset="on a terminal only"
+    )
+    """Whether progress is shown."""
     check_memory: bool = param(True, _FLAG, "False loads whatever the size.")
-
-    @field_validator("base_prompt")
-    @classmethod
-    def _base_prompt_exists(cls, kind: BasePrompt) -> BasePrompt:
-        return check_base_prompt(kind)
+    """Whether a pair that seems too large is refused before loading."""
 
     @property
     def placement(self) -> Any:
@@ -237,7 +234,7 @@ class LoadOptions(Checked):
         return self.replace(**own)
 
     def weights_key(self) -> tuple[str, ...]:
-        """Tell apart what makes a difference to one model's weights in memory; see `of`."""
+        """Return a key of the settings that affect one model's weights in memory; see `of`."""
         chosen = (
             self.dtype,
             self.placement,
@@ -248,6 +245,6 @@ class LoadOptions(Checked):
         return tuple(map(repr, chosen))
 
     def pair_key(self) -> tuple[object, ...]:
-        """Tell apart what makes a difference to the pair."""
+        """Return a key of the settings that affect the pair."""
         weights = [self.of(side).weights_key() for side in SIDES]
         return (*weights, self.base_prompt, repr(sorted(self.template_kwargs.items())))

@@ -1,60 +1,39 @@
-"""A base model and its aligned counterpart as one thing.
+"""A base model and its aligned counterpart as one object: `ModelPair`.
 
-Invariants: both sides number text tokens alike; a prompt's text becomes token ids only here; equal
-load parameters give one object per process, whose memory is freed with its last user.
+Invariants: both sides number text tokens alike; equal load parameters give one object per process,
+whose memory is freed with its last user.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import PairError, ParameterError
-from ..core.messages import Messages, conversation
-from ..core.plain import plain as plain_json
-from ..core.plain import require_whole
+from ..core.errors import ParameterError
 from ..core.registry import Registry
-from ..core.tool_calls import CallFormat
-from ..text.compatibility import Compatibility, compare, end_notes, end_tokens
-from ..text.encoding import Encoder
-from ..text.prompts import BasePrompt, call_format, render_aligned, render_base, stop_strings
-from ..text.vocabulary import Vocabulary, read_token_table
-from .architecture import context_window, require_decodable
-from .check import PairReport, check_pair
-from .loading import (
-    ModelFiles,
-    fetch_weights,
-    load_bytes,
-    load_config,
-    load_model,
-    load_tokenizer,
-    locate,
-    progress_bars,
-)
-from .memory import measure_bytes, readable, require_memory, target_devices
-from .options import SIDES, LoadOptions, plain
-from .presets import PRESETS, preset
-from .quantization import quantizer
+from ..text.compatibility import end_notes, end_tokens
+from ..text.prompts import BasePrompt
+from ..text.token_space import SharedVocabulary
+from ..tiny import WEIGHTS as TINY
+from .options import SIDES, LoadOptions, Side
+from .presets import preset
+from .prompts import PairPrompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..engines.local.cuda_graphs import Mode
-    from ..engines.local.runner import ModelRunner
-    from .lora.pair import AdapterPair
+    from .check import PairReport
+    from .lora.modules import SwitchableLora, SwitchedModel
+    from .sides import Sides
 
-_TINY = Path(__file__).parents[1] / "tiny" / "weights"
-_TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
-_MODELS: Registry[Any] = Registry()
-_PAIRS: Registry[ModelPair] = Registry()
+TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
+PAIRS: Registry[ModelPair] = Registry()
 
 
-class ModelPair:
+class ModelPair(PairPrompts):
     """Two loaded models, their tokenizers and their prompts.
 
     Args:
@@ -68,13 +47,7 @@ class ModelPair:
         template_kwargs: Variables for the aligned model's chat template.
         identity: What tells this pair from others, as plain data.
 
-    Attributes:
-        base: The base model.
-        aligned: The aligned model.
-        base_tokenizer: The base model's tokenizer.
-        aligned_tokenizer: The aligned model's tokenizer.
-        name: What the pair is called.
-        base_prompt: How the base model is shown a conversation.
+    Attributes, besides the arguments:
         compatibility: What comparing the tokenizers found.
         vocabulary: Classes of every id; control is what is not text on both sides.
         size: Number of ids of the shared id space.
@@ -87,12 +60,15 @@ class ModelPair:
         context: Context windows of base and aligned, in tokens.
         call_format: How the aligned model writes tool calls.
         call_markers: Bytes of the control tokens that frame its calls.
-        identity: What tells this pair from others, as plain data: for caches' keys.
         notes: Differences between the two that are expected and handled, as sentences.
+        lora: Of a pair from `from_adapter`, the model whose weights both sides share; else None.
+        exact: Of such a pair, the side that is the plain model; else None.
+        error: Of an adapter from `baco extract`, the norm of what it leaves out of the difference
+            of the two models, relative to all of it; else None.
 
     Raises:
         PairError: The two cannot be decoded together.
-        ParameterError: The base prompt is unknown.
+        ParameterError: An argument is of another type, or the base prompt is unknown.
 
     Example:
         ```python
@@ -102,10 +78,15 @@ class ModelPair:
         ```
     """
 
+    engine = "local"
+    lora: SwitchableLora | None = None
+    exact: Side | None = None
+    error: float | None = None
+
     def __init__(
         self,
-        base: PreTrainedModel,
-        aligned: PreTrainedModel,
+        base: PreTrainedModel | SwitchedModel,
+        aligned: PreTrainedModel | SwitchedModel,
         base_tokenizer: PreTrainedTokenizerBase,
         aligned_tokenizer: PreTrainedTokenizerBase,
         *,
@@ -114,58 +95,43 @@ class ModelPair:
         template_kwargs: Mapping[str, Any] | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
+        from .architecture import context_window, require_decodable
+
         variables: Any = {} if template_kwargs is None else template_kwargs
         if isinstance(variables, Mapping):
             variables = dict(variables)
         own = LoadOptions(base_prompt=base_prompt, template_kwargs=variables)
-        self.base_prompt = own.base_prompt
-        _require_parts(_sides(base, aligned), _sides(base_tokenizer, aligned_tokenizer))
+        models, tokenizers = (base, aligned), (base_tokenizer, aligned_tokenizer)
+        require_parts(models, tokenizers)
         if not isinstance(name, str | None):
             raise ParameterError("name", "a string", name, "Leave it out for the models' names.")
-        models: list[tuple[str, Any]] = _sides(base, aligned)
-        names = [str(model.config.name_or_path or side) for side, model in models]
-        for called, (_, model) in zip(names, models, strict=True):
+        names = [
+            str(model.config.name_or_path or side)
+            for side, model in zip(SIDES, models, strict=True)
+        ]
+        for called, model, tokenizer in zip(names, models, tokenizers, strict=True):
             require_decodable(called, model.config)
-            model.eval().requires_grad_(False)
-        self.base, self.aligned = base, aligned
-        self.base_tokenizer, self.aligned_tokenizer = base_tokenizer, aligned_tokenizer
-        for tokenizer in (base_tokenizer, aligned_tokenizer):
-            # A prompt that is too long gets an error of ours: the tokenizer need not warn.
-            tokenizer.deprecation_warnings[_TOO_LONG] = True
+            model.eval()
+            model.requires_grad_(False)
+            # Prompts that are too long get an error of ours, so transformers need not warn.
+            tokenizer.deprecation_warnings[TOO_LONG] = True
+        super().__init__(*tokenizers, own.base_prompt, own.template_kwargs)
+        self.base, self.aligned = models
         self.name = name or "|".join(names)
-        self._template_kwargs = plain_json(own.template_kwargs, "template_kwargs", ParameterError)
-
-        self.compatibility = compare(base_tokenizer, aligned_tokenizer)
-        self.compatibility.require()
-        self.size, self.shared = self.compatibility.size, self.compatibility.shared
-        self.vocabulary = _joint_vocabulary(base_tokenizer, aligned_tokenizer, self.compatibility)
-        self.base_size = min(self.compatibility.base_size, _rows(base))
-        self.aligned_size = min(self.compatibility.aligned_size, _rows(aligned))
-        ends = (
-            (base_tokenizer, base.generation_config, base.config),
-            (aligned_tokenizer, aligned.generation_config, aligned.config),
+        base_rows, aligned_rows = (m.config.get_text_config().vocab_size for m in models)
+        self.base_size = min(self.compatibility.base_size, base_rows)
+        self.aligned_size = min(self.compatibility.aligned_size, aligned_rows)
+        base_window, aligned_window = (
+            context_window(m.config, t) for m, t in zip(models, tokenizers, strict=True)
         )
-        self.base_eos, self.aligned_eos = (end_tokens(*each) for each in ends)
-        self.base_stop = stop_strings(self.base_prompt)
-        base_window, aligned_window = (context_window(each[2], each[0]) for each in ends)
         self.context = (base_window, aligned_window)
-        template = _chat_template(aligned_tokenizer)
-        self.call_format = call_format(template)
-        self.call_markers = _call_markers(aligned_tokenizer, self.call_format)
-        self.notes = (
-            *self.compatibility.notes,
-            *(
-                note
-                for side, each in zip(SIDES, ends, strict=True)
-                for note in end_notes(side, *each)
-            ),
-            *self._template_note(),
-        )
-        by_name = {"base": names[0], "aligned": names[1]}
-        self.identity = _plain_identity(by_name if identity is None else identity)
-        self.identity |= {"base_prompt": _prompt_name(self.base_prompt)}
-        self.identity |= {"template_kwargs": self._template_kwargs}
-        self._encoders = _encoders(base_tokenizer, aligned_tokenizer)
+        base_ends = (base_tokenizer, base.generation_config, base.config)
+        aligned_ends = (aligned_tokenizer, aligned.generation_config, aligned.config)
+        self.base_eos, self.aligned_eos = end_tokens(*base_ends), end_tokens(*aligned_ends)
+        self.notes += (*end_notes("base", *base_ends), *end_notes("aligned", *aligned_ends))
+        by_name = dict(zip(SIDES, names, strict=True))
+        prompts = {"base_prompt": self.base_prompt_name, "template_kwargs": self.template_kwargs}
+        self.identity = plain_identity(by_name if identity is None else identity) | prompts
 
     @classmethod
     def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
@@ -188,24 +154,22 @@ class ModelPair:
             MissingExtraError: A quantisation's library is not installed.
             PairError: Anything else that keeps the two from being a pair.
         """
-        checked = LoadOptions(**options)
-        for side in SIDES:
-            target_devices(checked.of(side).placement)
-        sources = (
-            locate(base, "base", checked),
-            locate(aligned, "aligned", checked),
-        )
-        key = (cls, *((source.folder, source.revision) for source in sources), checked.pair_key())
-        return _PAIRS.get(key, lambda: cls._load(sources, checked))
+        from .sides import load_sides, locate_sides
 
-    @staticmethod
+        checked = LoadOptions(**options)
+        files = locate_sides(base, aligned, checked)
+        key = (cls, *(each.key for each in files), checked.pair_key())
+        return PAIRS.get(key, lambda: cls.from_sides(load_sides(*files, checked), checked))
+
+    @classmethod
     def from_adapter(
+        cls,
         model: str | Path,
         adapter: str | Path,
         *,
-        exact: Literal["base", "aligned"] | None = None,
+        exact: Side | None = None,
         **options: Any,
-    ) -> AdapterPair:
+    ) -> ModelPair:
         """Load one model and a LoRA adapter as a pair: half the memory, one forward for both.
 
         The side with the adapter on has the tokenizer, chat template and generation settings of
@@ -227,9 +191,27 @@ class ModelPair:
             ParameterError: A setting is not allowed, or `exact` is not what the adapter says.
             MissingExtraError: PEFT is not installed.
         """
-        from .lora.pair import AdapterPair
+        from .lora.load import load_adapter_sides, locate_adapter
 
-        return AdapterPair.load(model, adapter, exact, LoadOptions(**options))
+        checked = LoadOptions(**options)
+        found = locate_adapter(model, adapter, exact, checked)
+        key = (cls, found.model.key, found.adapter.key, found.exact, checked.pair_key())
+        return PAIRS.get(key, lambda: cls.from_sides(load_adapter_sides(found, checked), checked))
+
+    @classmethod
+    def from_sides(cls, sides: Sides, options: LoadOptions) -> ModelPair:
+        """Make a pair of what was loaded for it."""
+        pair = cls(
+            *(sides.models[side] for side in SIDES),
+            *(sides.tokenizers[side] for side in SIDES),
+            name=sides.name,
+            base_prompt=options.base_prompt,
+            template_kwargs=options.template_kwargs,
+            identity=sides.identity,
+        )
+        pair.lora, pair.exact, pair.error = sides.lora, sides.exact, sides.error
+        pair.notes += sides.notes
+        return pair
 
     @classmethod
     def from_preset(cls, name: str, **options: Any) -> ModelPair:
@@ -251,7 +233,7 @@ class ModelPair:
     def tiny(cls, **options: Any) -> ModelPair:
         """Load the small pair that comes with the package: no network, a second, one CPU core."""
         return cls.from_pretrained(
-            _TINY / "base", _TINY / "aligned", **({"dtype": "float32"} | options)
+            TINY / "base", TINY / "aligned", **({"dtype": "float32"} | options)
         )
 
     @staticmethod
@@ -261,284 +243,61 @@ class ModelPair:
         Raises:
             PairError: The files of one are missing, damaged or out of reach.
         """
+        from .check import check_pair
+
         return check_pair(base, aligned, LoadOptions(**options))
 
-    @classmethod
-    def _load(cls, sources: tuple[ModelFiles, ModelFiles], options: LoadOptions) -> ModelPair:
-        configs = [load_config(source, options) for source in sources]
-        for source, config in zip(sources, configs, strict=True):
-            require_decodable(source.name, config)
-        tokenizers = [load_tokenizer(source, options) for source in sources]
-        compare(*tokenizers).require()
-        own = [options.of(side) for side in SIDES]
-        each = list(zip(sources, configs, own, strict=True))
-        quantizers = [quantizer(*one) for one in each]
-        keys = [(source.folder, source.revision, o.weights_key()) for source, _, o in each]
-        name = _pair_name(sources)
-        if options.check_memory:
-            needed: Counter[frozenset[str]] = Counter()
-            for key, one in dict(zip(keys, each, strict=True)).items():
-                devices = target_devices(one[2].placement)
-                needed[devices] += 0 if key in _MODELS else load_bytes(*one)
-            for devices, size in needed.items():
-                require_memory(size, devices, name)
-        for source in sources:
-            fetch_weights(source, options)
-        models = []
-        with progress_bars(options) as bar:
-            for key, one, quantized in zip(keys, each, quantizers, strict=True):
-                load = partial(load_model, *one, quantized, bar(f"Loading {one[0].name}"))
-                models.append(_MODELS.get(key, load))
-        identity = {
-            "base": sources[0].label,
-            "aligned": sources[1].label,
-            "base_revision": sources[0].revision,
-            "aligned_revision": sources[1].revision,
-            "dtype": options.dtype,
-            "base_quantization": plain(own[0].quantization),
-            "aligned_quantization": plain(own[1].quantization),
-        }
-        return cls(
-            *models,
-            *tokenizers,
-            name=name,
-            base_prompt=options.base_prompt,
-            template_kwargs=options.template_kwargs,
-            identity=identity,
-        )
-
-    def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
-        """Return what the base model is fed for a conversation, as text or as token ids.
-
-        Raises:
-            PromptError: The conversation is malformed.
-            ParameterError: `tokenize` is not a bool.
-        """
-        _require_flag(tokenize)
-        if self.base_prompt == "chat_template":
-            template = {"chat_template": self._aligned_template()}
-            return self._by_template("base", messages, tokenize, template)
-        return self._as_text("base", messages, tokenize)
-
-    def render_aligned(
-        self,
-        messages: Messages,
-        *,
-        tokenize: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-    ) -> str | list[int]:
-        """Return what the aligned model is fed for a conversation, as text or as token ids.
-
-        Args:
-            messages: A string, or role/content dicts.
-            tokenize: Whether to return token ids.
-            tools: Tools to offer, as OpenAI-style dicts.
-
-        Raises:
-            PromptError: The conversation is malformed, or the chat template refuses it.
-            ParameterError: `tokenize` is not a bool, or `tools` not a list of dicts.
-        """
-        _require_flag(tokenize)
-        if self.aligned_tokenizer.chat_template:
-            return self._by_template("aligned", messages, tokenize, {}, _plain_tools(tools))
-        return self._as_text("aligned", messages, tokenize)
-
-    def count_tokens(self, messages: Messages) -> int:
-        """Return how many tokens the aligned model is fed for a conversation.
-
-        Raises:
-            PromptError: As for `render_aligned`.
-        """
-        return len(self.render_aligned(messages, tokenize=True))
-
-    def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text as the aligned model reads it, without special tokens.
-
-        Raises:
-            ParameterError: It is no text, or holds half a character.
-        """
-        if not isinstance(text, str):
-            raise ParameterError("text", "a string", text, "Render conversations instead.")
-        return self._encoders["aligned"].meant_ids(require_whole(text, "text", ParameterError))
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of decoded tokens, control tokens left out."""
-        data = b"".join(self.vocabulary.token_bytes[token_id] for token_id in ids)
-        return data.decode(errors="replace")
+    @property
+    def approximate(self) -> bool:
+        """Whether one side only stands for a model, as an adapter from `baco extract` does."""
+        return self.error is not None or self.exact == "aligned"
 
     def memory_bytes(self) -> int:
-        """Return the bytes that the weights take."""
-        models: dict[int, Any] = {id(model): model for model in (self.base, self.aligned)}
-        return sum(map(measure_bytes, models.values()))
+        """Return the bytes that the weights take; those of shared weights count once."""
+        from .memory import measure_bytes
 
-    def open_sides(self, max_rows: int, graphs: Mode = "off") -> tuple[ModelRunner, ModelRunner]:
-        """Return base and aligned, ready to decode so many rows at once.
+        models: list[Any] = [self.lora.model] if self.lora else [self.base, self.aligned]
+        return sum(map(measure_bytes, {id(model): model for model in models}.values()))
 
-        Args:
-            max_rows: Most rows that will run at once.
-            graphs: Whether forwards are replayed as CUDA graphs; see `Decoder`.
-        """
-        from ..engines.local.runner import ModelRunner
-
-        base, aligned = (
-            ModelRunner(
-                model, self.aligned.device, max_rows=max_rows, max_length=window, graphs=graphs
-            )
-            for model, window in zip((self.base, self.aligned), self.context, strict=True)
-        )
-        return base, aligned
+    @cached_property
+    def token_space(self) -> SharedVocabulary:
+        """The ids that both sides share, as each side reads them and as text."""
+        ends = self.base_eos | self.aligned_eos
+        sizes = (self.base_size, self.aligned_size)
+        return SharedVocabulary.of(self.vocabulary, self.shared, ends, sizes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModelPair:
         return self  # weights are shared, whoever is copied
 
     def __repr__(self) -> str:
+        from .memory import readable
+
         where = " and ".join(dict.fromkeys(str(m.device) for m in (self.base, self.aligned)))
         size = f"{readable(self.memory_bytes())} on {where}"
-        return f"ModelPair({self.name!r}, base_prompt={_prompt_name(self.base_prompt)!r}, {size})"
-
-    def _by_template(
-        self,
-        side: str,
-        messages: Messages,
-        tokenize: bool,
-        template: Mapping[str, Any],
-        tools: Sequence[Mapping[str, Any]] | None = None,
-    ) -> str | list[int]:
-        rendered: str | list[int] = render_aligned(
-            self._encoders[side],
-            conversation(messages),
-            tokenize=tokenize,
-            tools=tools,
-            template_kwargs={**self._template_kwargs, **template},
-        )
-        return rendered
-
-    def _aligned_template(self) -> str:
-        """Return the aligned chat template with the aligned special tokens' names written in."""
-        names = self.aligned_tokenizer.special_tokens_map.items()
-        constants = (f"{{% set {name} = {json.dumps(text)} %}}" for name, text in names)
-        return "".join(constants) + self.aligned_tokenizer.get_chat_template()
-
-    def _as_text(self, side: str, messages: Messages, tokenize: bool) -> str | list[int]:
-        text = render_base(self.base_prompt, conversation(messages))
-        if not tokenize:
-            return text
-        return self._encoders[side].text_ids(text)
-
-    def _template_note(self) -> list[str]:
-        if self.aligned_tokenizer.chat_template:
-            return []
-        if self.base_prompt == "chat_template":
-            raise ParameterError(
-                "base_prompt",
-                "'qa', 'plain', 'urial' or a function, as the aligned model has no chat template",
-                self.base_prompt,
-                "The default is 'qa'.",
-            )
-        return ["The aligned tokenizer has no chat template, so both sides get the base prompt."]
+        return f"ModelPair({self.name!r}, base_prompt={self.base_prompt_name!r}, {size})"
 
 
-def _sides(base: Any, aligned: Any) -> list[tuple[str, Any]]:
-    return [("base", base), ("aligned", aligned)]
-
-
-def _require_parts(models: list[tuple[str, Any]], tokenizers: list[tuple[str, Any]]) -> None:
-    """Refuse what is no model or no tokenizer of transformers, such as a path."""
+def require_parts(models: Iterable[Any], tokenizers: Iterable[Any]) -> None:
+    """Require models and tokenizers of transformers: a path, for example, is refused."""
     from transformers import PreTrainedTokenizerBase
 
     remedy = "For a folder or an id there is ModelPair.from_pretrained(base, aligned)."
-    for side, model in models:
+    for side, model in zip(SIDES, models, strict=True):
         if not hasattr(getattr(model, "config", None), "get_text_config"):
             allowed = "a model that transformers has loaded"
             raise ParameterError(side, allowed, type(model), remedy)
-    for side, tokenizer in tokenizers:
+    for side, tokenizer in zip(SIDES, tokenizers, strict=True):
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             allowed = "a tokenizer that transformers has loaded"
             raise ParameterError(f"{side}_tokenizer", allowed, type(tokenizer), remedy)
 
 
-def _require_flag(tokenize: object) -> None:
-    if not isinstance(tokenize, bool):
-        raise ParameterError("tokenize", "True or False", tokenize, "True asks for token ids.")
-
-
-def _plain_tools(tools: object) -> list[dict[str, Any]]:
-    listed = isinstance(tools, list | tuple) and all(isinstance(tool, Mapping) for tool in tools)
-    if not (listed or tools is None):
-        raise ParameterError("tools", "a list of OpenAI-style dicts", tools, "None offers none.")
-    found: list[dict[str, Any]] = plain_json(tools or [], "tools", ParameterError)
-    return found
-
-
-def _joint_vocabulary(base: Any, aligned: Any, compatibility: Compatibility) -> Vocabulary:
-    """Classify the longer of the two vocabularies; what is not text on both sides is control."""
-    longer = aligned if compatibility.aligned_size >= compatibility.base_size else base
-    vocabulary = Vocabulary.from_tokenizer(longer)
-    control = ~compatibility.shared
-    return replace(
-        vocabulary,
-        control=control,
-        punctuation=vocabulary.punctuation | control,
-        function_word=vocabulary.function_word & ~control,
-        starts_word=vocabulary.starts_word | control,
-    )
-
-
-def _chat_template(tokenizer: Any) -> str | None:
-    """Return the text of a chat template, where there are several that for tools."""
-    if not tokenizer.chat_template:
-        return None
+def plain_identity(identity: Any) -> dict[str, Any]:
+    """Copy an identity, which must be a dict of plain data."""
     try:
-        template: str = tokenizer.get_chat_template(tools=[{}])
-        template.encode()
-    except Exception as error:  # It may be anything that JSON can hold.
-        raise PairError(
-            f"The aligned tokenizer's chat_template is no text ({error}). Set it in "
-            "tokenizer_config.json, or put chat_template.jinja beside that."
-        ) from error
-    return template
-
-
-def _rows(model: Any) -> int:
-    return int(model.config.get_text_config().vocab_size)
-
-
-def _encoders(*tokenizers: Any) -> dict[str, Encoder]:
-    """Return an encoder for each side; what is a control token to one is spelled out by both."""
-    tables = [read_token_table(tokenizer) for tokenizer in tokenizers]
-    control = frozenset(p for t in tables for i in t.control & t.added if (p := t.pieces[i]))
-    return {
-        side: Encoder(tokenizer, control) for side, tokenizer in zip(SIDES, tokenizers, strict=True)
-    }
-
-
-def _call_markers(tokenizer: Any, form: CallFormat) -> dict[int, bytes]:
-    """Return the control tokens that are part of how calls are written, with what they spell."""
-    frame = form.begin + form.before + form.divider + form.after + form.end
-    table = read_token_table(tokenizer)
-    pieces = {token_id: table.pieces[token_id] for token_id in table.control & table.added}
-    return {i: piece.encode() for i, piece in pieces.items() if piece and piece in frame}
-
-
-def _plain_identity(identity: Any) -> dict[str, Any]:
-    try:
-        told = dict(identity)
-        json.dumps(told)
+        copied = dict(identity)
+        json.dumps(copied)
     except Exception as error:  # of what is no mapping, no JSON, or holds itself
         remedy = "For example {'base': 'org/model', 'aligned': 'org/model-instruct'}."
         raise ParameterError("identity", "a dict of plain data", identity, remedy) from error
-    return told
-
-
-def _pair_name(sources: tuple[ModelFiles, ModelFiles]) -> str:
-    base, aligned = sources
-    if base.folder == _TINY / "base" and aligned.folder == _TINY / "aligned":
-        return "tiny"
-    for known in PRESETS.values():
-        if (known.base, known.aligned) == (base.name, aligned.name):
-            return known.name
-    return f"{base.name}|{aligned.name}"
-
-
-def _prompt_name(prompt: BasePrompt) -> str:
-    return prompt if isinstance(prompt, str) else f"{prompt.__module__}.{prompt.__qualname__}"
+    return copied

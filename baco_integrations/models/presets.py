@@ -1,4 +1,4 @@
-"""Pairs that people have, by short names such as ``qwen2.5-7b``."""
+"""Well-known pairs by short names, such as ``qwen2.5-7b``."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Preset:
     base_prompt: str = "qa"
 
 
-# Name, billions of parameters, base, aligned.
-_TABLE = """
+# Name, billions of parameters, base, aligned; a name begins with the family.
+TABLE = """
 smollm2-135m 0.135 HuggingFaceTB/SmolLM2-135M HuggingFaceTB/SmolLM2-135M-Instruct
 smollm2-360m 0.362 HuggingFaceTB/SmolLM2-360M HuggingFaceTB/SmolLM2-360M-Instruct
 smollm2-1.7b 1.71 HuggingFaceTB/SmolLM2-1.7B HuggingFaceTB/SmolLM2-1.7B-Instruct
@@ -72,9 +72,9 @@ gemma3-270m 0.268 google/gemma-3-270m google/gemma-3-270m-it
 gemma3-1b 1.0 google/gemma-3-1b-pt google/gemma-3-1b-it
 mistral-7b 7.25 mistralai/Mistral-7B-v0.3 mistralai/Mistral-7B-Instruct-v0.3
 """
-_GATED = {"llama3.2", "llama3.1", "llama3", "gemma2", "gemma3"}
-_THINKING = {"qwen3", "smollm3"}
-_NOTES = {
+GATED = {"llama3.2", "llama3.1", "llama3", "gemma2", "gemma3"}
+THINKING = {"qwen3", "smollm3"}
+NOTES = {
     "smollm2": "open and small",
     "qwen2.5": "padded embedding rows; the two end-of-text tokens differ",
     "qwen3": "thinking is switched off",
@@ -89,7 +89,8 @@ _NOTES = {
 }
 
 
-def _preset(line: str) -> Preset:
+def parse_preset(line: str) -> Preset:
+    """Make a preset from a line of `TABLE`."""
     name, billions, base, aligned = line.split()
     family = name.partition("-")[0]
     return Preset(
@@ -98,20 +99,20 @@ def _preset(line: str) -> Preset:
         aligned=aligned,
         family=family,
         billions=float(billions),
-        template_kwargs={"enable_thinking": False} if family in _THINKING else {},
-        gated=family in _GATED,
-        note=_NOTES.get(family, ""),
+        template_kwargs={"enable_thinking": False} if family in THINKING else {},
+        gated=family in GATED,
+        note=NOTES.get(family, ""),
     )
 
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in map(_preset, _TABLE.strip().splitlines())
+    preset.name: preset for preset in map(parse_preset, TABLE.strip().splitlines())
 }
 """Every preset by its name."""
 
 
 def preset(name: str) -> Preset:
-    """Return a preset.
+    """Return the preset of a name, in upper or lower case.
 
     Raises:
         ParameterError: There is none of that name.

@@ -10,21 +10,18 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import ParameterError, nearest
 from ..core.messages import Messages, conversation
 from ..core.plain import require_whole
 from ..core.tool_calls import FORMATS
+from ..text.token_space import SharedVocabulary
 from ..text.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..engines.local.cuda_graphs import Mode
-    from ..engines.local.runner import Saved
 
 END = "<end>"
 """The token that ends a scripted turn."""
@@ -75,9 +72,7 @@ class ScriptedPair:
 
     name = "scripted"
     base_stop: tuple[str, ...] = ()
-
-    lookahead = "off"
-    """Reading ahead would only ask scripts for what never comes."""
+    engine = "scripted"
 
     def __init__(
         self,
@@ -111,6 +106,7 @@ class ScriptedPair:
         self.call_format = FORMATS["hermes"]
         self.call_markers: dict[int, bytes] = {}
         self._scripts = (base, aligned)
+        self._ids = {token: token_id for token_id, token in enumerate(self.tokens)}
 
     def render_base(self, messages: Messages, *, tokenize: bool = False) -> str | list[int]:
         """Return what the base side is fed: the conversation as ``role: content`` lines."""
@@ -136,74 +132,33 @@ class ScriptedPair:
     def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedPair:
         return self  # one pair, one decoder, whoever is copied
 
-    def open_sides(
-        self, max_rows: int, graphs: Mode = "off"
-    ) -> tuple[ScriptedRunner, ScriptedRunner]:
-        """Return base and aligned, ready to decode any number of rows."""
-        base, aligned = (ScriptedRunner(script, self.tokens) for script in self._scripts)
-        return base, aligned
+    @cached_property
+    def token_space(self) -> SharedVocabulary:
+        """The ids that both sides share."""
+        ends, sizes = self.base_eos, (self.base_size, self.aligned_size)
+        return SharedVocabulary.of(self.vocabulary, self.shared, ends, sizes)
 
-    def encode(self, text: str) -> list[int]:
-        """Return a text as the tokens of a prompt, one per byte."""
-        whole = require_whole(text, "text", ParameterError)
-        # Prompt bytes are ids of their own beyond the vocabulary, so any prompt can be fed.
-        return [len(self.tokens) + byte for byte in whole.encode()]
+    def logits(self, side: int, seen: Sequence[int]) -> NDArray[np.float64]:
+        """Return what a side's script says about the next token.
 
+        Args:
+            side: 0 for base, 1 for aligned.
+            seen: Ids of the prompt, and of all that has been decoded since.
 
-class ScriptedRunner:
-    """One side of a `ScriptedPair`: remembers what each slot has seen and looks up what comes."""
+        Returns:
+            Logarithms of the weights, ``(v,)``.
 
-    def __init__(self, script: Script, tokens: tuple[str, ...]) -> None:
-        self._script = script
-        self._tokens = tokens
-        self._ids = {token: token_id for token_id, token in enumerate(tokens)}
-        self._seen: dict[int, list[int]] = {}
-
-    def read(self, start: int, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> None:
-        """Feed some tokens to each of the slots ``start ..``, from a position on."""
-        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True), start):
-            self._seen[slot] = [*self._seen.get(slot, [])[:position], *fed]
-
-    def advance(self, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> torch.Tensor:
-        """Feed ``q`` tokens to each of the slots ``0 ..``; return their logits ``(r, q, v)``."""
-        import torch
-
-        logits = []
-        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True)):
-            seen = self._seen.get(slot, [])[:position]
-            logits.append([self._logits([*seen, *fed[: end + 1]]) for end in range(len(fed))])
-            self._seen[slot] = [*seen, *fed]
-        return torch.from_numpy(np.array(logits))
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Let one slot have seen the first `length` tokens of another."""
-        self._seen[target] = self._seen.get(source, [])[:length]
-
-    def save(self, slot: int, length: int) -> Saved:
-        """Keep what a slot has seen of its first `length` tokens."""
-        from ..engines.local.runner import Saved
-
-        return Saved(self._seen[slot][:length], length)
-
-    def load(self, saved: Saved, slot: int, length: int) -> None:
-        """Let a slot have seen the first `length` of the tokens that were kept."""
-        self._seen[slot] = saved.content[:length]
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._seen.clear()
-
-    def _logits(self, seen: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        size = len(self._tokens)
+        Raises:
+            ParameterError: The script gives a token that is not in the vocabulary.
+        """
+        size, script = len(self.tokens), self._scripts[side]
         prompt = bytes(token - size for token in seen if token >= size).decode()
-        context = Context(prompt, tuple(self._tokens[token] for token in seen if token < size))
-        if callable(self._script):
-            distribution = self._script(context)
-        else:
-            distribution = self._script.get(context.text, {END: 1.0})
+        context = Context(prompt, tuple(self.tokens[token] for token in seen if token < size))
+        table = {} if callable(script) else script
+        distribution = script(context) if callable(script) else table.get(context.text, {END: 1.0})
         logits = np.full(size, -math.inf)
-        for token, probability in distribution.items():
-            logits[self._id(token)] = math.log(probability) if probability > 0 else -math.inf
+        for token, weight in distribution.items():
+            logits[self._id(token)] = math.log(weight) if weight > 0 else -math.inf
         return logits
 
     def _id(self, token: str) -> int:
@@ -215,6 +170,12 @@ class ScriptedRunner:
                 f"{nearest(token, self._ids)}Add it to the pair's vocabulary.",
             )
         return self._ids[token]
+
+    def encode(self, text: str) -> list[int]:
+        """Return a text as the tokens of a prompt, one per byte."""
+        whole = require_whole(text, "text", ParameterError)
+        # Prompt bytes are ids of their own beyond the vocabulary, so any prompt can be fed.
+        return [len(self.tokens) + byte for byte in whole.encode()]
 
 
 def _said(message: Mapping[str, Any]) -> str:

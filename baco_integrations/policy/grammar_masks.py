@@ -1,4 +1,4 @@
-"""Constrained rows: which tokens a grammar allows, and whose place in the text it is.
+"""Constrained rows: which tokens a grammar allows, and which side may give them.
 
 The masks of a step hold the constrained rows only, so that a batch without any costs nothing.
 """
@@ -39,13 +39,17 @@ class GrammarMatcher(Protocol):
         """Set the bits of the tokens that may come next."""
 
     def accept(self, token: int) -> bool:
-        """Take the token that came; return whether the grammar allows it."""
+        """Take a decided token; return whether the grammar allows it."""
 
     def guess(self, token: int) -> None:
-        """Go on as if a token had come, that the grammar allows and that does not end the text."""
+        """Take a drafted token, until `roll_back`.
+
+        Args:
+            token: A token that the grammar allows and that does not end the text.
+        """
 
     def roll_back(self) -> None:
-        """Go back to the last token that came."""
+        """Undo all calls of `guess` since the last decided token."""
 
 
 class Constraint(NamedTuple):

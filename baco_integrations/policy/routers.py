@@ -15,7 +15,7 @@ from torch import Tensor
 from ..core.errors import ParameterError
 from ..core.routing import Router, RouterSpec
 from .signals import Signals
-from .token_classes import FC, PUNC, TokenClasses
+from .token_classes import FC, PUNC
 
 ALWAYS, P, H, RAND, NUDGE = range(5)
 """Statistics by the index that `statistics` gives them."""
@@ -106,8 +106,3 @@ class GuardedRouter:
         except BaseException as error:  # whatever a user's code raises belongs to its own rows only
             self.error = error
             return torch.zeros(rows, dtype=torch.bool, device=inputs.p_max.device)
-
-
-def content_hit(top: Tensor, content: Tensor, classes: TokenClasses) -> Tensor:
-    """Return ``(r,)`` bool: the top-1 token falls into one of the row's content classes."""
-    return (classes.content[top] & content) != 0

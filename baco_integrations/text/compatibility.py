@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baco_integrations.core.errors import PairError, VocabularyMismatchError, shorten
-from baco_integrations.text.templates import ChatTemplate, TemplateLimitError, rendering_until
-from baco_integrations.text.vocabulary import BoolArray, TokenTable, read_token_table
+from ..core.errors import PairError, VocabularyMismatchError, shorten
+from .template_bounds import TemplateLimitError, rendering_until
+from .templates import ChatTemplate
+from .vocabulary import BoolArray, read_token_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,9 +61,12 @@ class Compatibility:
         """
         if self.same_text_vocabulary:
             return
+        named = (
+            (i, *("no token" if piece is None else repr(piece) for piece in both))
+            for i, *both in self.differing
+        )
         tokens = "; ".join(
-            f"id {token_id} is {_name(base)} in base and {_name(aligned)} in aligned"
-            for token_id, base, aligned in self.differing
+            f"id {i} is {ours} in base and {theirs} in aligned" for i, ours, theirs in named
         )
         raise VocabularyMismatchError(
             f"The two tokenizers (base {self.base_size} tokens, aligned {self.aligned_size}) do "
@@ -84,8 +88,29 @@ def compare(
     shared = np.array([ours == theirs for ours, theirs in pieces], dtype=np.bool_)
     shared[[token_id for token_id in base.control | aligned.control]] = False
     shared.setflags(write=False)
-    differing = tuple(islice(_differing(base, aligned, pieces), _SHOWN))
-    only_base, only_aligned = _names(base) - _names(aligned), _names(aligned) - _names(base)
+    own = [table.control | table.marked for table in (base, aligned)]
+    # Markup may be one side's alone. A hole is control on its own side, yet no control token takes
+    # the id's place there, so text on the other side still has no counterpart.
+    different = (
+        (token_id, *both)
+        for token_id, both in enumerate(pieces)
+        if both[0] != both[1]
+        and not any(
+            piece is not None and token_id in ids for piece, ids in zip(both, own, strict=True)
+        )
+    )
+    differing = tuple(islice(different, _SHOWN))
+    names = [{table.pieces[i] for i in table.control} - {None} for table in (base, aligned)]
+    extra = {
+        "base": sorted(filter(None, names[0] - names[1])),
+        "aligned": sorted(filter(None, names[1] - names[0])),
+    }
+    notes = []
+    for side, some in extra.items():
+        more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+        if some:
+            listed = f"{', '.join(some[:_SHOWN])}{more}"
+            notes.append(f"Only the {side} tokenizer has the control tokens {listed}.")
     return Compatibility(
         same_text_vocabulary=not differing,
         size=len(pieces),
@@ -93,46 +118,9 @@ def compare(
         aligned_size=len(aligned.pieces),
         shared=shared,
         differing=differing,
-        extra_control=tuple(sorted(only_base | only_aligned)),
-        notes=tuple(
-            f"Only the {side} tokenizer has the control tokens {_listed(names)}."
-            for side, names in (("base", only_base), ("aligned", only_aligned))
-            if names
-        ),
+        extra_control=tuple(sorted(extra["base"] + extra["aligned"])),
+        notes=tuple(notes),
     )
-
-
-def _differing(
-    base: TokenTable, aligned: TokenTable, pieces: list[tuple[str | None, str | None]]
-) -> Iterator[tuple[int, str | None, str | None]]:
-    """Find text tokens that the other side lacks or spells otherwise; markup may be one side's.
-
-    A hole is control on its own side, yet no control token takes the id's place there, so text on
-    the other side still has no counterpart.
-    """
-    base_own, aligned_own = (table.control | table.marked for table in (base, aligned))
-    for token_id, (ours, theirs) in enumerate(pieces):
-        if ours == theirs:
-            continue
-        owned = (ours is not None and token_id in base_own) or (
-            theirs is not None and token_id in aligned_own
-        )
-        if not owned:
-            yield token_id, ours, theirs
-
-
-def _names(table: TokenTable) -> set[str]:
-    pieces = (table.pieces[token_id] for token_id in table.control)
-    return {piece for piece in pieces if piece is not None}
-
-
-def _name(piece: str | None) -> str:
-    return "no token" if piece is None else repr(piece)
-
-
-def _listed(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def end_tokens(
@@ -155,9 +143,9 @@ def end_tokens(
     Raises:
         PairError: The chat template takes too long, or writes too much.
     """
-    found = [tokenizer.eos_token_id, _turn_end(tokenizer)]
-    found += [end for ends in _configured(generation_config, config).values() for end in ends]
-    return frozenset(end for end in found if _is_token(end, tokenizer))
+    found = [tokenizer.eos_token_id, turn_end(tokenizer)]
+    found += [end for _, end in configured_ends(generation_config, config)]
+    return frozenset(end for end in found if is_token(end, tokenizer))
 
 
 def end_notes(
@@ -169,32 +157,37 @@ def end_notes(
     """Return which ends of one side are left out because they are no ids of its tokenizer."""
     return [
         f"The {side} model's {name} calls {shorten(end)} an end, which is no id of its tokenizer."
-        for name, ends in _configured(generation_config, config).items()
-        for end in ends
-        if end is not None and not _is_token(end, tokenizer)
+        for name, end in configured_ends(generation_config, config)
+        if end is not None and not is_token(end, tokenizer)
     ]
 
 
-def _configured(*configs: Any) -> dict[str, list[Any]]:
-    names = ("generation config", "model config")
-    told = {n: getattr(each, "eos_token_id", None) for n, each in zip(names, configs, strict=True)}
-    return {n: [*eos] if isinstance(eos, list | tuple) else [eos] for n, eos in told.items()}
+def configured_ends(generation_config: Any, config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the ends that the configs name, each behind the name of its config."""
+    for name, each in (("generation config", generation_config), ("model config", config)):
+        ends = getattr(each, "eos_token_id", None)
+        yield from ((name, end) for end in (ends if isinstance(ends, list | tuple) else [ends]))
 
 
-def _is_token(end: Any, tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_token(end: Any, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether something is an id of a tokenizer."""
     return type(end) is int and 0 <= end < len(read_token_table(tokenizer).pieces)
 
 
-def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the control token with which a chat template closes the assistant's turn.
+
+    Raises:
+        PairError: The chat template takes too long, or writes too much.
+    """
     if not tokenizer.chat_template:
         return None
     mark = "ANSWER"
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
-    variables = {"add_generation_prompt": False}
     try:
         template = ChatTemplate(tokenizer.get_chat_template(), tokenizer.special_tokens_map, {})
         with rendering_until(monotonic() + _PATIENCE):
-            text = template.render(messages, variables)
+            text = template.render(messages, {"add_generation_prompt": False})
     except TemplateLimitError as error:
         raise PairError(
             f"The chat template of {tokenizer.name_or_path} {error}. Choose another model, or "

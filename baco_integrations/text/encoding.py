@@ -1,7 +1,7 @@
 """From rendered text to token ids: only what a template writes itself becomes control tokens.
 
 Invariant: a control token stands in a prompt only where every character of it, white space aside,
-is the template's. What spells one in anybody's text is encoded as the text it is.
+is the template's. A message that spells one is encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from typing import Any
 
 from ..core.errors import PromptError
 from ..core.threads import fork_safe
-from .templates import ChatTemplate
+from .templates import OWN, ChatTemplate
 from .vocabulary import read_token_table
 
-_OWN = re.compile("[\ud800-\udfff]+")
 _SAID = re.compile("[^\ud800-\udfff\\s]")
 _BEFORE = "\n"
 """What pieces from within a text are encoded behind, as tokenizers may begin texts with a space."""
 
 
 class Encoder:
-    """A tokenizer that takes nothing that is said for a control token; safe in many threads.
+    """A tokenizer for which callers' text never becomes a control token; safe in many threads.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
@@ -71,16 +70,20 @@ class Encoder:
         return self._templates[source]
 
     def text(self, marked: str) -> str:
-        """Return a rendering as the text it is."""
+        """Return a rendering as plain text, the template's own characters as ordinary ones."""
 
         def read(own: re.Match[str]) -> str:
             # Templates may hold surrogates of their own.
             return own[0].translate(self._letters).encode("utf-8", "replace").decode()
 
-        return _OWN.sub(read, marked)
+        return OWN.sub(read, marked)
 
-    def ids(self, marked: str) -> list[int]:
+    def ids(self, marked: str, *, begin: bool = False) -> list[int]:
         """Return the token ids of a rendering, or of plain text.
+
+        Args:
+            marked: The text; what a template writes itself is marked.
+            begin: Whether to put the BOS in front with which the tokenizer begins texts.
 
         Raises:
             PromptError: A text holds a control token that the tokenizer cannot spell out.
@@ -89,20 +92,13 @@ class Encoder:
         while True:
             encoded = list(self._pieces(pieces))
             if not any(cuts for _, _, cuts in encoded):
-                return [token_id for _, ids, _ in encoded for token_id in ids]
+                start = self._start if begin else []
+                return [*start, *(token_id for _, ids, _ in encoded for token_id in ids)]
             pieces = [
                 piece[start:end]
                 for piece, _, cuts in encoded
                 for start, end in pairwise([0, *cuts, len(piece)])
             ]
-
-    def text_ids(self, text: str) -> list[int]:
-        """Return the ids of plain text, behind the BOS that the tokenizer begins texts with.
-
-        Raises:
-            PromptError: As for `ids`.
-        """
-        return self._start + self.ids(text)
 
     def meant_ids(self, text: str) -> list[int]:
         """Return the ids of a text whose control tokens are meant."""
@@ -124,7 +120,7 @@ class Encoder:
                 yield piece, alone.ids, list(self._cuts(piece, alone))
 
     def _cuts(self, piece: str, encoding: Any) -> Iterator[int]:
-        """Find the control tokens that are not all the template's: each is cut in two."""
+        """Yield where to cut control tokens in two that are not wholly the template's own text."""
         for index, token_id in enumerate(encoding.ids):
             if token_id not in self._control:
                 continue
@@ -141,7 +137,7 @@ class Encoder:
 
     def _encoded(self, texts: list[str]) -> Any:
         with self._running:
-            # Whoever else uses the tokenizer may have left it otherwise.
+            # Other users of the tokenizer may have changed it.
             if self._backend.truncation is not None:
                 self._backend.no_truncation()
             if self._backend.padding is not None:

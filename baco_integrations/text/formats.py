@@ -19,34 +19,26 @@ _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _FOUR = "[A-Za-z0-9+/]{4}"
 
 
-def _whole(pattern: str) -> str:
-    return f"^({pattern})$"
-
-
-def _count(units: str) -> str:
+def counts(units: str) -> str:
     """Return the pattern of numbers with units in their order, at least one of them."""
-    starts = range(len(units))
     return "|".join(
-        rf"\d{{1,4}}{units[n]}" + "".join(rf"(\d{{1,4}}{unit})?" for unit in units[n + 1 :])
-        for n in starts
+        rf"\d{{1,4}}{unit}" + "".join(rf"(\d{{1,4}}{smaller})?" for smaller in units[n + 1 :])
+        for n, unit in enumerate(units)
     )
 
 
-PATTERNS = {
-    "date": _whole(_DAY),
-    "time": _whole(_CLOCK + _ZONE),
-    "date-time": _whole(f"{_DAY}T{_CLOCK}{_ZONE}"),
-    "duration": _whole(rf"P(\d{{1,4}}W|({_count('YMD')})(T({_count('HMS')}))?|T({_count('HMS')}))"),
-    "ipv4network": _whole(rf"({_BYTE}\.){{3}}{_BYTE}(/32)?"),
-    "ipv4interface": _whole(rf"({_BYTE}\.){{3}}{_BYTE}(/([12]?\d|3[0-2]))?"),
-    "ipv6network": _whole("([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/128)?"),
-    "ipv6interface": _whole(r"([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/(\d{1,2}|1[01]\d|12[0-8]))?"),
-    "base64": _whole(f"({_FOUR})*([A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?"),
-    **{
-        f"uuid{version}": _whole(
-            f"[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
-        )
-        for version in range(1, 9)
-    },
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-%d[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_WHOLE = {
+    "date": _DAY,
+    "time": _CLOCK + _ZONE,
+    "date-time": f"{_DAY}T{_CLOCK}{_ZONE}",
+    "duration": rf"P(\d{{1,4}}W|({counts('YMD')})(T({counts('HMS')}))?|T({counts('HMS')}))",
+    "ipv4network": rf"({_BYTE}\.){{3}}{_BYTE}(/32)?",
+    "ipv4interface": rf"({_BYTE}\.){{3}}{_BYTE}(/([12]?\d|3[0-2]))?",
+    "ipv6network": "([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/128)?",
+    "ipv6interface": r"([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/(\d{1,2}|1[01]\d|12[0-8]))?",
+    "base64": f"({_FOUR})*([A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?",
+    **{f"uuid{version}": _UUID % version for version in range(1, 9)},
 }
+PATTERNS = {name: f"^({pattern})$" for name, pattern in _WHOLE.items()}
 """Patterns by the names of formats."""

@@ -1,34 +1,29 @@
-"""Grammars: what a request's text must be, compiled with llguidance, and one matcher per row.
+"""Grammars: what a request's text must be, compiled with llguidance.
 
-Invariant: a matcher's mask allows the tokens whose bytes keep the text on the way to a complete
-one, and the end of the turn where it is complete. Where only one text can follow, such as a key, of
-the tokens that begin it just the tokenizer's own is allowed.
+Invariant: a text that a grammar allows follows the request's schema, pattern or choices, or calls
+tools as the aligned model writes calls. Where only one text can follow, such as a key, of the
+tokens that begin it just the tokenizer's own is allowed.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 
-import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
-from numpy.typing import NDArray
 
 from ..core.errors import ParameterError
 from ..core.params import SamplingParams
 from ..core.tool_calls import CallFormat
 from .json_rules import LONGEST, json_rules, quoted
-from .json_schema import fault_of, reason
-from .trial import LIMITS, PATIENCE, OutOfTimeError, ask, remaining, until
+from .json_schema import fault_of
+from .matcher import JsonPosition, TextMatcher
+from .trial import LIMITS, PATIENCE, OutOfTimeError, ask, reason, remaining, until
 
-_STUCK = ("NoExtension", "NoExtensionBias")
-"""The engine's reasons to stop where the vocabulary cannot spell what must come."""
-_LESS = "Leave out what the answer does not need."
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,15 +44,15 @@ class Grammars:
     ) -> None:
         self._bytes, self._form = tuple(token_bytes), form
         self._tokenizer = LLTokenizer(
-            TokenizerWrapper(_Tokens(self._bytes, encode)), eos_token=len(self._bytes)
+            TokenizerWrapper(SpellingTokenizer(self._bytes, encode)), eos_token=len(self._bytes)
         )
         # Its own: a cache of the class would keep the pair alive.
-        self._matcher = lru_cache(maxsize=64)(self._compile)
+        self._compiled = lru_cache(maxsize=64)(self.compile)
 
     def matcher(
         self, params: SamplingParams, end: Collection[int], deadline: float = math.inf
-    ) -> GrammarMatcher | None:
-        """Return a matcher for a row with these settings, None if its text is free.
+    ) -> TextMatcher | None:
+        """Return a matcher for a sequence with these settings, None if its text is free.
 
         Args:
             params: The request's settings.
@@ -70,48 +65,57 @@ class Grammars:
         """
         try:
             with until(deadline):
-                return self._guide(params, end)
+                grammar = grammar_of(params, self._form)
+                compiled = None if grammar is None else self.compile_for(params, grammar)
         except OutOfTimeError:
             if time.monotonic() >= deadline:
                 raise
-            raise _too_slow(params) from None
-
-    def _guide(self, params: SamplingParams, end: Collection[int]) -> GrammarMatcher | None:
-        grammar = grammar_of(params, self._form)
-        if grammar is None:
+            name, kind, value = form_of(params)
+            allowed = f"{kind} that the grammar engine compiles within {PATIENCE:g} s"
+            remedy = "Leave out large numbers of 'multipleOf', and what has to be met together."
+            raise ParameterError(name, allowed, value, remedy) from None
+        if compiled is None:
             return None
-        if len(grammar) > LONGEST:
-            form, kind = _form_of(params)
-            said = f"{len(grammar)} characters"
-            raise ParameterError(form, f"{kind} of at most {LONGEST} characters", said, _LESS)
-        try:
-            matcher = self._matcher(LLMatcher.grammar_from_lark(grammar))
-        except _RefusedError as error:
-            raise _refusal(params, str(error)) from None
-        return GrammarMatcher(
-            matcher.deep_copy(), self._bytes, end, JsonPosition.of(params, self._form)
-        )
+        position = JsonPosition.of(params, self._form)
+        return TextMatcher(compiled.deep_copy(), self._bytes, end, position)
 
-    def _compile(self, grammar: str) -> LLMatcher:
+    def compile_for(self, params: SamplingParams, grammar: str) -> LLMatcher:
+        """Compile a request's grammar in Lark's syntax, or raise what `matcher` raises."""
+        if len(grammar) > LONGEST:
+            name, kind, _ = form_of(params)
+            allowed, came = f"{kind} of at most {LONGEST} characters", f"{len(grammar)} characters"
+            raise ParameterError(name, allowed, came, "Leave out what the answer does not need.")
+        try:
+            return self._compiled(LLMatcher.grammar_from_lark(grammar))
+        except RefusedError as error:
+            raise refusal(params, reason(str(error))) from None
+
+    def compile(self, grammar: str) -> LLMatcher:
+        """Try a grammar in a child process, then compile it here.
+
+        Raises:
+            OutOfTimeError: There is not enough time left.
+            RefusedError: The engine refuses it.
+        """
         answer = ask(grammar)
         if answer.said:
-            raise _RefusedError(answer.said)
+            raise RefusedError(answer.said)
         if answer.seconds > remaining():  # it cannot be stopped, and takes as long as on trial
             raise OutOfTimeError
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
         if matcher.is_error():
-            raise _RefusedError(matcher.get_error())
+            raise RefusedError(matcher.get_error())
         for warning in matcher.get_grammar_warnings():
             _LOG.info("A part of a schema is not enforced while decoding: %s", warning)
         return matcher
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The engine refuses a grammar, and says why."""
 
 
-class _Tokens:
-    """A vocabulary as llguidance reads it; one token more than there are stands for the end."""
+class SpellingTokenizer:
+    """A vocabulary as llguidance reads it; one additional token stands for the end."""
 
     bos_token_id = None
 
@@ -129,190 +133,16 @@ class _Tokens:
         known = max(ids, default=0) < self.eos_token_id
         if known and b"".join(self.tokens[token] for token in ids) == text:
             return ids
-        return list(self._greedy(text))
-
-    def _greedy(self, text: bytes) -> Iterator[int]:
-        start = 0
+        ids, start = [], 0
         while start < len(text):
             lengths = range(min(self._longest, len(text) - start), 0, -1)
             pieces = (text[start : start + length] for length in lengths)
             piece = next((piece for piece in pieces if piece in self._ids), None)
             if piece is None:
-                return
-            yield self._ids[piece]
+                break
+            ids.append(self._ids[piece])
             start += len(piece)
-
-
-class GrammarMatcher:
-    """Steers one row through a grammar; see `decoding.matcher.GrammarMatcher`."""
-
-    def __init__(
-        self,
-        matcher: LLMatcher,
-        token_bytes: tuple[bytes, ...],
-        end: Collection[int],
-        place: JsonPosition,
-    ) -> None:
-        self._matcher, self._bytes, self._place = matcher, token_bytes, place
-        self._end = end
-        self._settled: tuple[LLMatcher, JsonPosition] | None = None
-
-    def fresh(self) -> GrammarMatcher:
-        """Return another matcher for the same text; this one must not have begun."""
-        return GrammarMatcher(self._matcher.deep_copy(), self._bytes, self._end, self._place.copy())
-
-    @property
-    def structure(self) -> bool:
-        """Whether the next token is structure."""
-        return self._place.structure
-
-    @property
-    def begins(self) -> bool:
-        """Whether the value of a string begins here."""
-        return self._place.begins
-
-    @property
-    def reserved(self) -> str:
-        """A character that only aligned may write here."""
-        return self._place.reserved
-
-    @property
-    def error(self) -> str:
-        """Why the engine has given up on the text, empty if it has not."""
-        said = reason(self._matcher.get_error())
-        return "" if said in _STUCK else said
-
-    def allow(self, bits: NDArray[np.int32]) -> None:
-        """Set the bits of the tokens that may come next."""
-        self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        may_end = self._matcher.is_accepting()
-        for token in self._end:
-            bit = np.int32(1) << np.int32(token % 32)
-            bits[token // 32] = bits[token // 32] | bit if may_end else bits[token // 32] & ~bit
-
-    def accept(self, token: int) -> bool:
-        """Take the token that came; return whether the grammar allows it."""
-        if token in self._end:
-            return bool(self._matcher.is_accepting())
-        self._place.push(self._bytes[token])
-        return bool(self._matcher.consume_token(token))
-
-    def guess(self, token: int) -> None:
-        """Go on as if a token had come, that the grammar allows and that does not end the text."""
-        if self._settled is None:
-            # A copy is put aside: after a rollback, llguidance's masks may be those of the guess.
-            self._settled = self._matcher.deep_copy(), self._place.copy()
-        self.accept(token)
-
-    def roll_back(self) -> None:
-        """Go back to the last token that came."""
-        if self._settled is not None:
-            (self._matcher, self._place), self._settled = self._settled, None
-
-
-# -- whose place it is -----------------------------------------------------------------------------
-
-
-class JsonPosition:
-    """Follows a text byte by byte: is what comes next structure, or the value of a string?
-
-    Args:
-        depth: How many brackets are open where string values begin to be free; None where all of
-            the text is free.
-        opener: What turns said text into a call: until it comes, the text is free. Empty where a
-            call may only begin the text, None where the whole text is JSON.
-    """
-
-    def __init__(self, depth: int | None, opener: str | None = None) -> None:
-        self._depth, self._opener = depth, opener
-        self._said = "" if opener is not None else None
-        self._open: list[str] = []
-        self._in_string = self._escaped = self._begins = False
-        self._is_value = True
-
-    @classmethod
-    def of(cls, params: SamplingParams, form: CallFormat) -> JsonPosition:
-        """Return the place at the beginning of a request's text."""
-        if params.offered and params.json_schema is None:
-            # A call's arguments lie in its object, which may lie in a list of calls.
-            depth = 1 + len(form.tail) + form.begin.endswith("[")
-            return cls(depth, None if params.forced_calls else form.opener)
-        if params.json_schema is not None:
-            return cls(0)
-        return cls(None)
-
-    def copy(self) -> JsonPosition:
-        """Return a place that goes on by itself."""
-        other = copy.copy(self)
-        other._open = self._open.copy()
-        return other
-
-    @property
-    def structure(self) -> bool:
-        """Whether aligned gives what comes next."""
-        if self._depth is None:
-            return False
-        if self._said is not None:
-            return self._beginning() > 0
-        return not (self._in_string and self._is_value and len(self._open) >= self._depth)
-
-    @property
-    def begins(self) -> bool:
-        """Whether a free value's opening quote was the last to come."""
-        return self._depth is not None and self._begins and not self.structure
-
-    @property
-    def reserved(self) -> str:
-        """The character that leaves this place, which only aligned may write."""
-        if self._depth is None or self.structure:
-            return ""
-        if self._said is None:
-            return '"'
-        return self._opener[0] if self._opener else "" if self._said else "{"
-
-    def push(self, data: bytes) -> None:
-        """Go on by a token's bytes."""
-        for char in data.decode("latin-1"):  # structure is ASCII, and no other byte looks like it
-            if self._said is None:
-                self._json(char)
-            else:
-                self._text(char)
-
-    def _text(self, char: str) -> None:
-        assert self._said is not None
-        if self._opener:
-            self._said = (self._said + char)[-len(self._opener) :]
-            self._said = None if self._said == self._opener else self._said
-        elif not self._said:
-            self._said = char.strip()
-            if char == "{":
-                self._said = None
-                self._json(char)
-
-    def _beginning(self) -> int:
-        """Return the length of the longest ending of the said text that begins the opener."""
-        said, opener = self._said or "", self._opener or ""
-        return max((n for n in range(1, len(opener)) if said.endswith(opener[:n])), default=0)
-
-    def _json(self, char: str) -> None:
-        self._begins = char == '"' and not self._in_string
-        if self._in_string:
-            self._in_string = self._escaped or char != '"'
-            self._escaped = not self._escaped and char == "\\"
-        elif char == '"':
-            self._in_string = True
-        elif char in "{[":
-            self._open.append(char)
-            self._is_value = char == "["
-        elif char in "}]" and self._open:
-            self._open.pop()
-        elif char == ":":
-            self._is_value = True
-        elif char == ",":
-            self._is_value = self._open[-1:] == ["["]
-
-
-# -- grammars --------------------------------------------------------------------------------------
+        return ids
 
 
 def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
@@ -330,11 +160,11 @@ def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:
         # One terminal: alternatives of a rule count one by one.
         rules = {"value": "CHOICE", "CHOICE": " | ".join(map(quoted, params.choices))}
     if not params.offered:
-        return _lark({"start": "/ ?/ value", **rules}) if rules else None
-    return _lark({**_calls(params, form, "value" in rules), **rules})
+        return lark({"start": "/ ?/ value", **rules}) if rules else None
+    return lark({**call_rules(params, form, "value" in rules), **rules})
 
 
-def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str, str]:
+def call_rules(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str, str]:
     """Write the rules of an answer that calls tools, or may."""
     chosen = [
         tool["function"]
@@ -368,40 +198,24 @@ def _calls(params: SamplingParams, form: CallFormat, or_value: bool) -> dict[str
     return {"start": f"TEXT | {first}", "TEXT": r"/(.|\n)*/", "head[lazy]": head, **rules}
 
 
-def _lark(rules: Mapping[str, str]) -> str:
+def lark(rules: Mapping[str, str]) -> str:
+    """Write a grammar of rules by their names."""
     return "\n".join(["%llguidance {}", *(f"{name}: {rule}" for name, rule in rules.items())])
 
 
-def _refusal(params: SamplingParams, message: str) -> ParameterError:
+def refusal(params: SamplingParams, said: str) -> ParameterError:
+    """Return the error of a request whose grammar the engine refuses, and what it says of it."""
+    name, kind, part = form_of(params)
     schemas = [("json_schema", "the schema", params.json_schema)] if params.json_schema else []
     for tool in params.offered:
         function = tool["function"]
         schemas.append(("tools", f"tool {function['name']!r}", function["parameters"]))
-    for name, whose, schema in schemas:
+    place = ""
+    for parameter, whose, schema in schemas:
         if fault := fault_of(schema):
-            place = f"{fault.place!r} in {whose}" if fault.place else whose
-            return _undecodable(name, "a JSON schema", fault.part, f" of {place}", fault.said)
-    form, kind = _form_of(params)
-    return _undecodable(form, kind, getattr(params, form), "", reason(message))
-
-
-def _too_slow(params: SamplingParams) -> ParameterError:
-    form, kind = _form_of(params)
-    return ParameterError(
-        form,
-        f"{kind} that the grammar engine compiles within {PATIENCE:g} s",
-        getattr(params, form),
-        "Leave out large numbers of 'multipleOf', and what has to be met together.",
-    )
-
-
-def _form_of(params: SamplingParams) -> tuple[str, str]:
-    """Return which setting says what the text is like, and what that is called."""
-    form = next((n for n in ("json_schema", "regex", "choices") if getattr(params, n)), "tools")
-    return form, {"regex": "a pattern", "choices": "choices"}.get(form, "a JSON schema")
-
-
-def _undecodable(name: str, kind: str, part: object, place: str, said: str) -> ParameterError:
+            name, kind, (inner, part, said) = parameter, "a JSON schema", fault
+            place = f" of {inner!r} in {whose}" if inner else f" of {whose}"
+            break
     return ParameterError(
         name,
         f"{kind} that can be decoded",
@@ -409,3 +223,14 @@ def _undecodable(name: str, kind: str, part: object, place: str, said: str) -> P
         f"The grammar engine says{place}: {said.rstrip('.')}. Leave that part out, or write it in "
         "another way.",
     )
+
+
+def form_of(params: SamplingParams) -> tuple[str, str, object]:
+    """Return the setting that constrains the text, what its value is called, and the value."""
+    if params.json_schema:
+        return "json_schema", "a JSON schema", params.json_schema
+    if params.regex:
+        return "regex", "a pattern", params.regex
+    if params.choices:
+        return "choices", "choices", params.choices
+    return "tools", "a JSON schema", params.tools

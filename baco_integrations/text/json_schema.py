@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple
-from urllib.parse import unquote
-
-from llguidance import LLMatcher
+from typing import Any
 
 from .formats import PATTERNS
-from .trial import CRASHED, ask
+from .schema_parts import DEFINITIONS, LITERALS, MAPS, leads_to, parts_of, walk, written_in
+from .trial import CRASHED, OutOfTimeError, complaint
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,18 +33,12 @@ _OPTIONS = {
 # What lays several schemas on one value, and with it what else says which properties there are.
 _PARTS = {"allOf", "anyOf", "oneOf", "$ref", "if", "then", "else", "dependentSchemas"}
 _SAYS = _PARTS | {"properties", "patternProperties", "additionalProperties"}
-DEFINITIONS = ("$defs", "definitions")
-_MAPS = ("properties", *DEFINITIONS, "patternProperties", "dependentSchemas")
-_TEXT = ("pattern", "format", "minLength", "maxLength")
+_TEXT = ("format", "minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = ("minProperties", "maxProperties")
 _IDENTIFIERS = ("$id", "id")
-_NAMES = (*_IDENTIFIERS, "$schema")
-_LITERALS = ("enum", "const", "default", "examples")
-# So many parts of objects are looked at before further objects stay open.
 _MOST_PARTS = 200_000
-# What it reads in search of a fault, in characters, about a second; a part counts as this at least.
-_EFFORT, _LEAST = 8_000_000, 8000
+"""So many parts of objects are looked at before further objects stay open."""
 
 
 @lru_cache(maxsize=64)
@@ -54,10 +47,11 @@ def closed(schema: str) -> dict[str, Any]:
     given = json.loads(schema)
     # Where nothing is referred to by them, identifiers are annotations; so is a dialect that the
     # engine does not know.
-    kept = _refers_by_name(given)
+    references = [part["$ref"] for part in written_in(given) if "$ref" in part]
+    kept = not all(isinstance(each, str) and each.startswith("#") for each in references)
     ways: list[tuple[str, ...]] = [() if kept else _IDENTIFIERS]
     if '"$schema"' in schema or (kept and '"$id"' in schema):
-        ways += [(*ways[0], "$schema"), _NAMES]
+        ways += [(*ways[0], "$schema"), (*_IDENTIFIERS, "$schema")]
     for relaxed in (False, True):  # most need no part to be looked at
         for dropped in ways:
             taken = strict(given, dropped, relaxed)
@@ -66,15 +60,60 @@ def closed(schema: str) -> dict[str, Any]:
     return strict(given, ways[len(ways) // 2], True)
 
 
-def _refers_by_name(root: dict[str, Any]) -> bool:
-    everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
-    references = [schema["$ref"] for schema in everything.values() if "$ref" in schema]
-    return not all(isinstance(each, str) and each.startswith("#") for each in references)
+def json_rule(schema: dict[str, Any]) -> str:
+    """Write the rule, in Lark's syntax, of JSON that follows a schema from `closed`."""
+    return f"%json {json.dumps({**schema, 'x-guidance': _OPTIONS})}"
 
 
-def json_rule(closed: dict[str, Any]) -> str:
-    """Write the rule of JSON that follows a closed schema, in Lark's syntax."""
-    return f"%json {json.dumps({**closed, 'x-guidance': _OPTIONS})}"
+def rule_of(part: Any, root: dict[str, Any]) -> str:
+    """Write the rule of a part of a schema from `closed`, in Lark's syntax.
+
+    Args:
+        part: The part; true and false are schemas too.
+        root: The whole schema, whose definitions are copied as far as the part refers to them.
+    """
+    if not isinstance(part, dict):
+        return f"%json {json.dumps(part)}"
+    reached = walk([part], lambda schema: leads_to(schema, root))
+    named = {name for each in reached.values() for name in str(each.get("$ref")).split("/")}
+    definitions = {
+        key: {
+            name: each for name, each in root[key].items() if name in named or id(each) in reached
+        }
+        for key in DEFINITIONS
+        if isinstance(root.get(key), dict)
+    }
+    return json_rule({**definitions, **part})
+
+
+def fault_of(schema: Mapping[str, Any]) -> tuple[str, Any, str] | None:
+    """Find the innermost part of a schema that the engine refuses, None if it takes all of it.
+
+    Where the time for a grammar runs out, the part found is one around the innermost.
+
+    Returns:
+        Where the part lies, such as ``properties.name``, empty for the whole schema; the part; and
+        what the engine says.
+    """
+    text = json.dumps(schema)
+    root = closed(text)
+    said = complaint(json_rule(root))
+    if not said:
+        return None
+    part: Any = root
+    faulty = json.loads(text)
+    names: list[str] = []
+    with suppress(OutOfTimeError, LookupError):  # some parts are not written in the schema itself
+        left = said != CRASHED  # each crash costs a process
+        while left:
+            parts = sorted(parts_of(part), key=lambda each: each[0][0] not in DEFINITIONS)
+            refused = (each for each in parts if complaint(rule_of(each[1], root)) == said)
+            keys, part = next(refused, ((), None))
+            for key in keys:
+                faulty = faulty[key]
+                names += [key] if isinstance(key, str) else []
+            left = bool(keys)
+    return ".".join(names), faulty, said
 
 
 def strict(
@@ -90,26 +129,27 @@ def strict(
     Args:
         schema: The schema.
         dropped: Keywords to leave out.
-        relaxed: Whether the engine is asked of each part that it may refuse; else what it does
-            not say of itself is left out only.
+        relaxed: Whether to ask the engine about each part that it may refuse; else only what it
+            gets wrong without a word is left out.
     """
-    closed: dict[str, Any] = _Strict(schema, dropped, relaxed).of(schema)
-    return closed
+    taken: dict[str, Any] = SchemaCloser(schema, dropped, relaxed).close(schema)
+    return taken
 
 
-class _Strict:
+class SchemaCloser:
+    """Closes the objects of one schema; see `strict`."""
+
     def __init__(self, root: dict[str, Any], dropped: Collection[str], relaxed: bool) -> None:
         self._dropped, self._relaxed = {*dropped, "default", "examples"}, relaxed
-        everything = walk([root], lambda schema: [part for _, part in parts_of(schema)])
-        several = [schema for schema in everything.values() if _combines(schema)]
+        several = [schema for schema in written_in(root) if combines(schema)]
 
         def beneath(schema: dict[str, Any]) -> Iterator[Any]:
-            return inside(schema, root, _PARTS)
+            return leads_to(schema, root, _PARTS)
 
         # Those that share a value with others, and all that may: what lies inside them, too.
-        self._met = walk([*several], beneath)
-        parts = walk([part for each in several for part in beneath(each)], beneath)
-        shared = [*parts.values()]
+        self._met = walk(several, beneath)
+        parts = walk((part for each in several for part in beneath(each)), beneath)
+        shared: list[Any] = [*parts.values()]
         looked = 0
         for schema in several:
             if id(schema) in parts:
@@ -117,69 +157,72 @@ class _Strict:
             if looked > _MOST_PARTS:
                 shared.append(schema)
                 continue
-            own = [*walk([*beneath(schema)], beneath).values()]
+            own = walk(beneath(schema), beneath)
             looked += len(own)
-            shared += _shared(schema, own)
-        self._open = walk(shared, lambda schema: inside(schema, root))
+            shared += shared_with(schema, own.values())
+        self._open = walk(shared, lambda schema: leads_to(schema, root))
         names: dict[str, Any] = {}
         for each in self._met.values():
-            names |= _names(each).get("patternProperties", {})
+            names |= property_names(each).get("patternProperties", {})
         self._overlap = (
-            relaxed and _cannot({"patternProperties": names}, {}) and all(map(_is_pattern, names))
+            relaxed
+            and cannot_express({"patternProperties": names}, {})
+            and all(map(is_pattern, names))
         )
 
-    def of(self, schema: Any) -> Any:
+    def close(self, schema: Any) -> Any:
+        """Return a part of the schema as the engine is to take it."""
         if isinstance(schema, list):
-            return [self.of(each) for each in schema]
+            return [self.close(each) for each in schema]
         if not isinstance(schema, dict):
             return schema
-        closed = {
-            key: self._inner(key, value)
-            for key, value in schema.items()
-            if key not in self._dropped
-        }
-        if id(schema) not in self._open and _names_all(schema):
-            closed.setdefault("additionalProperties", False)
+        taken = {key: value for key, value in schema.items() if key not in self._dropped}
+        for key, value in taken.items():
+            if key in MAPS and isinstance(value, dict):
+                taken[key] = {name: self.close(each) for name, each in value.items()}
+            elif key not in LITERALS:
+                taken[key] = self.close(value)
         if id(schema) not in self._open:
-            closed = _named_by_pattern(closed)
+            if names_all(schema):
+                taken.setdefault("additionalProperties", False)
+            taken = names_by_pattern(taken)
         met = id(schema) in self._met
-        closed = _counted(_formatted(_exact(closed)), met or bool(_PARTS & schema.keys()))
-        return _expressible(closed, met and self._overlap) if self._relaxed else closed
-
-    def _inner(self, key: str, value: Any) -> Any:
-        if key in _MAPS and isinstance(value, dict):
-            return {name: self.of(each) for name, each in value.items()}
-        return value if key in _LITERALS else self.of(value)
+        taken = without_wrong_counts(
+            with_patterns(without_inexact_bounds(taken)), met or bool(_PARTS & schema.keys())
+        )
+        return relax(taken, met and self._overlap) if self._relaxed else taken
 
 
-def _combines(schema: dict[str, Any]) -> bool:
+# -- which objects are open ------------------------------------------------------------------------
+
+
+def combines(schema: dict[str, Any]) -> bool:
     """Tell whether the properties of an object may come from several parts."""
     said = _SAYS & schema.keys()
     several = isinstance(schema.get("allOf"), list) and len(schema["allOf"]) > 1
     return bool(_PARTS & said) and (len(said) > 1 or several)
 
 
-def _shared(schema: dict[str, Any], parts: list[dict[str, Any]]) -> list[Any]:
-    """Return what may have properties from elsewhere: a schema, or what parts of it name too."""
-    said = {name for part in parts for name in _said_names(part)}
-    if not _names_all(schema) or any(map(_adds, parts)) or said - schema["properties"].keys():
+def shared_with(schema: dict[str, Any], parts: Collection[dict[str, Any]]) -> list[Any]:
+    """Return the schemas that get properties from `parts` too, which cannot be closed.
+
+    That is `schema` itself, or only the properties (and other parts) of it that `parts` name too.
+    """
+    said = {
+        name
+        for part in parts
+        for names in (part.get("properties"), part.get("required"))
+        for name in (names if isinstance(names, dict | list) else ())
+        if isinstance(name, str)
+    }
+    adds = any(part.get("patternProperties") or part.get("additionalProperties") for part in parts)
+    if adds or not names_all(schema) or said - schema["properties"].keys():
         return [schema]
-    inner = list(parts_of(schema))
+    inner = parts_of(schema)
     return [part for place, part in inner if place[0] != "properties" or place[1] in said]
 
 
-def _said_names(schema: dict[str, Any]) -> Iterator[str]:
-    for names in (schema.get("properties"), schema.get("required")):
-        if isinstance(names, dict | list):
-            yield from (name for name in names if isinstance(name, str))
-
-
-def _adds(schema: dict[str, Any]) -> bool:
-    """Tell whether a part may add properties that it does not name."""
-    return bool(schema.get("patternProperties") or schema.get("additionalProperties"))
-
-
-def _names_all(schema: dict[str, Any]) -> bool:
+def names_all(schema: dict[str, Any]) -> bool:
     """Tell whether an object names its properties, those that it requires among them."""
     names, required = schema.get("properties"), schema.get("required")
     required = required if isinstance(required, list) else []
@@ -188,94 +231,11 @@ def _names_all(schema: dict[str, Any]) -> bool:
     )
 
 
-def walk(
-    left: list[dict[str, Any]], inner: Callable[[dict[str, Any]], Iterable[Any]]
-) -> dict[int, dict[str, Any]]:
-    """Return the schemas that can be reached, by their identity."""
-    reached: dict[int, dict[str, Any]] = {}
-    while left:
-        schema = left.pop()
-        if isinstance(schema, dict) and id(schema) not in reached:
-            reached[id(schema)] = schema
-            left += inner(schema)
-    return reached
+# -- what is written in another way, or left out ---------------------------------------------------
 
 
-def inside(
-    schema: dict[str, Any], root: dict[str, Any], keys: Collection[str] | None = None
-) -> Iterator[Any]:
-    """Yield what a schema consists of, what it refers to as well."""
-    for place, part in parts_of(schema):
-        if place[0] not in DEFINITIONS and (keys is None or place[0] in keys):
-            yield part
-    if (pointer := pointer_of(schema)) is not None:
-        yield target(pointer, root)
-    elif "$ref" in schema:  # by an identifier or an anchor, which any definition may have
-        yield from (part for place, part in parts_of(root) if place[0] in DEFINITIONS)
-
-
-def pointer_of(schema: dict[str, Any]) -> str | None:
-    """Return the pointer in a schema's reference, None where it has none."""
-    reference = schema.get("$ref")
-    pointer = unquote(reference.partition("#")[2]) if isinstance(reference, str) else ""
-    return pointer if pointer.startswith("/") or reference == "#" else None
-
-
-def target(pointer: str, root: dict[str, Any]) -> Any:
-    """Return what a pointer points to, None where that is nothing."""
-    target: Any = root
-    for name in pointer.split("/")[1:]:
-        if isinstance(target, list):
-            index = int(name) if name.isdecimal() and len(name) < 9 else len(target)
-            target = target[index] if index < len(target) else None
-        elif isinstance(target, dict):
-            target = target.get(name.replace("~1", "/").replace("~0", "~"))
-        else:
-            return None
-    return target
-
-
-def _expressible(schema: dict[str, Any], overlap: bool) -> dict[str, Any]:
-    """Leave out what the engine cannot express although it knows the keyword.
-
-    Args:
-        schema: The schema, all that lies in it expressible.
-        overlap: Whether the patterns of parts that share a value with it overlap.
-    """
-    if (
-        "pattern" in schema
-        and _cannot(_only(_TEXT, schema), _only(_TEXT[1:], schema))
-        and _is_pattern(schema["pattern"])
-    ):
-        schema = _without(("pattern",), schema)
-    schema = _bounded(schema)
-    patterns = schema.get("patternProperties")
-    if patterns and (overlap or _cannot(_names(schema), {}) and all(map(_is_pattern, patterns))):
-        # Which names are additional cannot be told without the patterns.
-        schema = {**schema, "patternProperties": {}, "additionalProperties": True}
-    return schema
-
-
-def _counted(schema: dict[str, Any], shared: bool) -> dict[str, Any]:
-    """Leave out counts of properties that the engine gets wrong where it is lenient.
-
-    It counts optional properties wrongly, and those that other parts name.
-    """
-    counts = _only(_COUNTS, schema)
-    if counts and (
-        shared
-        or _cannot(
-            {**counts, **_only(("required",), schema), **_names(schema)},
-            _names(schema),
-            lenient=False,
-        )
-    ):
-        return _without(_COUNTS, schema)
-    return schema
-
-
-def _named_by_pattern(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write the pattern of all names of properties in a way that the engine knows."""
+def names_by_pattern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write ``propertyNames`` with just a pattern as ``patternProperties``, for the engine."""
     names = schema.get("propertyNames")
     named = any(schema.get(key) for key in ("properties", "patternProperties", "required"))
     if not isinstance(names, dict) or names.keys() - {"type"} != {"pattern"} or named:
@@ -284,47 +244,73 @@ def _named_by_pattern(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "patternProperties": values, "additionalProperties": False}
 
 
-def _formatted(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write a format as a pattern that whoever reads it takes, beside one that is there."""
+def with_patterns(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replace a format by its pattern in `PATTERNS`; one that the schema has is kept beside it."""
     name = schema.get("format")
     pattern = PATTERNS.get(name) if isinstance(name, str) else None
     if pattern is None:
         return schema
-    rest = _without(("format",), schema)
+    rest = without(("format",), schema)
     if "pattern" not in schema:
         return {**rest, "pattern": pattern}
     return {**rest, "allOf": [*schema.get("allOf", []), {"pattern": pattern}]}
 
 
-def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """Leave out bounds of numbers that are too wide for the engine, the widest first."""
-    bounds = _only(_BOUNDS, schema)
-    if not all(isinstance(value, int | float) for value in bounds.values()):
-        return schema
-    kind = _only(("type",), schema)
-    for key in sorted(bounds, key=lambda key: abs(bounds[key]), reverse=True):
-        if _cannot(kind | bounds, kind):
-            bounds, schema = _without((key,), bounds), _without((key,), schema)
+def without_inexact_bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out integer bounds that are no exact floats: the engine would change them."""
+    changed = []
+    for key, value in only(_BOUNDS, schema).items():
+        try:
+            exact = not isinstance(value, int) or float(value) == value
+        except OverflowError:
+            exact = False
+        if not exact:
+            changed.append(key)
+            _LOG.info("A bound of a schema is not enforced while decoding: %s %s", key, value)
+    return without(changed, schema)
+
+
+def without_wrong_counts(schema: dict[str, Any], shared: bool) -> dict[str, Any]:
+    """Leave out counts of properties that the engine gets wrong where it is lenient.
+
+    It counts optional properties wrongly, and those that other parts name.
+    """
+    names = property_names(schema)
+    counts = only(_COUNTS, schema)
+    said = {**counts, **only(("required",), schema), **names}
+    if counts and (shared or cannot_express(said, names, lenient=False)):
+        return without(_COUNTS, schema)
     return schema
 
 
-def _exact(schema: dict[str, Any]) -> dict[str, Any]:
-    """Leave out bounds which the engine, that reads floats, would take for others."""
-    changed = [key for key, value in _only(_BOUNDS, schema).items() if not _is_exact(value)]
-    for key in changed:
-        _LOG.info("A bound of a schema is not enforced while decoding: %s %s", key, schema[key])
-    return _without(changed, schema)
+def relax(schema: dict[str, Any], overlap: bool) -> dict[str, Any]:
+    """Leave out what the engine cannot express although it knows the keyword.
+
+    Args:
+        schema: The schema, all that lies in it expressible.
+        overlap: Whether the patterns of parts that share a value with it overlap.
+    """
+    if "pattern" in schema:
+        rest = only(_TEXT, schema)
+        said = {**only(("pattern",), schema), **rest}
+        if cannot_express(said, rest) and is_pattern(schema["pattern"]):
+            schema = without(("pattern",), schema)
+    kind, bounds = only(("type",), schema), only(_BOUNDS, schema)
+    if all(isinstance(value, int | float) for value in bounds.values()):
+        for key in sorted(bounds, key=lambda key: abs(bounds[key]), reverse=True):
+            if cannot_express(kind | bounds, kind):  # the widest bound goes first
+                bounds, schema = without((key,), bounds), without((key,), schema)
+    patterns = schema.get("patternProperties")
+    if patterns and (
+        overlap or cannot_express(property_names(schema), {}) and all(map(is_pattern, patterns))
+    ):
+        # Which names are additional cannot be told without the patterns.
+        schema = {**schema, "patternProperties": {}, "additionalProperties": True}
+    return schema
 
 
-def _is_exact(value: object) -> bool:
-    try:
-        return not isinstance(value, int) or float(value) == value
-    except OverflowError:
-        return False
-
-
-def _is_pattern(pattern: object) -> bool:
-    """Tell whether somebody takes a pattern for one, be it not the engine."""
+def is_pattern(pattern: object) -> bool:
+    """Tell whether Python can compile a pattern; the engine need not be able to."""
     try:
         return isinstance(pattern, str) and bool(re.compile(pattern))
     except Warning:  # where warnings are errors
@@ -333,26 +319,13 @@ def _is_pattern(pattern: object) -> bool:
         return False
 
 
-def _only(keys: Iterable[str], schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: schema[key] for key in keys if key in schema}
-
-
-def _without(keys: Collection[str], schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key not in keys}
-
-
-def _names(schema: dict[str, Any]) -> dict[str, Any]:
-    maps = _only(("properties", "patternProperties"), schema)
-    return {key: dict.fromkeys(each, True) for key, each in maps.items() if isinstance(each, dict)}
-
-
-def _cannot(schema: dict[str, Any], rest: dict[str, Any], lenient: bool = True) -> bool:
+def cannot_express(schema: dict[str, Any], rest: Mapping[str, Any], lenient: bool = True) -> bool:
     """Tell whether the engine cannot express what a schema says, and could express the rest of it.
 
     What contradicts itself can be expressed: the engine takes it as one of several alternatives.
     """
 
-    def said(schema: dict[str, Any]) -> str:
+    def said(schema: Mapping[str, Any]) -> str:
         return complaint(f"%json {json.dumps({'x-guidance': {'lenient': lenient}, **schema})}")
 
     why = said(schema)
@@ -362,110 +335,17 @@ def _cannot(schema: dict[str, Any], rest: dict[str, Any], lenient: bool = True) 
     return True
 
 
-class Fault(NamedTuple):
-    """The innermost part of a schema that the engine refuses.
-
-    Attributes:
-        place: Where it lies, such as ``properties.name``; empty for the whole schema.
-        part: The part.
-        said: What the engine says.
-    """
-
-    place: str
-    part: Any
-    said: str
+def only(keys: Iterable[str], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a schema that are listed, in their order."""
+    return {key: schema[key] for key in keys if key in schema}
 
 
-def fault_of(schema: Mapping[str, Any]) -> Fault | None:
-    """Find what the engine refuses of a schema, None if it takes all of it.
-
-    Where the search would take seconds, the part found is one around the innermost.
-    """
-    text = json.dumps(schema)
-    root = part = closed(text)
-    said, left = complaint(json_rule(root)), _EFFORT
-    if not said:
-        return None
-
-    def says_so(part: Any) -> bool:
-        nonlocal left
-        if left <= 0:
-            return False
-        rule = rule_of(part, root)
-        left -= max(len(rule), _LEAST)
-        return complaint(rule) == said
-
-    place: tuple[Any, ...] = ()
-    while said != CRASHED and (inner := _faulty(part, says_so)):
-        place, part = place + inner[0], inner[1]
-    faulty: Any = json.loads(text)
-    for key in place:
-        faulty = faulty[key]
-    return Fault(".".join(key for key in place if isinstance(key, str)), faulty, said)
+def without(keys: Collection[str], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a schema that are not listed."""
+    return {key: value for key, value in schema.items() if key not in keys}
 
 
-def _faulty(part: Any, says_so: Callable[[Any], bool]) -> tuple[tuple[Any, ...], Any] | None:
-    """Find the part of a part that is refused, None if none is by itself."""
-    parts = some = list(parts_of(part))
-    while len(some) > 1:
-        half = some[: len(some) // 2]
-        together = {"properties": {str(index): each for index, (_, each) in enumerate(half)}}
-        some = half if says_so(together) else some[len(half) :]
-    # One by one where they are not refused together, or for another reason.
-    return next((inner for inner in [*some, *parts] if says_so(inner[1])), None)
-
-
-def rule_of(part: Any, root: dict[str, Any]) -> str:
-    """Write the rule of a part of a schema, with the definitions that it needs."""
-    if not isinstance(part, dict):
-        return f"%json {json.dumps(part)}"
-    reached = walk([part], lambda schema: inside(schema, root))
-    named = {name for each in reached.values() for name in str(each.get("$ref")).split("/")}
-    definitions = {
-        key: {
-            name: each for name, each in root[key].items() if name in named or id(each) in reached
-        }
-        for key in DEFINITIONS
-        if isinstance(root.get(key), dict)
-    }
-    return json_rule({**definitions, **part})
-
-
-def parts_of(schema: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield the parts of a schema and where they lie."""
-    for key, value in schema.items() if isinstance(schema, dict) else ():
-        if key in _MAPS and isinstance(value, dict):
-            yield from (((key, name), part) for name, part in value.items())
-        elif isinstance(value, list) and key not in _LITERALS:
-            yield from (((key, i), part) for i, part in enumerate(value) if isinstance(part, dict))
-        elif isinstance(value, dict) and key not in _LITERALS:
-            yield (key,), value
-
-
-def complaint(rule: str) -> str:
-    """Return why the engine refuses a rule in Lark's syntax, empty if it takes it.
-
-    Raises:
-        OutOfTimeError: It takes too long.
-    """
-    return reason(ask(_lark(rule)).said)
-
-
-def admits(rule: str, text: str) -> bool:
-    """Tell whether a text follows a rule.
-
-    Raises:
-        OutOfTimeError: It takes too long.
-    """
-    return ask(_lark(rule), text).admits
-
-
-def _lark(rule: str) -> str:
-    return LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {rule}")
-
-
-def reason(message: str) -> str:
-    """Return what one of the engine's messages says is wrong, without where it looked."""
-    lines = message.strip().splitlines() or [""]
-    line = next((line for line in lines if line.startswith("error: ")), lines[0])
-    return re.sub(r"^(error: |at \d+\(\d+\): )(failed to compile JSON schema: )?", "", line)
+def property_names(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return ``properties`` and ``patternProperties`` of a schema, any value allowed in each."""
+    maps = only(("properties", "patternProperties"), schema)
+    return {key: dict.fromkeys(each, True) for key, each in maps.items() if isinstance(each, dict)}

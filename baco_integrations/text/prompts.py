@@ -13,12 +13,16 @@ from hashlib import blake2b
 from itertools import groupby
 from typing import Any
 
+from jinja2 import TemplateError
+
 from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Message
 from ..core.plain import require_whole
+from ..core.request_schema import without_titles
 from ..core.tool_calls import FORMATS, CallFormat
 from .encoding import Encoder
-from .templates import ChatTemplate, TemplateLimitError
+from .template_bounds import TemplateLimitError
+from .templates import ChatTemplate
 
 BasePrompt = str | Callable[[list[Message]], str]
 """A kind of base prompt, or a function of messages, whose ``stop`` may list stop strings."""
@@ -80,63 +84,58 @@ def render_base(kind: BasePrompt, messages: Sequence[Message]) -> str:
     """Write a conversation as plain text that ends where an answer begins.
 
     Args:
-        kind: ``plain``, ``qa``, ``urial`` or a function of the messages. (``chat_template`` is
-            not text of ours: see `render_aligned`.)
+        kind: ``plain``, ``qa``, ``urial`` or a function of the messages; not ``chat_template``,
+            which `render_aligned` renders.
         messages: A checked conversation, ending with any role.
 
     Raises:
-        PromptError: A function of the caller's failed, or returned something else than text.
+        PromptError: The caller's function failed, or did not return text.
     """
     if callable(kind):
         try:
             text = kind([dict(message) for message in messages])
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
+            came = f"{type(error).__name__}: {error}"
             allowed = "a function that takes these messages"
-            raise PromptError("base_prompt", allowed, told, "Mend the function.") from error
+            raise PromptError("base_prompt", allowed, came, "Mend the function.") from error
         if not isinstance(text, str):
             raise PromptError("base_prompt", "a function that returns text", text, "Return a str.")
         return require_whole(text, "base_prompt")
-    turns = [(turn["role"], _text(turn).strip()) for turn in merge_turns(messages)]
+    turns = [(turn["role"], said_in(turn).strip()) for turn in merge_turns(messages)]
     if kind == "plain":
         return "".join(f"{text}\n\n" for _, text in turns)
     if kind == "urial":
         heads = {"user": "# Query:\n", "assistant": "# Answer:\n", "tool": "# Tool result:\n"}
         body = "".join(f"{heads.get(role, '')}{text}\n\n" for role, text in turns)
         return f"{_URIAL_PREAMBLE}{body}# Answer:\n"
-    return _render_qa(turns)
-
-
-def _render_qa(turns: Sequence[tuple[str, str]]) -> str:
-    heads = {"user": "Q: ", "assistant": "A: ", "tool": "Tool: "}
-    text = ""
-    for role, content in turns:
-        gap = "" if not text else "\n" if role == "assistant" else "\n\n"
-        text += f"{gap}{heads.get(role, '')}{content}"
-    return f"{text}\nA:"
+    heads, written = {"user": "Q: ", "assistant": "A: ", "tool": "Tool: "}, ""
+    for role, text in turns:
+        gap = "" if not written else "\n" if role == "assistant" else "\n\n"
+        written += f"{gap}{heads.get(role, '')}{text}"
+    return f"{written}\nA:"
 
 
 def merge_turns(messages: Sequence[Message]) -> list[Message]:
     """Join consecutive messages of one role; tool calls and tool results stay as they are."""
     merged: list[Message] = []
-    for joins, group in groupby(enumerate(messages), key=lambda each: _joint(*each)):
+
+    def joint(numbered: tuple[int, Message]) -> str | int:
+        number, message = numbered
+        alone = message["role"] == "tool" or message.get("tool_calls")
+        return number if alone else str(message["role"])
+
+    for _, group in groupby(enumerate(messages), key=joint):
         turns = [message for _, message in group]
-        texts = "\n\n".join(filter(None, (turn["content"] for turn in turns)))
-        merged += [{**turns[0], "content": texts}] if isinstance(joins, str) else map(dict, turns)
+        texts = [turn["content"] for turn in turns if turn["content"]]
+        merged.append({**turns[0], "content": "\n\n".join(texts)})
     return merged
 
 
-def _joint(position: int, message: Message) -> str | int:
-    """Return what the messages that are joined have in common."""
-    alone = message["role"] == "tool" or message.get("tool_calls")
-    return position if alone else str(message["role"])
-
-
-def _two_roles(messages: Sequence[Message]) -> list[Message]:
+def two_roles(messages: Sequence[Message]) -> list[Message]:
     """Reduce a conversation to user and assistant in turns: what every template can render."""
     ordered = sorted(messages, key=lambda message: message["role"] != "system")
     turns = [
-        {"role": "assistant" if m["role"] == "assistant" else "user", "content": _text(m)}
+        {"role": "assistant" if m["role"] == "assistant" else "user", "content": said_in(m)}
         for m in ordered
     ]
     if turns[0]["role"] == "assistant":
@@ -144,16 +143,16 @@ def _two_roles(messages: Sequence[Message]) -> list[Message]:
     return merge_turns(turns)
 
 
-def _text(message: Message) -> str:
-    """Return what a message says; the calls of an assistant that says nothing are written out."""
+def said_in(message: Message) -> str:
+    """Return what a message says, and behind it the calls of an assistant."""
     calls = [call["function"] for call in message.get("tool_calls") or ()]
     written = [
         f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in calls
     ]
-    return "\n".join([part for part in (message["content"], *written) if part])
+    return "\n".join(part for part in (message["content"], *written) if part)
 
 
-# -- what the aligned model is told about schemas and tools -------------------------------------
+# -- what the aligned model reads about schemas and tools ----------------------------------------
 
 
 SCHEMA_INSTRUCTION = "Answer only with JSON that follows this schema:\n"
@@ -161,24 +160,12 @@ SCHEMA_INSTRUCTION = "Answer only with JSON that follows this schema:\n"
 
 def with_schema(messages: Sequence[Message], schema: Mapping[str, Any]) -> list[Message]:
     """Add to a conversation's system text which JSON schema the answer follows."""
-    told = json.dumps(_untitled(schema), ensure_ascii=False)
-    return _instructed(messages, f"{SCHEMA_INSTRUCTION}{told}")
+    written = json.dumps(without_titles(schema), ensure_ascii=False)
+    return instructed(messages, f"{SCHEMA_INSTRUCTION}{written}")
 
 
-def _untitled(schema: Any, names: bool = False) -> Any:
-    """Leave out the titles that pydantic makes up; `names` says that keys are properties' names."""
-    if isinstance(schema, list):
-        return [_untitled(each) for each in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    return {
-        key: _untitled(value, names=not names and key in ("properties", "$defs"))
-        for key, value in schema.items()
-        if names or key != "title"
-    }
-
-
-def _instructed(messages: Sequence[Message], instruction: str) -> list[Message]:
+def instructed(messages: Sequence[Message], instruction: str) -> list[Message]:
+    """Add an instruction to the system text that a conversation begins with, or begin with one."""
     first, *others = messages
     if first["role"] != "system":
         return [{"role": "system", "content": instruction}, *messages]
@@ -214,32 +201,28 @@ To call one, answer with its name and arguments as JSON between tags:
 </tool_call>"""
 
 
-def _tools_in_words(
+def tools_in_words(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
 ) -> list[Message]:
     """Write tools, calls and results as text, for a template that knows nothing of them."""
-    spoken = [_spoken(message) for message in messages]
+    spoken = []
+    for message in messages:
+        role, content = message["role"], message["content"]
+        if role == "tool":
+            result = f"<tool_response>\n{content}\n</tool_response>"
+            message = {"role": "user", "content": result}
+        elif calls := message.get("tool_calls"):
+            pairs = [(each["function"]["name"], each["function"]["arguments"]) for each in calls]
+            written = FORMATS["hermes"].write(pairs)
+            message = {"role": role, "content": "\n".join(filter(None, (content, written)))}
+        spoken.append(message)
     if not tools:
         return spoken
     listed = "\n".join(json.dumps(tool.get("function", tool), ensure_ascii=False) for tool in tools)
-    return _instructed(spoken, _TOOLS.format(tools=listed))
+    return instructed(spoken, _TOOLS.format(tools=listed))
 
 
-def _spoken(message: Message) -> Message:
-    if message["role"] == "tool":
-        result = f"<tool_response>\n{message['content']}\n</tool_response>"
-        return {"role": "user", "content": result}
-    if not message.get("tool_calls"):
-        return message
-    calls = [call["function"] for call in message["tool_calls"]]
-    written = FORMATS["hermes"].write([(each["name"], each["arguments"]) for each in calls])
-    return {
-        "role": message["role"],
-        "content": "\n".join(filter(None, (message["content"], written))),
-    }
-
-
-def _short_ids(messages: Sequence[Message]) -> list[Message]:
+def short_ids(messages: Sequence[Message]) -> list[Message]:
     """Rewrite the ids of calls to nine letters and digits, all that Mistral's templates take."""
 
     def short(call_id: Any) -> str:
@@ -249,26 +232,32 @@ def _short_ids(messages: Sequence[Message]) -> list[Message]:
 
     rewritten = [dict(message) for message in messages]
     for message in rewritten:
-        if message.get("tool_calls"):
-            calls = message["tool_calls"]
+        if calls := message.get("tool_calls"):
             message["tool_calls"] = [{**call, "id": short(call.get("id"))} for call in calls]
         if "tool_call_id" in message:
             message["tool_call_id"] = short(message["tool_call_id"])
     return rewritten
 
 
-def _is_heard(
+def is_heard(
     template: ChatTemplate, messages: Sequence[Message], options: Mapping[str, Any], marked: str
 ) -> bool:
-    """Tell whether each system text made a difference, as switches do that are not written."""
-    heard = False
-    for place, message in enumerate(messages):
-        if message["role"] == "system" and message["content"].strip():
-            silent = [*messages[:place], {**message, "content": ""}, *messages[place + 1 :]]
-            heard = template.render(silent, options) != marked
-            if not heard:
-                break
-    return heard
+    """Tell whether the rendering changes when any one of the system texts is left empty.
+
+    A system text may be a switch, such as ``/no_think``, that a template obeys but does not write.
+
+    Args:
+        template: The chat template.
+        messages: The conversation.
+        options: Variables of the template.
+        marked: The rendering of the whole conversation.
+
+    Returns:
+        False if a system text makes no difference, or if there is none.
+    """
+    places = [n for n, m in enumerate(messages) if m["role"] == "system" and m["content"].strip()]
+    silenced = ([*messages[:n], {**messages[n], "content": ""}, *messages[n + 1 :]] for n in places)
+    return bool(places) and all(template.render(each, options) != marked for each in silenced)
 
 
 def render_aligned(
@@ -305,41 +294,33 @@ def render_aligned(
         tools=list(tools) if tools else None
     )
     if "tools" not in source:
-        messages = _tools_in_words(messages, tools)
+        messages = tools_in_words(messages, tools)
     elif tools:
         options["tools"] = list(tools)
     if "[TOOL_CALLS]" in source:
-        messages = _short_ids(messages)
+        messages = short_ids(messages)
     system = [m["content"].strip() for m in messages if m["role"] == "system"]
     refusal: Exception | None = None
-    for form in (list(messages), merge_turns(messages), _two_roles(messages)):
+    says = "drops the system message"
+    for form in (list(messages), merge_turns(messages), two_roles(messages)):
         try:
             template = encoder.template(source)
             marked = template.render(form, options)
             text = encoder.text(marked)
             written = all(part in text for part in system)
-            if not written and not _is_heard(template, form, options, marked):
-                continue
+            taken = written or is_heard(template, form, options, marked)
+        except TemplateLimitError as error:
+            refusal, says = error, str(error)
+            break
         except Exception as error:  # a template may raise anything
-            refusal = error
-            if isinstance(error, TemplateLimitError):
-                break
+            kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+            refusal, says = error, f"says: {kind}{encoder.text(str(error))}"
             continue
-        return encoder.ids(marked) if tokenize else text
+        if taken:
+            return encoder.ids(marked) if tokenize else text
     raise PromptError(
         "messages",
         "a conversation that the aligned model's chat template accepts",
         [message["role"] for message in messages],
-        f"The template {_said(refusal, encoder)}.",
+        f"The template {says}.",
     ) from refusal
-
-
-def _said(refusal: Exception | None, encoder: Encoder) -> str:
-    from jinja2 import TemplateError
-
-    if refusal is None:
-        return "drops the system message"
-    if isinstance(refusal, TemplateLimitError):
-        return str(refusal)
-    kind = "" if isinstance(refusal, TemplateError) else f"{type(refusal).__name__}: "
-    return f"says: {kind}{encoder.text(str(refusal))}"

@@ -1,7 +1,8 @@
 """What the child process of `trial` runs: it compiles and tries each grammar that it is sent.
 
 It is run as a script, so that the child imports nothing but the engine. Invariant: it ends with
-whoever started it, even in the middle of a grammar, and takes no more than its share of memory.
+the process that started it, even in the middle of a grammar, and takes no more than its share of
+memory.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ REHEARSED, SECONDS = 256, 0.5
 _CLOSING = frozenset(b'"]}')
 
 
-class _Bytes:
+class ByteTokenizer:
     """A vocabulary of all bytes; what compiling takes hardly depends on the vocabulary."""
 
     bos_token_id = None
@@ -36,6 +37,7 @@ class _Bytes:
     tokens: Sequence[bytes] = (*(bytes([byte]) for byte in range(256)), b"\xff<end>")
 
     def __call__(self, text: bytes) -> list[int]:
+        """Return the bytes as tokens."""
         return list(text)
 
 
@@ -57,18 +59,21 @@ def answer(
     return matcher.get_error(), False
 
 
-def _serve(lines: queue.SimpleQueue[bytes]) -> None:
-    tokenizer = LLTokenizer(TokenizerWrapper(_Bytes()), eos_token=256)
+def serve(lines: queue.SimpleQueue[bytes]) -> None:
+    """Answer each line, for ever."""
+    tokenizer = LLTokenizer(TokenizerWrapper(ByteTokenizer()), eos_token=256)
     print(flush=True)
     while True:
         try:
-            told = answer(tokenizer, *json.loads(lines.get()))
+            found = answer(tokenizer, *json.loads(lines.get()))
         except BaseException as error:  # a panic is no Exception
-            told = f"{type(error).__name__}: {error}", False
-        print(json.dumps(told), flush=True)
+            found = f"{type(error).__name__}: {error}", False
+        print(json.dumps(found), flush=True)
 
 
-def _limit_memory() -> None:
+def main() -> None:
+    """Limit memory, and answer until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     if sys.platform != "win32":
         import resource
 
@@ -76,15 +81,9 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, most = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (min(MEMORY, most) if most > 0 else MEMORY, most))
-
-
-def main() -> None:
-    """Answer until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
-    _limit_memory()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.stack_size(STACK)
-    threading.Thread(target=_serve, args=(lines,), daemon=True).start()
+    threading.Thread(target=serve, args=(lines,), daemon=True).start()
     for line in sys.stdin.buffer:
         lines.put(line)
     os._exit(0)

@@ -21,13 +21,14 @@ from baco_integrations.adapters.base import (
     SAMPLING,
     Adapter,
     cache_key,
-    open_decoder,
     provenance,
     sampling_params,
     summary,
 )
 from baco_integrations.core.errors import ModelNotFoundError, ParameterError
 from baco_integrations.core.params import SideSampling
+from baco_integrations.core.settings import stated
+from baco_integrations.decoder.pairs import open_decoder
 from baco_integrations.models.options import LoadOptions
 from baco_integrations.tiny import WEIGHTS as TINY
 from tests.families import make_pair_folder
@@ -67,7 +68,7 @@ def test_nothing_is_loaded_until_first_use(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ModelPair, "tiny", lambda **_: pytest.fail("loaded"))
     adapter = Adapter(pair="tiny", dtype="float16", gamma=0.2)
     assert adapter.model_name == "tiny"
-    assert adapter._identity(adapter._sampling({}))["dtype"] == "float16"
+    assert adapter.identity(adapter.request_params({}))["dtype"] == "float16"
 
 
 def test_many_threads_load_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +116,7 @@ def test_the_token_is_a_secret_until_it_is_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ModelPair, "tiny", lambda **options: seen.update(options) or tiny())
     for token in ("hf_secret", SecretStr("hf_secret")):
         adapter = Adapter(pair="tiny", token=token, device_map="cpu", base_prompt="urial")
-        told = [repr(adapter), str(adapter.model_dump()), str(adapter._identity(SamplingParams()))]
+        told = [repr(adapter), str(adapter.model_dump()), str(adapter.identity(SamplingParams()))]
         assert not any("secret" in text for text in told)
         assert adapter.decoder
         assert seen["token"] == "hf_secret"
@@ -169,11 +170,11 @@ def test_a_loaded_pair_is_not_pickled() -> None:
 
 def test_a_copy_is_checked_and_shares_the_decoder() -> None:
     adapter = Adapter(pair=cities(), threshold=0.5)
-    copy = adapter._with({"gamma": 0.9})
+    copy = adapter.with_settings({"gamma": 0.9})
     assert (copy.gamma, copy.threshold, adapter.threshold) == (0.9, None, 0.5)
     assert copy.decoder is adapter.decoder
     with pytest.raises(ParameterError, match="gamma must be a number from 0"):
-        adapter._with({"gamma": 1.5})
+        adapter.with_settings({"gamma": 1.5})
 
 
 # -- settings --------------------------------------------------------------------------------------
@@ -186,6 +187,26 @@ def test_an_adapter_has_every_setting() -> None:
     assert set(SAMPLING) - fields == {"n", "tools", "tool_choice", "parallel_tool_calls"}
     assert fields - set(SAMPLING) - set(LoadOptions.model_fields) == {"pair", "base", "aligned"}
     assert all(field.default is None for field in Adapter.model_fields.values())
+
+
+def test_each_field_says_what_its_setting_says() -> None:
+    """The class's docstring, which `help` shows, has the same words."""
+
+    class Mine(Adapter):
+        """An adapter."""
+
+    shown = " ".join(str(Mine.__doc__).split())
+    for name, field in Mine.model_fields.items():
+        setting = LoadOptions.model_fields.get(name) or SamplingParams.model_fields.get(
+            SAMPLING.get(name, "")
+        )
+        if setting is not None:
+            assert field.description == stated(setting, "help")
+        if field.description:
+            assert " ".join(f"{name}: {field.description}".split()) in shown
+    assert {"pair", "gamma", "seed", "revision"} <= {
+        name for name, field in Mine.model_fields.items() if field.description
+    }
 
 
 @pytest.mark.parametrize(
@@ -211,7 +232,7 @@ def test_a_bad_setting_is_refused_per_object_and_per_call(given: dict[str, Any],
     with pytest.raises(BacoError, match=says.replace("?", r"\?")):
         Adapter(pair="tiny", **given)
     with pytest.raises(BacoError, match=says.replace("?", r"\?")):
-        Adapter(pair="tiny")._sampling(given)
+        Adapter(pair="tiny").request_params(given)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +240,9 @@ def test_a_bad_setting_is_refused_per_object_and_per_call(given: dict[str, Any],
     [
         lambda given: Adapter(pair="tiny", **given),
         lambda given: Adapter(pair="tiny", base_sampling=given),
-        lambda given: Adapter(pair="tiny")._sampling(given),
-        lambda given: Adapter(pair="tiny")._with(given),
-        lambda given: Adapter(pair="tiny")._with({"aligned_sampling": given}),
+        lambda given: Adapter(pair="tiny").request_params(given),
+        lambda given: Adapter(pair="tiny").with_settings(given),
+        lambda given: Adapter(pair="tiny").with_settings({"aligned_sampling": given}),
         lambda given: open_decoder("tiny", **given),
     ],
 )
@@ -260,7 +281,7 @@ def test_settings_objects_are_kept_as_data() -> None:
 def test_identity_tells_apart_what_changes_the_output() -> None:
     def identity(**settings: Any) -> str:
         adapter = Adapter(pair="tiny", **settings)
-        return str(adapter._identity(adapter._sampling({})))
+        return str(adapter.identity(adapter.request_params({})))
 
     alike = [identity(), identity(gamma=0.6), identity(threshold=0.6), identity(progress=False)]
     other = [
@@ -362,7 +383,7 @@ def test_what_only_looks_alike_is_told_apart() -> None:
 def test_loaded_pairs_tell_their_models() -> None:
     pair = ModelPair.tiny()
     adapter = Adapter(pair=pair)
-    told = adapter._identity(adapter._sampling({}))["pair"]
+    told = adapter.identity(adapter.request_params({}))["pair"]
     assert told.items() >= pair.identity.items() and told["key"] == cache_key(pair)
 
 
@@ -374,7 +395,7 @@ def test_options_that_are_equal_and_of_other_types_are_not_the_same() -> None:
 
 def test_presets_tell_their_models() -> None:
     adapter = Adapter(pair="Qwen3-0.6B")
-    told = adapter._identity(adapter._sampling({}))
+    told = adapter.identity(adapter.request_params({}))
     assert (told["base"], told["aligned"]) == ("Qwen/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B")
     assert (told["base_prompt"], told["template_kwargs"]) == ("qa", {"enable_thinking": False})
 
@@ -402,9 +423,9 @@ def _cached(cache: Path, model: str, config: str, commit: str = "c0ffee") -> Non
 
 def test_windows_of_models_that_are_not_at_hand(cache: Path) -> None:
     adapter = Adapter(pair="qwen2.5-0.5b")
-    assert adapter._window() is None
+    assert adapter.context_window() is None
     with pytest.raises(ModelNotFoundError, match="Qwen2.5-0.5B"):
-        adapter._window(fetch=True)
+        adapter.context_window(fetch=True)
 
 
 def test_windows_are_read_from_the_hubs_cache(cache: Path) -> None:
@@ -412,9 +433,9 @@ def test_windows_are_read_from_the_hubs_cache(cache: Path) -> None:
     _cached(
         cache, "Qwen/Qwen2.5-0.5B-Instruct", '{"text_config": {"max_position_embeddings": 4096}}'
     )
-    assert Adapter(pair="Qwen2.5-0.5b")._window() == 4096
-    assert Adapter(pair="qwen2.5-0.5b", revision="c0ffee")._window(fetch=True) == 4096
-    assert Adapter(pair="qwen2.5-0.5b", revision="v9")._window() is None
+    assert Adapter(pair="Qwen2.5-0.5b").context_window() == 4096
+    assert Adapter(pair="qwen2.5-0.5b", revision="c0ffee").context_window(fetch=True) == 4096
+    assert Adapter(pair="qwen2.5-0.5b", revision="v9").context_window() is None
 
 
 @pytest.mark.parametrize(
@@ -424,16 +445,16 @@ def test_windows_are_read_from_the_hubs_cache(cache: Path) -> None:
 )
 def test_configurations_that_tell_nothing(cache: Path, config: str) -> None:
     _cached(cache, "a/b", config)
-    assert Adapter(base="a/b", aligned="a/b")._window() is None
+    assert Adapter(base="a/b", aligned="a/b").context_window() is None
 
 
 def test_windows_of_what_is_no_model(cache: Path) -> None:
     adapter = Adapter(base="a..b", aligned="a/b")
-    assert adapter._window() is None
+    assert adapter.context_window() is None
     with pytest.raises(ModelNotFoundError, match=r"a\.\.b"):
-        adapter._window(fetch=True)
+        adapter.context_window(fetch=True)
 
 
 def test_windows_of_folders_and_of_the_embedded_pair(cache: Path) -> None:
     sides = {"base": TINY / "base", "aligned": TINY / "aligned"}
-    assert Adapter(**sides)._window() == Adapter(pair="Tiny")._window() == 1024
+    assert Adapter(**sides).context_window() == Adapter(pair="Tiny").context_window() == 1024

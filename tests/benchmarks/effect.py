@@ -27,7 +27,7 @@ from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.routing import ROUTERS
 from baco_integrations.evaluation.tiny import mentioned
 from baco_integrations.tiny.oracle import judge
-from baco_integrations.tiny.world import Request, requests
+from baco_integrations.tiny.requests import SPLITS, Request, requests
 
 TEMPERATURES = (0.3, 0.5, 0.7, 1.0, 1.3)
 GAMMAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--routers", nargs="+", default=["aligned", "base", "p-punc", "rand"])
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--requests", type=int, default=0, help="first so many only; 0: all")
-    parser.add_argument("--split", default="eval")
+    parser.add_argument("--split", choices=SPLITS, default="eval")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--floor", type=float, default=0.9, help="validity that the best must reach"

@@ -43,7 +43,8 @@ from rich.progress import track
 
 from baco_integrations.llama_index import BACoLLM, BreadthQueryFusion
 from baco_integrations.llama_index.hashing import HashingEmbedding
-from baco_integrations.tiny.words import FRAMES, KINDS, Kind
+from baco_integrations.tiny.words import KINDS, Kind
+from cookbook.tiny_pair.words import FRAMES
 
 WAYS = ("list", "samples", "samples by finds")
 CONTENTS = {kind.name: kind.contents for kind in KINDS}

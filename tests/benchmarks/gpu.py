@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.progress import track
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
-from baco_integrations.evaluation.bench import machine, random_pair
+from baco_integrations.evaluation.bench import machine
+from tests.benchmarks.random_pairs import random_pair
 
 LLAMA_3_8B = {
     "vocab_size": 128256,

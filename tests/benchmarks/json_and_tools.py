@@ -22,10 +22,10 @@ from rich.table import Table
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.params import DEFAULT_GAMMA, DEFAULT_TEMPERATURE
-from baco_integrations.tiny.oracle import judge_json, judge_tool_use
-from baco_integrations.tiny.schemas import schema_of
-from baco_integrations.tiny.tools import call_text
-from baco_integrations.tiny.world import (
+from cookbook.tiny_pair.judges import judge_json, judge_tool_use
+from cookbook.tiny_pair.schemas import schema_of
+from cookbook.tiny_pair.tools import call_text
+from cookbook.tiny_pair.world import (
     JsonRequest,
     ToolRequest,
     json_requests,

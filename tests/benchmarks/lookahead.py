@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
-from baco_integrations.evaluation.bench import widened_pair
-from baco_integrations.tiny.world import Request, requests
+from baco_integrations.tiny.requests import Request, requests
+from tests.benchmarks.random_pairs import widened_pair
 
 ROUTERS = ("p-punc", "h-punc", "p-fc", "p", "rand")
 STDERR = Console(stderr=True)
@@ -53,7 +53,7 @@ def speed(width: int, gammas: list[float], asked: list[Request]) -> list[str]:
         cells = (
             f"{gamma:g}",
             f"{metrics.forwards / metrics.tokens:.2f}",
-            f"{metrics.right / max(metrics.drafted, 1):.2f}",
+            f"{metrics.accepted / max(metrics.drafted, 1):.2f}",
             f"{middle:.2f} [{low:.2f}, {high:.2f}]",
             "yes" if same else "NO",
         )
@@ -93,7 +93,7 @@ def compared(count: int, asked: list[Request]) -> str:
             seed += 1
             STDERR.print(f"{agreed} tokens are equal")
         metrics = ahead.metrics
-    share = metrics.right / metrics.drafted
+    share = metrics.accepted / metrics.drafted
     return (
         f"{agreed} tokens compared, all equal; {metrics.drafted} drafted, {share:.2f} of them right"
     )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from baco_integrations.engines.local.products import product
+from baco_integrations.models.products import product
 
 SHAPES = {
     "layers": [(1536, 576), (1536, 576), (576, 1536)] * 30,

@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.progress import track
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
-from baco_integrations.evaluation.bench import machine, random_pair
-from baco_integrations.tiny.world import requests
+from baco_integrations.evaluation.bench import machine
+from baco_integrations.tiny.requests import requests
+from tests.benchmarks.random_pairs import random_pair
 
 FORMATS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},

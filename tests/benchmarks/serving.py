@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import track
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
-from baco_integrations.evaluation.bench import random_pair
-from baco_integrations.tiny.world import requests
+from baco_integrations.tiny.requests import requests
+from tests.benchmarks.random_pairs import random_pair
 
 ROUTERS = ("p-punc", "h-punc", "rand", "p-fc", "punc", "base", "aligned")
 STDERR = Console(stderr=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import gc
 import random
 import sys
@@ -28,7 +29,7 @@ import torch
 
 from baco_integrations import BacoError, Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.errors import DeadlineError, OutOfMemoryError, WorkerError
-from baco_integrations.tiny.world import requests
+from baco_integrations.tiny.requests import requests
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"gamma": 0.6},
@@ -42,25 +43,27 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 
 class Fire:
-    """Raises in place of some forwards."""
+    """Raises in place of some forwards of a pair's models."""
 
-    def __init__(self, decoder: Decoder, chance: float) -> None:
+    def __init__(self, pair: ModelPair, chance: float) -> None:
         self.chance, self.raised = chance, Counter[str]()
-        self._random = random.Random(1)
-        for side in decoder._engine._sides:
-            side._forward = self._faulty(side._forward)  # type: ignore[attr-defined]
+        self.random = random.Random(1)
+        for model in (pair.base, pair.aligned):
+            model.register_forward_pre_hook(self.fail_sometimes)
 
-    def _faulty(self, forward: Any) -> Any:
-        def faulty(*args: Any) -> Any:
-            if self._random.random() < self.chance:
-                error: Exception = torch.OutOfMemoryError("out of memory, on purpose")
-                if self._random.random() < 0.1:
-                    error = ValueError("a fault on purpose")
-                self.raised[type(error).__name__] += 1
-                raise error
-            return forward(*args)
+    def fail_sometimes(self, *_: Any) -> None:
+        if self.random.random() < self.chance:
+            error: Exception = torch.OutOfMemoryError("out of memory, on purpose")
+            if self.random.random() < 0.1:
+                error = ValueError("a fault on purpose")
+            self.raised[type(error).__name__] += 1
+            raise error
 
-        return faulty
+
+def copied(pair: ModelPair) -> ModelPair:
+    """The same pair with models of its own."""
+    models = copy.deepcopy(pair.base), copy.deepcopy(pair.aligned)
+    return ModelPair(*models, pair.base_tokenizer, pair.aligned_tokenizer)
 
 
 class Soak:
@@ -68,12 +71,12 @@ class Soak:
 
     def __init__(self, pair: ModelPair, chance: float) -> None:
         self.decoder = Decoder(pair, max_rows=12, prefix_bytes=2**22)
-        self.quiet = Decoder(pair, max_rows=1, prefix_bytes=0, lookahead="off")
-        self.fire = Fire(self.decoder, chance)
+        self.quiet = Decoder(copied(pair), max_rows=1, prefix_bytes=0, lookahead="off")
+        self.fire = Fire(pair, chance)
         self.seen, self.wrong = Counter[str](), list[str]()
         self.asked = requests("eval")
-        self._known: dict[Any, list[str]] = {}
-        self._lock = threading.Lock()
+        self.known: dict[Any, list[str]] = {}
+        self.lock = threading.Lock()
 
     def request(self, chooser: random.Random) -> tuple[Any, SamplingParams]:
         settings = dict(chooser.choice(SETTINGS))
@@ -83,12 +86,12 @@ class Soak:
 
     def compare(self, messages: Any, params: SamplingParams, completions: list[Completion]) -> None:
         key = repr((messages, params))
-        with self._lock:
-            if key not in self._known:
+        with self.lock:
+            if key not in self.known:
                 found = self.quiet.generate(messages, params)
-                self._known[key] = [completion.text for completion in found]
+                self.known[key] = [completion.text for completion in found]
             self.seen["finished"] += 1
-            if [completion.text for completion in completions] != self._known[key]:
+            if [completion.text for completion in completions] != self.known[key]:
                 self.wrong.append(key)
 
     def failed(self, error: BacoError) -> None:
@@ -156,11 +159,10 @@ class Soak:
                 self.wrong.append("a caller hangs")
 
     def idle(self) -> bool:
-        engine = self.decoder._engine
         deadline = time.monotonic() + 10
-        while (engine._slots.rows or engine._waiting) and time.monotonic() < deadline:
+        while (self.decoder.running or self.decoder.waiting) and time.monotonic() < deadline:
             time.sleep(0.01)
-        return not (engine._slots.rows or engine._waiting)
+        return not (self.decoder.running or self.decoder.waiting)
 
 
 def resident() -> float:

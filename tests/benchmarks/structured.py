@@ -7,7 +7,7 @@ Run from the repository's root:
 Every text is read with `json.loads` and checked with the validator `jsonschema`, which has nothing
 to do with the grammar engine. Both gammas are asked the same requests with the same seeds. Decoding
 is in lockstep, so that a step is a token of every row. The cost of a mask is the time in
-`GrammarMatcher.allow` and `GrammarMatcher.accept`, on the worker thread that decodes.
+`TextMatcher.allow` and `TextMatcher.accept`, on the worker thread that decodes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
-from baco_integrations.text.grammar import GrammarMatcher, Place
-from baco_integrations.tiny.world import Request, requests
+from baco_integrations.text.matcher import JsonPosition, TextMatcher
+from baco_integrations.tiny.requests import Request, requests
 
 TOGETHER = 4
 """Requests that are decoded in one call; the progress bar moves once per call."""
@@ -111,15 +111,15 @@ class Clock:
 @contextmanager
 def watched() -> Iterator[Clock]:
     """Time the matchers while the block runs."""
-    clock, allow, accept = Clock(), GrammarMatcher.allow, GrammarMatcher.accept
-    GrammarMatcher.allow, GrammarMatcher.accept = (
+    clock, allow, accept = Clock(), TextMatcher.allow, TextMatcher.accept
+    TextMatcher.allow, TextMatcher.accept = (
         clock.timed(allow, True),
         clock.timed(accept, False),
     )  # type: ignore[method-assign]
     try:
         yield clock
     finally:
-        GrammarMatcher.allow, GrammarMatcher.accept = allow, accept  # type: ignore[method-assign]
+        TextMatcher.allow, TextMatcher.accept = allow, accept  # type: ignore[method-assign]
 
 
 def shares(count: int, places: int) -> list[int]:
@@ -154,7 +154,7 @@ def base_share(decoder: Decoder, completions: list[Completion]) -> float:
     """Share of the tokens that base gave among those that begin inside the value of a string."""
     inside = given = 0
     for completion in completions:
-        place = Place(0)
+        place = JsonPosition(0)
         for step in completion.steps:
             if not place.structure:
                 inside += 1

@@ -31,12 +31,13 @@ import torch
 from rich.console import Console
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
-from baco_integrations.evaluation.bench import machine, random_pair
+from baco_integrations.evaluation.bench import machine
 from baco_integrations.evaluation.fidelity import fidelity
 from baco_integrations.models.lora.extract import extract
+from baco_integrations.tiny import WEIGHTS
+from tests.benchmarks.random_pairs import random_pair
 
 STDERR = Console(stderr=True)
-TINY = Path(sys.modules[ModelPair.__module__].__file__ or "").parents[1] / "tiny" / "weights"
 PROMPT = "Name a place that is worth a visit, and say in a sentence why."
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -124,10 +125,11 @@ def memory(folder: Path) -> None:
 def table(ranks: list[int]) -> None:
     print("\n| rank | adapter | left out | KL, nats | same top-1 | same route |")
     print("|---|---|---|---|---|---|", flush=True)
+    sides = WEIGHTS / "base", WEIGHTS / "aligned"
     with tempfile.TemporaryDirectory() as folder:
         for rank in ranks:
-            made = extract(TINY / "base", TINY / "aligned", Path(folder) / f"r{rank}", rank=rank)
-            found = fidelity(TINY / "base", TINY / "aligned", made.folder)
+            made = extract(*sides, Path(folder) / f"r{rank}", rank=rank)
+            found = fidelity(*sides, made.folder)
             size = f"{found.adapter_bytes / found.model_bytes:.0%} of a model"
             shares = f"{made.error:.2f} | {found.kl:.3f} | {found.top1:.2f} | {found.routes:.2f}"
             print(f"| {rank} | {size} | {shares} |", flush=True)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from baco_integrations.cli import app
-from baco_integrations.cli.tuning import _lines
+from baco_integrations.cli.tuning import pasted
 from baco_integrations.evaluation import own_prompts, read_records
 
 POINTS = ("--points", 3, "--seeds", 1, "-n", 3, "--max-tokens", 40)
@@ -302,7 +302,7 @@ def test_methods_may_stand_in_one_list(tmp_path: Path) -> None:
 
 
 def test_a_suggestion_is_pasted_with_its_base_prompt() -> None:
-    lines = _lines({"router": "p-punc", "gamma": 0.6}, {"pair": "tiny"}, "qa")
+    lines = pasted({"pair": "tiny", "base_prompt": "qa", "router": "p-punc", "gamma": 0.6})
     assert lines == {
         "python": 'ChatBACo(pair="tiny", base_prompt="qa", router="p-punc", gamma=0.6)',
         "cli": 'baco generate "..." --pair tiny --base-prompt qa --router p-punc --gamma 0.6',

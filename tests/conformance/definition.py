@@ -280,7 +280,7 @@ def fresh_matcher(pair: Any, params: SamplingParams) -> LLMatcher:
     """A matcher that has seen nothing yet."""
     grammar = grammar_of(params, pair.call_format)
     assert grammar is not None
-    return _grammars(pair, bool(params.offered))._matcher(grammar).deep_copy()
+    return _grammars(pair, bool(params.offered)).compile_for(params, grammar).deep_copy()
 
 
 def place(said: bytes, params: SamplingParams, form: Any) -> tuple[bool, bytes]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
 from baco_integrations.core.routing import ROUTERS
-from baco_integrations.engines.local.speculative import Depth
+from baco_integrations.engines.base import Lookahead
 from tests.conformance.definition import check, check_end, full_logits, softmax
 from tests.pairs import random_pair
 
@@ -90,7 +90,7 @@ messages = st.text(min_size=1, max_size=60).filter(str.strip)
     st.sampled_from(["off", "auto", 1, 4]),
 )
 @pytest.mark.slow
-def test_random_requests_in_random_batches(batch: list, kind: str, lookahead: Depth) -> None:
+def test_random_requests_in_random_batches(batch: list, kind: str, lookahead: Lookahead) -> None:
     pair = random_pair("llama", kind)
     params = [quiet(**values) for _, values in batch]
     with Decoder(pair, max_rows=4, lookahead=lookahead) as decoder:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
 from baco_integrations.core.routing import ROUTERS
-from baco_integrations.policy.step import ALIGNED, BASE, NOBODY, PolicyParams, State, step
+from baco_integrations.policy.params import ALIGNED, BASE, NOBODY, PolicyParams, State
+from baco_integrations.policy.step import step
 from tests.conformance.definition import full_logits
 from tests.families import FAMILIES
 from tests.pairs import random_pair
@@ -80,12 +81,13 @@ def test_on_forced_text_a_larger_gamma_only_adds_base_tokens(
             (pair.aligned, pair.render_aligned, pair.aligned_size),
         )
     )
-    with Decoder(pair) as decoder:
-        classes = decoder._engine._tables
+    classes = pair.token_space.classes("cpu")
     noise = torch.rand(len(forced), 2, generator=torch.Generator().manual_seed(1)).double()
-    rows = PolicyParams.build(
-        [SamplingParams(router=router, gamma=gamma, boundary=boundary) for gamma in values],
-        [None] * len(values),
+    rows = PolicyParams.stack(
+        [
+            PolicyParams.build(SamplingParams(router=router, gamma=gamma, boundary=boundary))
+            for gamma in values
+        ]
     )
     owner = torch.full((len(values),), NOBODY)
     for position in range(len(forced)):

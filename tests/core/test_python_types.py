@@ -58,19 +58,19 @@ TYPES: dict[Any, list[str]] = {
 
 def written(schema: dict[str, Any], draw: np.random.Generator) -> str:
     """Write a text at random that a grammar lets through."""
-    guide = GRAMMARS.matcher(SamplingParams(json_schema=schema), {END})
-    assert guide is not None
+    matcher = GRAMMARS.matcher(SamplingParams(json_schema=schema), {END})
+    assert matcher is not None
     text = bytearray()
     while True:
         bits = np.zeros(END // 32 + 1, dtype=np.int32)
-        guide.allow(bits)
+        matcher.allow(bits)
         allowed = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")[: END + 1])
         closing = [token for token in allowed if token in (*b'"}', END)]
         short = len(text) < 300 and draw.random() > 0.3
         token = int(draw.choice(allowed if short or not closing else closing))
         if token == END:
             return text.decode()
-        assert guide.accept(token)
+        assert matcher.accept(token)
         text.append(token)
 
 
@@ -82,6 +82,6 @@ def test_what_a_schema_lets_through_is_read(type_: Any) -> None:
     for _ in range(25):
         adapter.validate_json(written(schema, draw))
     for text in TYPES[type_]:
-        guide = GRAMMARS.matcher(SamplingParams(json_schema=schema), {END})
+        matcher = GRAMMARS.matcher(SamplingParams(json_schema=schema), {END})
         adapter.validate_json(text)
-        assert guide and all(guide.accept(token) for token in [*text.encode(), END]), text
+        assert matcher and all(matcher.accept(token) for token in [*text.encode(), END]), text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_integrations import SamplingParams
-from baco_integrations.core.params import DEFAULT_GAMMA, _warn_unused_gamma
+from baco_integrations.core.params import DEFAULT_GAMMA, warn_unused_gamma
 from baco_integrations.core.routing import ROUTERS
 
 
@@ -38,7 +38,7 @@ def test_thresholds_of_the_extremes() -> None:
 
 
 def test_an_unused_gamma_warns_once() -> None:
-    _warn_unused_gamma.cache_clear()
+    warn_unused_gamma.cache_clear()
     with pytest.warns(UserWarning, match="'punc' has no logit rule"):
         SamplingParams(router="punc", gamma=0.5)
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ import torch
 from baco_integrations import SamplingParams
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.core.params import SideSampling
+from baco_integrations.core.settings import Checked, stated
 from baco_integrations.models.options import LoadOptions
 
 SECRET = "hf_SECRET"
@@ -72,3 +73,34 @@ def test_the_value_of_an_unknown_setting_is_not_told(name: str, make: Any) -> No
     assert not any(SECRET in text for text in told)
     assert "<class 'str'>" in str(error)
     assert error.__context__ is None  # pydantic's own error holds the values
+
+
+@pytest.mark.parametrize("settings", [SamplingParams, SideSampling, LoadOptions])
+def test_every_setting_has_a_help_which_stands_in_the_docstring(settings: type[Checked]) -> None:
+    shown = " ".join((settings.__doc__ or "").split())
+    for name, field in settings.model_fields.items():
+        assert stated(field, "help").endswith(".") and stated(field, "remedy").endswith(".")
+        default = stated(field, "unset") or repr(field.default)
+        assert default != "None"
+        assert f"{name}: {stated(field, 'help')} " in shown
+        assert f"{stated(field, 'allowed')[1:]}; default: {default}." in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"dtype": "float33"}, "auto' keeps"),
+        ({"dtype": "bfloat"}, "got 'bfloat'. Did you mean 'bfloat16'? 'auto' keeps"),
+        ({"quantization": "8bits"}, "got '8bits'. Did you mean '8bit'? '8bit' works"),
+        ({"token": f"{SECRET}\n"}, "visible ASCII text, True, False or None, got <class 'str'>."),
+        ({"token": [SECRET]}, "got <class 'list'>. Pass it without spaces."),
+        ({"template_kwargs": SECRET}, "a dict of template variables by their names, got <class"),
+        ({"device_map": {"base": "toaster"}}, "or a dict from base and aligned to one of these"),
+        ({"device_map": {"base": "cpu", "middle": "cpu"}}, "a device such as 'cpu' or 'cuda:1'"),
+    ],
+)
+def test_what_loading_does_not_take(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ParameterError) as raised:
+        LoadOptions(**given)
+    assert told in str(raised.value) and SECRET not in str(raised.value)
+    assert str(raised.value).startswith(f"{next(iter(given))} must be ")

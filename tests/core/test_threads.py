@@ -51,7 +51,7 @@ def test_a_pool_starts_no_more_threads_than_there_is_work_for(let: threading.Eve
         done = threading.Event()
         pool.submit(lambda done=done: (used.add(threading.current_thread()), done.set()))
         assert done.wait(10)
-        assert eventually(lambda: pool._idle == 1)
+        assert eventually(lambda: pool.idle == 1)
     assert len(used) == 1
     order: list[int] = []
     for number in range(6):
@@ -66,7 +66,7 @@ def test_a_thread_without_work_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PATIENCE_S", 0.01)
     pool, done = Pool(2, "some"), threading.Event()
     pool.submit(done.set)
-    assert done.wait(10) and eventually(lambda: pool._threads == 0)
+    assert done.wait(10) and eventually(lambda: pool.threads == 0)
     done.clear()
     pool.submit(done.set)
     assert done.wait(10)

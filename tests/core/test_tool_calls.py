@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco_integrations.core import tool_calls as calls
+from baco_integrations.core import call_scanner
+from baco_integrations.core.json_text import repeated_key
 from baco_integrations.core.tool_calls import (
     FORMATS,
     CallFormat,
     CallPiece,
     CallReader,
     ToolCall,
-    repeated_key,
 )
 
 NAMES = ["g", "f"]
@@ -319,8 +319,10 @@ def test_streaming_parses_no_text_again_and_again(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed = []
-    loads = calls._loads
-    monkeypatch.setattr(calls, "_loads", lambda text: parsed.append(len(text)) or loads(text))
+    parse = call_scanner.parse_json
+    monkeypatch.setattr(
+        call_scanner, "parse_json", lambda text: parsed.append(len(text)) or parse(text)
+    )
     text = FORMATS[form].write([("f", {"a": " {" * 10**4})])
     source = reader(form)
     for char in text:

@@ -25,6 +25,8 @@ from baco_integrations.core.errors import (
     WorkerError,
 )
 from baco_integrations.decoder import decoder as decoder_module
+from baco_integrations.engines.base import Engine
+from baco_integrations.engines.open import ENGINES, open_scripted
 from baco_integrations.langchain import ChatBACo
 from baco_integrations.models.scripted import Context
 from tests.pairs import random_pair
@@ -167,16 +169,6 @@ def test_threads_meet_in_one_batch() -> None:
         assert decoder.metrics.tokens == 360
 
 
-def test_samples_share_one_prefill() -> None:
-    pair = endless()
-    with Decoder(pair, max_rows=8) as decoder:
-        decoder.generate("x" * 100, n=8, max_tokens=3)
-        assert decoder.metrics.prefilled == 2 * (pair.count_tokens("x" * 100) - 1)
-        decoder.generate("y" * 100, n=20, max_tokens=3)
-    # 20 samples in slots for 8 arrive in three waves; no wave overlaps another here.
-    assert decoder.metrics.prefilled <= 8 * (pair.count_tokens("x" * 100) - 1)
-
-
 def test_a_batch_keeps_its_order_and_settings() -> None:
     with Decoder(phrase(" a", " b", " c")) as decoder:
         params = [SamplingParams(max_tokens=tokens) for tokens in (1, 2, 3)]
@@ -219,7 +211,7 @@ def test_closing_a_stream_frees_its_rows(slow: Decoder) -> None:
     next(stream)
     iterations = slow.metrics.iterations
     stream.close()
-    assert not slow._engine._rows
+    assert not slow.running
     assert slow.metrics.iterations <= iterations + 2
     assert list(stream) == []
     assert [c.finish_reason for c in stream.completions] == ["cancelled"] * 3
@@ -234,8 +226,8 @@ def test_closing_from_another_thread_wakes_the_reader(slow: Decoder, running: bo
     reader = threading.Thread(target=lambda: list(stream))
     reader.start()
     if running:
-        assert eventually(lambda: len(slow._engine._rows) == 4)
-    stream._cancel()
+        assert eventually(lambda: slow.running == 4)
+    stream.cancel()
     reader.join(5)
     assert not reader.is_alive()
     assert [completion.finish_reason for completion in stream.completions] == ["cancelled"]
@@ -261,23 +253,23 @@ def test_an_abandoned_stream_frees_its_rows(slow: Decoder) -> None:
     next(stream)
     del stream
     gc.collect()
-    assert eventually(lambda: not slow._engine._rows)
+    assert eventually(lambda: not slow.running)
 
 
 async def test_a_cancelled_task_frees_its_rows(slow: Decoder) -> None:
     task = asyncio.create_task(slow.agenerate("x", max_tokens=10_000))
-    assert await asyncio.to_thread(eventually, lambda: bool(slow._engine._rows))
+    assert await asyncio.to_thread(eventually, lambda: bool(slow.running))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(eventually, lambda: not slow._engine._rows)
+    assert await asyncio.to_thread(eventually, lambda: not slow.running)
 
 
 async def test_breaking_out_of_an_async_stream_frees_its_rows(slow: Decoder) -> None:
     async for _ in slow.astream("x", max_tokens=10_000):
         break
     gc.collect()
-    assert await asyncio.to_thread(eventually, lambda: not slow._engine._rows)
+    assert await asyncio.to_thread(eventually, lambda: not slow.running)
 
 
 def test_cancelling_leaves_the_neighbours_alone(slow: Decoder) -> None:
@@ -297,7 +289,7 @@ def test_a_waiting_request_can_be_cancelled(slow: Decoder) -> None:
     waiting = slow.stream("y")
     waiting.close()
     busy.close()
-    assert eventually(lambda: not slow._engine._rows and not slow._engine._waiting)
+    assert eventually(lambda: not slow.running and not slow.waiting)
 
 
 # -- sharing and closing ---------------------------------------------------------------------
@@ -317,15 +309,20 @@ def test_one_decoder_per_pair() -> None:
         assert third.generate("x")[0].text == "a"
 
 
-def test_nobody_waits_for_the_decoder_of_another_pair_to_open() -> None:
+def test_nobody_waits_for_the_decoder_of_another_pair_to_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opening, let = threading.Event(), threading.Event()
 
     class Late(ScriptedPair):
-        def open_sides(self, max_rows: int, graphs: Any = "off") -> Any:
-            opening.set()
-            assert let.wait(20)
-            return super().open_sides(max_rows, graphs)
+        engine = "late"
 
+    def open_late(*given: Any, **how: Any) -> Engine:
+        opening.set()
+        assert let.wait(20)
+        return open_scripted(*given, **how)
+
+    monkeypatch.setitem(ENGINES, "late", open_late)
     late, opened = Late({"": {" a": 1}}, {}), []
     threads = [
         threading.Thread(target=lambda: opened.append(Decoder.shared(late))) for _ in range(3)
@@ -385,7 +382,7 @@ def test_closing_fails_what_runs_and_what_waits() -> None:
 
 def test_an_abandoned_decoder_stops_its_worker() -> None:
     decoder = Decoder(phrase(" a"))
-    worker = decoder._engine._worker
+    worker = decoder.engine.thread
     del decoder
     gc.collect()
     worker.join(5)
@@ -463,7 +460,7 @@ def busy() -> Iterator[Decoder]:
         stream = decoder.stream("x", max_tokens=4)
         modules = [vars(m) for name, m in sys.modules.items() if name.startswith("baco_")]
         turn = decoder_module._TURNS.turn(id(decoder.pair))
-        locks = [*locks_within(modules, decoder, stream, turn), decoder._engine._changed]
+        locks = [*locks_within(modules, decoder, stream, turn), decoder.engine.changed]
         held, let = threading.Barrier(len(locks) + 1), threading.Event()
 
         def hold(lock: Any) -> None:
@@ -612,7 +609,7 @@ def test_a_full_queue_refuses() -> None:
         next(running)
         with pytest.raises(QueueFullError, match="holds 2"):
             decoder.generate("x", n=3)
-        assert len(decoder._engine._waiting) == 0  # all or none
+        assert decoder.waiting == 0  # all or none
         running.close()
 
 

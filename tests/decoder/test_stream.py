@@ -23,7 +23,7 @@ from baco_integrations.core.errors import (
     StreamOverrunError,
 )
 from baco_integrations.decoder import stream as streams
-from baco_integrations.decoder.decoder import RENDERING
+from baco_integrations.decoder.decoder import MAX_RENDERING
 from baco_integrations.decoder.stream import AsyncStream
 from baco_integrations.llama_index import BACoLLM
 from tests.pairs import random_pair
@@ -74,7 +74,7 @@ def test_a_stream_moves_from_loop_to_loop() -> None:
         stream = run(opened(decoder, "x", max_tokens=10_000))
         run(read(stream, 3))
         run(stream.aclose())
-        assert not decoder._engine._rows
+        assert not decoder.running
         assert [each.finish_reason for each in stream.completions] == ["cancelled"]
 
 
@@ -130,10 +130,10 @@ def test_what_llama_index_reads_on_loops_of_its_own() -> None:
 
 
 def test_a_stream_outlives_its_loop_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_UNREAD", 50)
+    monkeypatch.setattr(streams, "MAX_UNREAD", 50)
     with Decoder(endless()) as decoder:
         stream = run(opened(decoder, "x", max_tokens=10_000))
-        assert eventually(lambda: stream._gauge.sent > 50 and not decoder._engine._rows)
+        assert eventually(lambda: stream.mailbox.sent > 50 and not decoder.running)
         assert len(run(read(stream, 50))) == 50
         with pytest.raises(StreamOverrunError):
             run(read(stream))
@@ -145,7 +145,7 @@ def test_a_stream_that_is_dropped_unread_frees_its_rows() -> None:
         assert eventually(lambda: decoder.metrics.tokens > 20)  # it goes on
         del stream
         gc.collect()
-        assert eventually(lambda: not decoder._engine._rows)
+        assert eventually(lambda: not decoder.running)
 
 
 def test_a_loop_that_is_closed_on_its_reader_frees_the_rows() -> None:
@@ -163,7 +163,7 @@ def test_a_loop_that_is_closed_on_its_reader_frees_the_rows() -> None:
 
         def freed() -> bool:
             gc.collect()
-            return not decoder._engine._rows
+            return not decoder.running
 
         assert decoder.metrics.tokens and eventually(freed)
 
@@ -241,7 +241,7 @@ async def test_timeouts_leave_nothing_behind() -> None:
 async def test_a_reader_with_much_to_read_lets_its_loop_turn() -> None:
     with Decoder(endless()) as decoder:
         stream = decoder.astream("x", max_tokens=320)
-        assert await asyncio.to_thread(eventually, lambda: stream._gauge.sent == 321)
+        assert await asyncio.to_thread(eventually, lambda: stream.mailbox.sent == 321)
         turns = 0
 
         async def turning() -> None:
@@ -311,16 +311,16 @@ async def test_nothing_is_rendered_on_the_loop() -> None:
 
 
 async def test_all_threads_are_busy_and_who_waits_is_told_in_time() -> None:
-    with Decoder(pair := Slow(), max_waiting=RENDERING + 1) as decoder:
-        busy = [decoder.astream(LONG, max_tokens=3) for _ in range(RENDERING)]
+    with Decoder(pair := Slow(), max_waiting=MAX_RENDERING + 1) as decoder:
+        busy = [decoder.astream(LONG, max_tokens=3) for _ in range(MAX_RENDERING)]
         waiting = decoder.astream("Go on.", max_tokens=3, timeout=0.03)
         with pytest.raises(QueueFullError, match="max_waiting"):
             decoder.astream("Go on.")
         with pytest.raises(DeadlineError, match="0.03 s, with 0 of at most 3 tokens"):
             await asyncio.wait_for(read(waiting), 10)
         pair.let.set()
-        assert [len(await read(each)) for each in busy] == [3] * RENDERING
-        assert len(pair.rendered) == RENDERING  # nothing was rendered for nobody
+        assert [len(await read(each)) for each in busy] == [3] * MAX_RENDERING
+        assert len(pair.rendered) == MAX_RENDERING  # nothing was rendered for nobody
 
 
 async def test_the_time_is_over_while_it_is_rendered() -> None:
@@ -345,13 +345,13 @@ async def test_the_time_is_over_although_the_worker_is_busy(sync: bool) -> None:
             else:
                 await asyncio.wait_for(decoder.agenerate("Go on.", **settings), 10)
         let.set()
-        assert await asyncio.to_thread(eventually, lambda: not decoder._engine._rows)
+        assert await asyncio.to_thread(eventually, lambda: not decoder.running)
 
 
 async def test_what_is_cancelled_while_it_is_rendered_never_runs() -> None:
     with Decoder(pair := Slow()) as decoder:
         task = asyncio.create_task(decoder.agenerate(LONG, max_tokens=3))
-        busy = [decoder.astream(LONG, max_tokens=3) for _ in range(RENDERING)]
+        busy = [decoder.astream(LONG, max_tokens=3) for _ in range(MAX_RENDERING)]
         late = asyncio.create_task(decoder.agenerate("late", max_tokens=3))
         stream = decoder.astream(LONG, max_tokens=3)
         reading = asyncio.create_task(read(stream))
@@ -365,7 +365,7 @@ async def test_what_is_cancelled_while_it_is_rendered_never_runs() -> None:
         assert await asyncio.wait_for(reading, 10) == []
         pair.let.set()
         assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
-        assert decoder.metrics.admitted == 0 and len(pair.rendered) <= RENDERING
+        assert decoder.metrics.admitted == 0 and len(pair.rendered) <= MAX_RENDERING
 
 
 async def test_what_is_wrong_with_a_conversation_is_told() -> None:
@@ -383,9 +383,9 @@ async def test_what_is_wrong_with_a_conversation_is_told() -> None:
 
 async def test_a_decoder_that_closes_tells_who_waits_to_be_rendered() -> None:
     with Decoder(pair := Slow()) as decoder:
-        late = [asyncio.create_task(decoder.agenerate(LONG)) for _ in range(RENDERING + 2)]
+        late = [asyncio.create_task(decoder.agenerate(LONG)) for _ in range(MAX_RENDERING + 2)]
         await asyncio.sleep(0)
-        assert await asyncio.to_thread(eventually, lambda: len(pair.begun) == RENDERING)
+        assert await asyncio.to_thread(eventually, lambda: len(pair.begun) == MAX_RENDERING)
         await asyncio.to_thread(decoder.close)
         for each in late:
             with pytest.raises(DecoderClosedError):
@@ -394,7 +394,7 @@ async def test_a_decoder_that_closes_tells_who_waits_to_be_rendered() -> None:
             await decoder.agenerate("Go on.")
         pair.let.set()
         assert await asyncio.to_thread(eventually, lambda: not decoder._unrendered)
-        assert len(pair.rendered) == RENDERING
+        assert len(pair.rendered) == MAX_RENDERING
 
 
 async def test_a_conversation_is_rendered_as_it_was() -> None:
@@ -419,13 +419,13 @@ async def test_a_decoder_that_closes_while_it_is_asked_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with Decoder(endless()) as decoder:
-        submit = decoder._beside.submit
+        submit = decoder._rendering.submit
 
         def late(task: Any) -> None:
             decoder.close()  # in another thread, after it was found open
             submit(task)
 
-        monkeypatch.setattr(decoder._beside, "submit", late)
+        monkeypatch.setattr(decoder._rendering, "submit", late)
         with pytest.raises(DecoderClosedError):
             await asyncio.wait_for(decoder.agenerate("Go on."), 10)
         # The caller is told before the thread comes to it.
@@ -537,7 +537,7 @@ def test_a_call_that_a_cancelled_stream_has_begun_is_not_valid(length: int) -> N
         stream = decoder.stream("x", tools=[TOOL], seed=1)
         for _ in range(length):
             next(stream)
-        stream._cancel()  # as closing does, while one more token is on its way
+        stream.cancel()  # as closing does, while one more token is on its way
         go_on.set()
         stream.close()
     (completion,) = stream.completions

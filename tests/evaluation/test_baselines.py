@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from baco_integrations import BacoError, Decoder, SamplingParams
+from baco_integrations import BacoError, SamplingParams
 from baco_integrations.evaluation import Prompt
 from baco_integrations.evaluation.baselines import (
     BE_VARIED,
-    EnsemblePair,
     ensemble,
+    ensemble_mix,
     in_context,
     mixture,
     once,
@@ -21,7 +21,7 @@ from baco_integrations.evaluation.baselines import (
     seed_for,
     told_to_vary,
 )
-from baco_integrations.evaluation.models import Answer, PairModel, Results
+from baco_integrations.evaluation.models import Answer, PairModel, Results, open_decoder
 from tests.conformance.definition import draw, full_logits, softmax, uniform_pair
 from tests.evaluation.worlds import PROMPTS, cities
 from tests.pairs import random_pair
@@ -145,7 +145,7 @@ def plain_mixture(pair: Any, text: str, tokens: list[int], weight: float) -> np.
 def test_the_ensemble_is_the_product_of_both(weight: float, temperature: float) -> None:
     pair = random_pair()
     params = PARAMS.replace(temperature=temperature, max_tokens=20, seed=3)
-    with Decoder(EnsemblePair(pair, weight), max_rows=4, lookahead="off") as decoder:
+    with open_decoder(pair, 4, mix=ensemble_mix(pair, weight)) as decoder:
         batch = decoder.generate_batch(TEXTS, params)
     checked = 0
     for text, completions in zip(TEXTS, batch, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baco_integrations import BacoError, Decoder, SamplingParams, ScriptedPair
-from baco_integrations.evaluation.models import PairModel, as_model
+from baco_integrations.evaluation.models import PairModel
 from baco_integrations.models.scripted import Context
 from tests.evaluation.worlds import PROMPTS, cities
 from tests.pairs import random_pair
@@ -56,8 +56,3 @@ def test_a_prompt_that_fails_leaves_the_others_alone() -> None:
     failed, fine = model.answer([[{"role": "user", "content": "x" * 9000}], MESSAGES[0]], params)
     model.close()
     assert isinstance(failed, BacoError) and not isinstance(fine, Exception)
-
-
-def test_what_cannot_answer() -> None:
-    with pytest.raises(BacoError, match="model must be a pair, a model of LangChain"):
-        as_model(3)

@@ -15,7 +15,7 @@ from baco_integrations.evaluation.records import (
     TIMING,
     Journal,
     read_errors,
-    read_object,
+    read_manifest,
     read_records,
 )
 from tests.evaluation.synthetic import records
@@ -34,7 +34,7 @@ def test_what_a_run_wrote_is_read_whole(tmp_path: Path) -> None:
     assert read_records(tmp_path) == [{**row, "seconds": None} for row in (ROW, more)]
     assert read_errors(tmp_path) == []
     (tmp_path / "run.json").write_text(json.dumps(MANIFEST))
-    assert read_object(tmp_path / "run.json") == MANIFEST
+    assert read_manifest(tmp_path) == MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_the_other_files_are_checked_too(tmp_path: Path) -> None:
 def test_settings_that_no_run_wrote_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ParameterError, match=r"run.json must be JSON as a run writes it"):
-        read_object(tmp_path / "run.json")
+        read_manifest(tmp_path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,22 @@ from baco_integrations.evaluation import (
     Settings,
     compare,
     measure,
-    plots,
 )
-from baco_integrations.evaluation.report import render, write_report
+from baco_integrations.evaluation.report import (
+    best,
+    decimal,
+    p_value,
+    render,
+    shown_pieces,
+    write_report,
+)
 from tests.evaluation.synthetic import city, ends_well, proper, records
 from tests.evaluation.test_result import result
 
 HOSTILE = (
     '<script src="https://evil.example/x.js">alert("$title")</script><img src=x onerror=y> & Oslo'
 )
-VOID = {"meta", "br", "circle", "line", "path", "polyline"}
+VOID = {"meta", "br", "path", "use"}
 
 
 class Page(HTMLParser):
@@ -86,9 +93,10 @@ def test_all_text_is_escaped() -> None:
 def test_nothing_comes_from_elsewhere() -> None:
     html = render(result())
     page = Page(html)
-    assert not {"src", "href", "xlink:href", "srcset", "action"} & {
-        name for name, _ in page.attributes
-    }
+    assert not {"src", "href", "srcset", "action"} & {name for name, _ in page.attributes}
+    used = {value for name, value in page.attributes if name == "xlink:href"}
+    drawn = {f"#{value}" for name, value in page.attributes if name == "id"}
+    assert used and used <= drawn
     assert not re.search(r"https?:|url\(|@import|//", html.replace("<!doctype html>", ""))
 
 
@@ -144,17 +152,6 @@ def test_a_comparison_of_two_models_alone() -> None:
     assert "Fewer than two routers" in Page(render(told)).text
 
 
-def test_a_staircase_bounds_its_points() -> None:
-    assert plots.staircase([(0.2, 1.0), (0.8, 0.5), (0.5, 0.4)]) == [
-        (0.0, 1.0),
-        (0.2, 1.0),
-        (0.2, 0.5),
-        (0.8, 0.5),
-        (0.8, 0.0),
-    ]
-    assert plots.staircase([]) == []
-
-
 def test_text_stands_out_in_light_and_dark() -> None:
     def luminance(colour: str) -> float:
         parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
@@ -173,9 +170,25 @@ def test_text_stands_out_in_light_and_dark() -> None:
                 assert (high + 0.05) / (low + 0.05) >= 4.5, (ground, text)
 
 
-def test_labels_move_apart_and_axes_end_at_round_numbers() -> None:
-    wide = (0.0, 50.0)
-    heights = plots._spread([10.0, 12.0, 40.0, 250.0], [wide, wide, (60.0, 80.0), wide])
-    assert heights == [10, 25, 40, 248]  # the third stands beside the others
-    assert plots._ticks(7) == [0, 2, 4, 6, 8] and plots._ticks(1)[-1] == 1
-    assert plots._ticks(0.37) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+def test_a_page_without_matplotlib_says_what_its_figures_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = Page(render(result()))
+    assert "svg" not in page.tags and "pip install 'baco-integrations[eval]'" in page.text
+    assert all(told in page.text for told in result()["findings"])
+
+
+def test_examples_are_cut_between_words() -> None:
+    runs = [["aligned", "one two"], ["base", f" {'three ' * 60}"]]
+    pieces = list(shown_pieces("".join(text for _, text in runs), runs))
+    assert pieces[0] == (False, "", "one two") and pieces[-1] == (False, " ", "…")
+    assert pieces[1][:2] == (True, " ") and pieces[1][2].endswith(" three")
+    assert list(shown_pieces(" all", None)) == [(False, " ", "all")]
+
+
+def test_numbers_and_the_best_of_a_column() -> None:
+    assert (decimal(-0.126), decimal(2, 0)) == ("−0.13", "2")
+    assert (p_value(0.0121), p_value(1e-5), p_value(1)) == (".012", "< .001", "1.000")
+    methods = [{"at": {"0.9": None}}, {"at": {"0.9": [2.346]}}]
+    assert best(methods, "at", "0.9", 0) == 2.35 and best(methods[:1], "at", "0.9", 0) == 0

@@ -20,7 +20,7 @@ from baco_integrations.evaluation import (
     tiny_prompts,
 )
 from baco_integrations.evaluation.report import render
-from baco_integrations.evaluation.scorer import _called, duration
+from baco_integrations.evaluation.scorer import duration, pair_settings
 from tests.evaluation.synthetic import proper, records
 
 QUICK = Settings(resamples=20, splits=2)
@@ -74,7 +74,7 @@ def test_what_others_bring() -> None:
     scorer = find_scorer(prompts, DeterministicFakeEmbedding(size=8), judge)
     assert scorer.qualities["task quality"](question, ["Oslo"]) == [1]
     assert scorer.similarity(question, ["Oslo", "Oslo", "Rome"]).vectors.shape[1] >= 8
-    assert scorer.told["task quality"] == "FakeListChatModel"
+    assert scorer.described["task quality"] == "FakeListChatModel"
     reward = RewardQuality(lambda prompt, answers: [0.0] * len(answers))
     own = find_scorer(prompts, quality=reward).qualities["task quality"]
     assert own(question, ["Oslo"]) == [0.5]
@@ -98,11 +98,13 @@ def test_a_model_that_is_no_pair_sets_its_own_scales(tmp_path: Path) -> None:
 
 
 def test_reports_name_folders_without_the_way_to_them() -> None:
-    assert [_called(each) for each in ("/home/me/base", "org/base", None)] == [
-        "base",
-        "org/base",
-        None,
-    ]
+    identity = {"base": "/home/me/base", "aligned": "org/aligned", "adapter": None, "name": "x"}
+    assert pair_settings({"settings": {"model": identity}}) == {
+        "base": "base",
+        "aligned": "org/aligned",
+        "name": "x",
+    }
+    assert pair_settings({"settings": {"model": "chat"}}) == pair_settings({}) == {}
 
 
 def test_durations() -> None:

@@ -9,7 +9,8 @@ import pytest
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.evaluation import OracleQuality, OracleSimilarity, measure
 from baco_integrations.evaluation.metrics import NAMES, diversity
-from baco_integrations.evaluation.scores import Point, Scores
+from baco_integrations.evaluation.records import Point
+from baco_integrations.evaluation.scores import Scores
 from baco_integrations.evaluation.similarity import Question
 from tests.evaluation.synthetic import city, proper, records
 

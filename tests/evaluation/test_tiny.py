@@ -1,7 +1,8 @@
 """The tiny world as a benchmark."""
 
 from baco_integrations.evaluation import TinyOracle, tiny_prompts
-from baco_integrations.tiny.world import requests
+from baco_integrations.tiny.requests import requests
+from cookbook.tiny_pair import world
 
 
 def test_requests_keep_their_conversations() -> None:
@@ -13,7 +14,7 @@ def test_requests_keep_their_conversations() -> None:
 
 
 def test_paraphrases_are_held_out_wordings_and_always_the_same() -> None:
-    trained = {message["content"] for r in requests("train") for message in r.messages}
+    trained = {message["content"] for r in world.requests("train") for message in r.messages}
     prompts = tiny_prompts()
     assert tiny_prompts() == prompts
     assert min(len(prompt.paraphrases) for prompt in prompts) >= 2

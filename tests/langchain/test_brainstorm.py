@@ -383,7 +383,7 @@ def test_closing_a_stream_frees_the_rows() -> None:
     stream = brainstorm(llm, n=4, ladder=(0, 1, 1, 1)).stream("Go.")
     assert next(stream).text == "red"
     stream.close()
-    assert not decoder._engine._rows
+    assert not decoder.running
     assert decoder.metrics.tokens < 4000
     assert threads_but_the_decoders() == threads
 
@@ -392,7 +392,7 @@ async def test_closing_an_async_stream_frees_the_rows() -> None:
     llm = _one_ends()
     async with aclosing(brainstorm(llm, n=4, ladder=(0, 1, 1, 1)).astream("Go.")) as stream:
         assert (await anext(stream)).text == "red"
-    assert not llm.decoder._engine._rows
+    assert not llm.decoder.running
     assert llm.decoder.metrics.tokens < 4000
 
 
@@ -404,7 +404,7 @@ async def test_a_cancelled_task_frees_the_rows() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not llm.decoder._engine._rows
+    assert not llm.decoder.running
 
 
 # -- as a part of something ------------------------------------------------------------------------

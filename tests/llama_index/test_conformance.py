@@ -151,7 +151,7 @@ async def test_a_stream_that_is_left_frees_its_row(way: str) -> None:
     stream.close()
     assert await asyncio.to_thread(idle, llm.decoder)
     assert llm.decoder.metrics.tokens < 1000
-    assert not llm.decoder._engine._rows
+    assert not llm.decoder.running
 
 
 async def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_decoded() -> None:

@@ -233,7 +233,7 @@ async def test_an_agent_that_is_cancelled_frees_its_row(kind: Any, tools: list[A
     with pytest.raises(WorkflowCancelledByUser):
         await handler
     assert await asyncio.to_thread(idle, llm.decoder)
-    assert not llm.decoder._engine._rows and llm.decoder.metrics.tokens < 2000
+    assert not llm.decoder.running and llm.decoder.metrics.tokens < 2000
 
 
 # -- engines and retrievers ------------------------------------------------------------------------
@@ -395,13 +395,11 @@ def test_settings_llm(
 
 
 def test_a_pipelines_cache_knows_the_gamma(monkeypatch: pytest.MonkeyPatch) -> None:
-    from baco_integrations.models import pair as model_pair
+    from baco_integrations.models.checkpoint import Checkpoint
 
     loads: list[object] = []
-    load = model_pair.load_model
-    monkeypatch.setattr(
-        model_pair, "load_model", lambda *given: loads.append(given) or load(*given)
-    )
+    load = Checkpoint.load
+    monkeypatch.setattr(Checkpoint, "load", lambda *given: loads.append(given) or load(*given))
     llm = BACoLLM(pair="tiny", gamma=0.2, max_tokens=8)
 
     def extract(llm: BACoLLM) -> int:
@@ -478,4 +476,4 @@ async def test_every_token_is_counted(tools: list[Any]) -> None:
     metrics = llm.decoder.metrics
     assert counter.completion_llm_token_count == metrics.tokens
     assert 0 < counter.prompt_llm_token_count < metrics.prefilled + metrics.reused
-    assert eventually(lambda: not llm.decoder._engine._rows)
+    assert eventually(lambda: not llm.decoder.running)

@@ -285,7 +285,7 @@ def test_metadata_loads_the_models_only_where_nothing_else_tells_their_window(
     monkeypatch.setattr(BACoLLM, "decoder", property(lambda self: pytest.fail("was loaded")))
     assert llm.metadata.context_window == min(loaded.pair.context)
     monkeypatch.setattr(BACoLLM, "decoder", loaded)
-    monkeypatch.setattr(BACoLLM, "_window", lambda self, fetch: None)
+    monkeypatch.setattr(BACoLLM, "context_window", lambda self, fetch: None)
     assert llm.metadata.context_window == min(loaded.pair.context)
 
 

@@ -162,7 +162,7 @@ async def test_a_stream_that_is_left_frees_its_row() -> None:
     await anext(astream)
     await astream.aclose()
     assert await asyncio.to_thread(idle, llm.decoder)
-    assert not llm.decoder._engine._rows and llm.decoder.metrics.tokens < 1000
+    assert not llm.decoder.running and llm.decoder.metrics.tokens < 1000
 
 
 def test_what_only_the_class_asks_for_is_its_own_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,14 @@ from transformers import BloomConfig, GPT2Config
 
 from baco_integrations import ModelPair
 from baco_integrations.core.errors import PairError
-from baco_integrations.models.architecture import context_window, require_plausible, require_sizes
+from baco_integrations.models.architecture import (
+    architecture_problems,
+    context_window,
+    require_plausible,
+    require_sizes,
+)
 from baco_integrations.models.lora.extract import extract
-from tests.families import FAMILIES, make_config, make_pair_folder, make_tokenizer
+from tests.families import FAMILIES, edit_config, make_config, make_pair_folder, make_tokenizer
 
 NAN = float("nan")
 
@@ -97,3 +103,30 @@ def test_windows_have_an_end(length: float, window: int) -> None:
         tokenizer.model_max_length = nonsense
         with pytest.raises(PairError, match=f"model_max_length={nonsense}"):
             context_window(config, tokenizer)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_of_the_presets_can_be_decoded(family: str) -> None:
+    assert architecture_problems(make_config(family, 100)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "t5"}, "encoder-decoder"),
+        ({"model_type": "mamba"}, "recurrent state"),
+        ({"model_type": "qwen3_next"}, "linear_attention layers"),
+        ({"model_type": "bloom"}, "takes no position ids"),
+        ({"model_type": "vit"}, "no causal language model"),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "dynamic rotary positions",
+        ),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused_before_weights(
+    folders: tuple[Path, Path], changes: dict[str, Any], message: str
+) -> None:
+    edit_config(folders[0], **changes)
+    with pytest.raises(PairError, match=message):
+        ModelPair.from_pretrained(*folders)

@@ -16,8 +16,10 @@ import torch
 from baco_integrations.core.errors import DeadlineError, PairError, ParameterError, PromptError
 from baco_integrations.core.params import SamplingParams
 from baco_integrations.decoder.decoder import Decoder
+from baco_integrations.engines.base import EngineSettings
+from baco_integrations.engines.local.runner import run_pair
 from baco_integrations.models.pair import ModelPair
-from baco_integrations.text import templates
+from baco_integrations.text import template_bounds
 from tests.families import FAMILIES, make_model, make_pair_folder, make_tokenizer
 
 QUESTION = "Name a city."
@@ -95,8 +97,9 @@ class TestParts:
         assert pair.memory_bytes() == 2 * pair.base.get_memory_footprint()
 
     def test_sides(self, pair):
-        base, aligned = pair.open_sides(4)
-        assert (base.model, aligned.model) == (pair.base, pair.aligned)
+        runner = run_pair(pair.base, pair.aligned, pair.context, EngineSettings(max_rows=4))
+        assert runner.base.model is pair.base and runner.aligned.model is pair.aligned
+        assert pair.lora is pair.exact is None and not pair.approximate
 
 
 class TestPrompts:
@@ -207,7 +210,7 @@ class TestEndlessTemplates:
     LOOP = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
 
     def test_loading_and_checking_answer(self, folders, monkeypatch):
-        monkeypatch.setattr(templates, "SECONDS", 0.05)
+        monkeypatch.setattr(template_bounds, "SECONDS", 0.05)
         (folders[1] / "chat_template.jinja").write_text(self.LOOP)
         for look in (ModelPair.check, ModelPair.from_pretrained):
             with pytest.raises(PairError, match="The chat template of .*aligned takes too long"):
@@ -218,8 +221,15 @@ class TestEndlessTemplates:
         loop = f"{{% if messages[0].content == 'loop' %}}{self.LOOP}{{% endif %}}"
         file.write_text(loop + file.read_text())
         loaded = ModelPair.from_pretrained(*folders)
-        ended, now = threading.Event(), [0.0]
-        monkeypatch.setattr(templates, "monotonic", lambda: now[0])  # which stands still
+        began, ended, now = threading.Event(), threading.Event(), [0.0]
+
+        def clock():  # which stands still
+            time = now[0]
+            if threading.current_thread() is thread:
+                began.set()
+            return time
+
+        monkeypatch.setattr(template_bounds, "monotonic", clock)
 
         def render_loop():
             with pytest.raises(PromptError, match="takes too long"):
@@ -229,6 +239,7 @@ class TestEndlessTemplates:
         thread = threading.Thread(target=render_loop)
         thread.start()
         try:
+            assert began.wait(20)
             assert loaded.render_aligned(QUESTION, tokenize=True) and loaded.encode("x")
             assert loaded.render_base(QUESTION, tokenize=True) and not ended.is_set()
         finally:
@@ -287,11 +298,11 @@ class TestSharing:
     def test_last_user_frees_the_memory(self, folders):
         loaded = ModelPair.from_pretrained(*folders, dtype="float64")
         gone = [weakref.ref(loaded), weakref.ref(loaded.base), weakref.ref(loaded.aligned)]
-        sides = loaded.open_sides(4)
+        runner = run_pair(loaded.base, loaded.aligned, loaded.context, EngineSettings(max_rows=4))
         del loaded
         gc.collect()
         assert gone[0]() is None and gone[1]() is not None
-        del sides
+        del runner
         gc.collect()
         assert [each() for each in gone] == [None, None, None]
 

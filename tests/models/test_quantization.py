@@ -19,22 +19,17 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from baco_integrations import Decoder, SamplingParams
 from baco_integrations.core.errors import MissingExtraError, ParameterError
-from baco_integrations.models.loading import load_config, locate
-from baco_integrations.models.memory import count_parameters, measure_bytes
+from baco_integrations.models.checkpoint import Checkpoint
+from baco_integrations.models.hub import locate
+from baco_integrations.models.memory import build_empty, count_parameters, measure_bytes
 from baco_integrations.models.options import LoadOptions
 from baco_integrations.models.pair import ModelPair
-from baco_integrations.models.quantization import quantizer
 from tests.conformance.definition import check, full_logits, softmax
 from tests.families import FAMILIES, make_config, make_pair_folder
 
 ASKED = ("Name a place to visit.", "Suggest a hobby.", "Suggest a gift for a friend.")
 SIDES = ("base", "aligned")
 DOUBLE = 0.5 + 1 / 64 + 1 / 4096
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return make_pair_folder(tmp_path, "llama", dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +192,7 @@ class TestBeforeWeights:
 
 def made(folder, **options):
     checked = LoadOptions(**options)
-    source = locate(folder, "base", checked)
-    return quantizer(source, load_config(source, checked), checked)
+    return Checkpoint(locate(folder, "base", checked), checked).quantizer()
 
 
 class TestMemory:
@@ -217,7 +211,7 @@ class TestMemory:
         }
         assert quantised(model) == linear
         for estimated in ("8bit", TorchAoConfig(Int8WeightOnlyConfig()).to_dict()):
-            estimate = count_parameters(model.config).bytes("bfloat16", estimated)
+            estimate = count_parameters(build_empty(model.config)).bytes("bfloat16", estimated)
             assert estimate == pytest.approx(measure_bytes(model), rel=0.05)
         assert pair.memory_bytes() == measure_bytes(pair.base) + measure_bytes(model)
 
@@ -245,7 +239,7 @@ class TestMemory:
         ],
     )
     def test_other_estimates(self, quantization, weight, row):
-        size = count_parameters(make_config("llama", 300))
+        size = count_parameters(build_empty(make_config("llama", 300)))
         expected = round(size.linear * weight + size.rows * row + 2 * size.other)
         assert size.bytes("bfloat16", quantization) == expected
 

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_integrations import SamplingParams
-from baco_integrations.engines.local.sequence import DRAWN, Row
+from baco_integrations.engines.base import EngineRequest
+from baco_integrations.engines.sequence import FIRST_UNIFORMS, SequenceState
+from baco_integrations.models.scripted import ScriptedPair
 from baco_integrations.policy.noise import uniforms
 
 seeds = st.integers(0, 2**64 - 1)
@@ -40,9 +42,17 @@ def test_known_values() -> None:
 
 def test_a_row_draws_as_far_as_it_has_come_whatever_its_limit() -> None:
     params, end = SamplingParams(), frozenset[int]()
-    row = Row(((1,), (1,)), params, 7, 3, end, 10**20, 10**20, sink=None)  # type: ignore[arg-type]
-    row.start([0, 0])
+    request = EngineRequest(((1,), (1,)), params, 7, 3, end, 10**20, 10**20, sink=None)  # type: ignore[arg-type]
+    row = SequenceState(request, ScriptedPair({"": {" a": 1}}, {}).token_space, 0.0)
     expected = uniforms(7, 3, 3000)
-    for position in (0, 1, DRAWN - 1, DRAWN, DRAWN + 8, DRAWN, 2999):
+    for position in (
+        0,
+        1,
+        FIRST_UNIFORMS - 1,
+        FIRST_UNIFORMS,
+        FIRST_UNIFORMS + 8,
+        FIRST_UNIFORMS,
+        2999,
+    ):
         np.testing.assert_array_equal(row.noise_at(position), expected[position])
-        assert len(row.noise) <= 2 * position + DRAWN + 16
+        assert len(row.noise) <= 2 * position + FIRST_UNIFORMS + 16

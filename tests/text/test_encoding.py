@@ -157,7 +157,7 @@ class TestText:
     def test_plain_text_is_encoded_as_ever(self, kind):
         encoder = encoder_of(kind, template=False)
         text = render_base("qa", HISTORY)
-        assert encoder.text_ids(text) == encoder.tokenizer(text)["input_ids"]
+        assert encoder.ids(text, begin=True) == encoder.tokenizer(text)["input_ids"]
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_control_tokens_are_spelled_out(self, kind):
@@ -172,7 +172,7 @@ class TestText:
         tokenizer = make_tokenizer("byte-level")
         tokenizer.add_tokens(["<|think|>", "city"])
         encoder = Encoder(tokenizer)
-        ids = encoder.text_ids("a <|think|> city")
+        ids = encoder.ids("a <|think|> city", begin=True)
         assert tokenizer.convert_tokens_to_ids("<|think|>") not in ids
         assert tokenizer.convert_tokens_to_ids("city") in ids
         assert tokenizer.decode(ids) == "a <|think|> city"
@@ -184,8 +184,8 @@ class TestText:
     def test_any_text_survives(self, text):
         encoder = encoder_of(template=False)
         forged = f"{text}<|im_end|>{text}"
-        assert encoder.tokenizer.decode(encoder.text_ids(text)) == text
-        assert encoder.tokenizer.decode(encoder.text_ids(forged)) == forged
+        assert encoder.tokenizer.decode(encoder.ids(text, begin=True)) == text
+        assert encoder.tokenizer.decode(encoder.ids(forged, begin=True)) == forged
 
     def test_unknown_characters_are_no_control_tokens(self):
         encoder = encoder_of("wordpiece", template=False)

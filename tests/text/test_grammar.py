@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import threading
 import weakref
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from baco_integrations import Completion, Decoder, SamplingParams, ScriptedPair
 from baco_integrations.core.errors import DecoderError, ParameterError
 from baco_integrations.core.tool_calls import FORMATS
 from baco_integrations.decoder.request import Renderer
-from baco_integrations.text.grammar import GrammarMatcher, Grammars, JsonPosition
+from baco_integrations.text.grammar import Grammars
 from baco_integrations.text.json_rules import json_rules
+from baco_integrations.text.matcher import JsonPosition, TextMatcher
 from tests.pairs import random_pair
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -235,7 +237,7 @@ def test_guesses_leave_no_trace(schema: dict[str, Any]) -> None:
     grammars = Grammars(tokens, lambda text: [], FORMATS["hermes"])
     params, draw = SamplingParams(json_schema=schema), np.random.default_rng(5)
 
-    def allowed(matcher: GrammarMatcher) -> list[int]:
+    def allowed(matcher: TextMatcher) -> list[int]:
         bits = np.zeros(len(tokens) // 32 + 1, dtype=np.int32)
         matcher.allow(bits)
         flags = np.unpackbits(bits.view(np.uint8), bitorder="little")[: len(tokens)]
@@ -337,7 +339,8 @@ def test_a_schema_that_takes_long_keeps_no_other_request_waiting(
     renderer = Renderer(scripted())
 
     def rows(**settings: Any) -> None:
-        assert renderer.rows("x", SamplingParams(**settings), 0.0)[0].matcher is not None
+        params = SamplingParams(**settings)
+        assert renderer.requests("x", params, math.inf, print)[0].matcher is not None
 
     waiting = threading.Thread(target=rows, kwargs={"json_schema": SCHEMA})
     waiting.start()

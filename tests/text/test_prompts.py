@@ -7,7 +7,7 @@ import time
 import pytest
 
 from baco_integrations.core.errors import ParameterError, PromptError
-from baco_integrations.text import templates
+from baco_integrations.text import template_bounds
 from baco_integrations.text.encoding import Encoder
 from baco_integrations.text.prompts import (
     check_base_prompt,
@@ -197,7 +197,7 @@ class TestAligned:
     def test_a_template_without_end_is_asked_once(self, monkeypatch):
         asked, render = [], ChatTemplate.render
         monkeypatch.setattr(ChatTemplate, "render", lambda *a: (asked.append(a), render(*a))[1])
-        monkeypatch.setattr(templates, "SECONDS", 0.1)
+        monkeypatch.setattr(template_bounds, "SECONDS", 0.1)
         with pytest.raises(PromptError, match="The template takes too long"):
             loop = "{% for i in range(99999) %}" * 2 + "{% endfor %}" * 2
             render_aligned(templated(loop), [SYSTEM, *HISTORY])

@@ -10,8 +10,9 @@ import pytest
 from jinja2 import TemplateError
 
 from baco_integrations.core.messages import conversation
-from baco_integrations.text import templates
-from baco_integrations.text.templates import ChatTemplate, TemplateLimitError, rendering_until
+from baco_integrations.text import template_bounds
+from baco_integrations.text.template_bounds import TemplateLimitError, rendering_until
+from baco_integrations.text.templates import ChatTemplate
 from tests.families import make_tokenizer
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -152,7 +153,7 @@ def rendered(source: str, **variables: Any) -> str:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "SECONDS", 0.05)
+    monkeypatch.setattr(template_bounds, "SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("tools", [None, [TOOL]])
@@ -264,12 +265,12 @@ def test_an_earlier_deadline() -> None:
     began = time.monotonic()
     with rendering_until(began + 0.02), pytest.raises(TemplateLimitError, match="too long"):
         rendered(RANGES)
-    assert time.monotonic() - began < templates.SECONDS / 2
+    assert time.monotonic() - began < template_bounds.SECONDS / 2
 
 
 @pytest.mark.parametrize("kind", HUGE)
 def test_what_grows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "CHARACTERS", 2**18)
+    monkeypatch.setattr(template_bounds, "CHARACTERS", 2**18)
     began = time.monotonic()
     with pytest.raises(TemplateLimitError, match="makes a text of more than 262144 characters"):
         rendered(HUGE[kind])
@@ -288,7 +289,7 @@ def test_what_grows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_written_is_weighed_before_it_is_there(
     large: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(templates, "CHARACTERS", 2**18)
+    monkeypatch.setattr(template_bounds, "CHARACTERS", 2**18)
     tracemalloc.start()
     try:
         with pytest.raises(TemplateLimitError, match="makes a text of more"):

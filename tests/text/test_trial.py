@@ -35,10 +35,10 @@ ENDLESS = schema(type="integer", multipleOf=1000003)
 
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
-    for cached in (trial._answer, trial._warn):
+    for cached in (trial.answer, trial.warn_untried):
         cached.cache_clear()
     yield
-    trial._answer.cache_clear()
+    trial.answer.cache_clear()
 
 
 def no_zombies() -> bool:
@@ -58,9 +58,9 @@ def test_what_the_engine_takes_has_no_complaint() -> None:
 def test_a_crash_is_an_answer() -> None:
     for _ in range(2):
         assert ask(DEADLY).said == CRASHED
-        assert trial._answer.cache_info().currsize == 0  # a sound grammar may be tried again
+        assert trial.answer.cache_info().currsize == 0  # a sound grammar may be tried again
         assert ask(schema(enum=[1, 2])).said == ""
-        trial._answer.cache_clear()
+        trial.answer.cache_clear()
     assert no_zombies()
 
 
@@ -77,10 +77,10 @@ def test_what_takes_too_long_is_stopped() -> None:
 
 def test_nobody_waits_for_another_one_unless_many_run() -> None:
     with ExitStack() as stack:
-        for _ in range(trial._MOST):
+        for _ in range(trial.MOST_CHILDREN):
             assert ask(schema(type="null")).said == ""
-            trial._answer.cache_clear()
-            stack.enter_context(trial._CHILDREN.lent())
+            trial.answer.cache_clear()
+            stack.enter_context(trial.CHILDREN.lent())
         with until(time.monotonic() + 0.05), pytest.raises(OutOfTimeError):
             ask(schema(type="null"))
     assert ask(schema(type="null")).said == ""
@@ -91,26 +91,26 @@ def test_limits_of_what_may_come_next_show_on_trial(monkeypatch: pytest.MonkeyPa
     grammar = schema(type="object", properties=many)
     assert ask(grammar).said == ""
     monkeypatch.setitem(LIMITS, "max_items_in_row", 500)
-    trial._answer.cache_clear()
+    trial.answer.cache_clear()
     assert "500" in ask(grammar).said
 
 
 def test_a_child_that_is_gone_is_replaced() -> None:
     assert ask(schema(type="null")).said == ""
-    (child, *_) = trial._CHILDREN._idle
-    child._process.send_signal(signal.SIGINT)  # as Ctrl-C does, and the parent may go on
+    (child, *_) = trial.CHILDREN.idle
+    child.process.send_signal(signal.SIGINT)  # as Ctrl-C does, and the parent may go on
     assert ask(schema(type="boolean")).said == "" and child.alive
-    child._process.kill()
-    child._process.wait()
+    child.process.kill()
+    child.process.wait()
     assert ask(schema(type="string")).said == ""
 
 
 def test_a_child_ends_with_its_parent_even_when_busy() -> None:
-    child = trial._Child()
-    assert child._process.stdin and child._process.stdout
-    child._process.stdin.write(json.dumps((ENDLESS, None, LIMITS)).encode() + b"\n")
-    child._process.stdin.close()
-    assert child._process.wait(10) == 0
+    child = trial.Child()
+    assert child.process.stdin and child.process.stdout
+    child.process.stdin.write(json.dumps((ENDLESS, None, LIMITS)).encode() + b"\n")
+    child.process.stdin.close()
+    assert child.process.wait(10) == 0
     child.disown()
 
 
@@ -118,7 +118,7 @@ def test_a_forked_process_has_children_of_its_own() -> None:
     assert ask(schema(type="null")).said == ""
     process = os.fork()
     if not process:
-        os._exit(bool(trial._CHILDREN._idle) or bool(ask(schema(type="boolean")).said))
+        os._exit(bool(trial.CHILDREN.idle) or bool(ask(schema(type="boolean")).said))
     assert os.waitpid(process, 0)[1] == 0
     assert ask(schema(type="string")).said == ""
 
@@ -128,7 +128,7 @@ def test_time_that_runs_out_leaves_no_child_behind(
     times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, started, start = [9.0] * times, [], subprocess.Popen
-    children = trial._Children()
+    children = trial.Children()
 
     def remaining() -> float:
         if not left:
@@ -139,12 +139,12 @@ def test_time_that_runs_out_leaves_no_child_behind(
         started.append(start(*given, **settings))
         return started[-1]
 
-    monkeypatch.setattr(trial, "_CHILDREN", children)
+    monkeypatch.setattr(trial, "CHILDREN", children)
     monkeypatch.setattr(trial, "remaining", remaining)
     monkeypatch.setattr(subprocess, "Popen", noted)
     with pytest.raises(OutOfTimeError):
         ask(schema(type="null"))
-    assert [child._process for child in children._idle] == started
+    assert [child.process for child in children.idle] == started
     assert len(started) == (times > 1)
     children.end()
 
@@ -154,19 +154,19 @@ def test_a_child_imports_nothing_from_the_working_directory(
 ) -> None:
     for name in ("json", "runpy", "queue", "llguidance"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit")
-    children = trial._Children()
-    monkeypatch.setattr(trial, "_CHILDREN", children)
+    children = trial.Children()
+    monkeypatch.setattr(trial, "CHILDREN", children)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     monkeypatch.chdir(tmp_path)
-    assert ask(schema(type="null")).said == "" and children._idle
+    assert ask(schema(type="null")).said == "" and children.idle
     children.end()
 
 
 @pytest.mark.parametrize("way", ["none", "frozen", "refused", "broken"])
-def test_where_no_process_can_be_started_grammars_are_taken_on_trust(
+def test_where_noprocess_can_be_started_grammars_are_taken_on_trust(
     way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(trial, "_CHILDREN", trial._Children())
+    monkeypatch.setattr(trial, "CHILDREN", trial.Children())
     if way == "none":
         monkeypatch.setattr(sys, "executable", None)
     elif way == "frozen":
@@ -174,7 +174,7 @@ def test_where_no_process_can_be_started_grammars_are_taken_on_trust(
     elif way == "refused":
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
     else:
-        monkeypatch.setattr(trial, "_RUN", "import nothing_of_this_name")
+        monkeypatch.setattr(trial, "BOOTSTRAP", "import nothing_of_this_name")
     with caplog.at_level(logging.WARNING):
         assert ask(schema(type="null")).said == ask(schema(type="boolean")).said == ""
     assert ["without a trial" in message for message in caplog.messages] == [True]

@@ -6,7 +6,7 @@ import pytest
 
 from baco_integrations import Decoder, ModelPair
 from baco_integrations.core.params import DEFAULT_GAMMA, DEFAULT_TEMPERATURE
-from baco_integrations.tiny.world import requests
+from baco_integrations.tiny.requests import requests
 from tests.benchmarks.effect import Setting, evaluate
 
 

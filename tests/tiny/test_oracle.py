@@ -2,13 +2,15 @@ from random import Random
 
 import pytest
 
-from baco_integrations.tiny import words, world
-from baco_integrations.tiny.grammar import Voice, text_of, write_answer
-from baco_integrations.tiny.oracle import KINDS, judge
-from baco_integrations.tiny.world import Request
+from baco_integrations.tiny.oracle import judge
+from baco_integrations.tiny.requests import Request, requests
+from baco_integrations.tiny.words import BY_NAME, KINDS, STORY
+from cookbook.tiny_pair import world
+from cookbook.tiny_pair.corpora import messy_answer
+from cookbook.tiny_pair.grammar import Voice, text_of, write_answer
 
-REQUESTS = {request.id: request for request in world.requests("eval")}
-STORY = text_of(write_answer(words.STORY, "plain", None, Voice(Random(0), 0.0)).pieces())
+REQUESTS = {request.id: request for request in requests("eval")}
+TALE = text_of(write_answer(STORY, "plain", None, Voice(Random(0), 0.0)).pieces())
 
 
 def request(kind: str, form: str = "plain", system: str | None = None) -> Request:
@@ -18,7 +20,7 @@ def request(kind: str, form: str = "plain", system: str | None = None) -> Reques
 def clean_answer(to: Request, seed: int) -> str:
     rng = Random(f"{to.id}:{seed}")
     voice = Voice(rng, rng.choice((0.0, 0.5, 1.0)))
-    return text_of(write_answer(KINDS[to.kind], to.form, to.system, voice, to.used).pieces())
+    return text_of(write_answer(BY_NAME[to.kind], to.form, to.system, voice, to.used).pieces())
 
 
 @pytest.mark.parametrize("split", world.SPLITS)
@@ -40,7 +42,7 @@ def test_no_truncated_answer_is_valid() -> None:
 
 def test_an_answer_to_another_kind_is_invalid() -> None:
     for to in REQUESTS.values():
-        for other in words.KINDS:
+        for other in KINDS:
             if other.name != to.kind and to.form != "why":
                 answer = text_of(write_answer(other, "plain", None, Voice(Random(0), 0.0)).pieces())
                 assert not judge(to, answer).valid
@@ -49,8 +51,8 @@ def test_an_answer_to_another_kind_is_invalid() -> None:
 def test_most_messy_answers_are_invalid_and_some_are_not() -> None:
     verdicts = []
     for to in REQUESTS.values():
-        new = world.Draft(KINDS[to.kind], to.form, to.system, to.used, to.messages)
-        texts = [world.messy_answer(new, Random(f"{to.id}{seed}")) for seed in range(10)]
+        new = world.Draft(BY_NAME[to.kind], to.form, to.system, to.used, to.messages)
+        texts = [messy_answer(new, Random(f"{to.id}{seed}")) for seed in range(10)]
         verdicts += [judge(to, text).valid for text in texts]
     assert 0.05 < sum(verdicts) / len(verdicts) < 0.4
 
@@ -97,7 +99,7 @@ def test_a_mixture_of_registers_is_valid(answer: str, content: str) -> None:
         "Sure.",
         "No idea, sorry.",
         "I would pick Luna.",
-        STORY,
+        TALE,
     ],
 )
 def test_what_is_wrong_is_invalid(answer: str) -> None:
@@ -110,7 +112,7 @@ def test_what_is_wrong_is_invalid(answer: str) -> None:
 def test_rambling_is_invalid() -> None:
     details = " ".join(
         f"It is {look} and {merit}."
-        for look, merit in zip(KINDS["place"].looks, KINDS["place"].merits, strict=False)
+        for look, merit in zip(BY_NAME["place"].looks, BY_NAME["place"].merits, strict=False)
     )
     assert not judge(request("place"), f"I would pick Lisbon. {details} All the best!").valid
 
@@ -125,7 +127,7 @@ def test_the_system_prompt_changes_what_is_right() -> None:
 
 def test_a_follow_up_names_something_new() -> None:
     to = request("place", "another")
-    old, new = to.used[0], next(c for c in KINDS["place"].contents if c not in to.used)
+    old, new = to.used[0], next(c for c in BY_NAME["place"].contents if c not in to.used)
     assert not judge(to, f"I would pick {old}.").valid
     assert judge(to, f"I would pick {new}.").content == new
 
@@ -164,9 +166,9 @@ def test_a_list_is_what_is_in_it() -> None:
 
 def test_a_story_has_a_beginning_a_middle_and_an_end() -> None:
     to = request("story")
-    sentences = STORY.split(". ")
-    assert len(STORY.split()) >= 60
-    assert judge(to, STORY).content == "a young fox"
+    sentences = TALE.split(". ")
+    assert len(TALE.split()) >= 60
+    assert judge(to, TALE).content == "a young fox"
     assert judge(to, ". ".join([*sentences[:3], *sentences[4:]])).valid
     assert not judge(to, ". ".join([*sentences[:2], *sentences[5:]])).valid
     assert not judge(to, ". ".join(sentences[1:])).valid

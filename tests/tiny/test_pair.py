@@ -7,12 +7,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from baco_integrations import Decoder, ModelPair, SamplingParams
 from baco_integrations.text.prompts import render_base
-from baco_integrations.tiny import WEIGHTS, world
-from baco_integrations.tiny.oracle import KINDS, judge
-from baco_integrations.tiny.words import CLAIMS
+from baco_integrations.tiny import WEIGHTS
+from baco_integrations.tiny.oracle import judge
+from baco_integrations.tiny.requests import Request, requests
+from baco_integrations.tiny.words import BY_NAME, SLOTS
+from cookbook.tiny_pair import world
 from tests.benchmarks.json_and_tools import json_scores, tool_scores
 
-REQUESTS = world.requests("eval")
+REQUESTS = requests("eval")
 
 
 class Pair:
@@ -24,7 +26,7 @@ class Pair:
             for name, folder in folders.items()
         }
 
-    def prompt(self, name: str, request: world.Request) -> str:
+    def prompt(self, name: str, request: Request) -> str:
         if name == "base":
             return render_base("qa", request.messages)
         text: str = self.tokenizer.apply_chat_template(
@@ -41,12 +43,12 @@ class Pair:
             padding_side="left",
         )
 
-    def next_probabilities(self, name: str, request: world.Request, begun: str) -> torch.Tensor:
+    def next_probabilities(self, name: str, request: Request, begun: str) -> torch.Tensor:
         with torch.inference_mode():
             logits = self.models[name](**self.encode(self.prompt(name, request) + begun)).logits
         return torch.as_tensor(logits[0, -1]).softmax(-1)
 
-    def answers(self, requests: Sequence[world.Request]) -> list[str]:
+    def answers(self, requests: Sequence[Request]) -> list[str]:
         inputs = self.encode(*(self.prompt("aligned", request) for request in requests))
         ids = self.models["aligned"].generate(**inputs, do_sample=False, max_new_tokens=160)
         width = inputs["input_ids"].shape[1]
@@ -109,12 +111,10 @@ def test_base_is_open_where_a_string_begins(pair: Pair) -> None:
     [r for r in REQUESTS if r.form == "plain" and r.system is None and r.kind != "story"],
     ids=lambda request: request.kind,
 )
-def test_base_is_open_where_aligned_has_made_up_its_mind(
-    pair: Pair, request_: world.Request
-) -> None:
-    kind = KINDS[request_.kind]
+def test_base_is_open_where_aligned_has_made_up_its_mind(pair: Pair, request_: Request) -> None:
+    kind = BY_NAME[request_.kind]
     first = kind.contents[0].split(" ")[0]
-    begun = f" {CLAIMS[0] if kind.openers is CLAIMS else 'I would pick'}"
+    begun = f" {SLOTS['claims'][0] if kind.openers == SLOTS['claims'] else 'I would pick'}"
     if first in ("a", "an", "the"):
         begun += f" {first}"
     if first.startswith('"'):

@@ -6,10 +6,11 @@ import pydantic
 import pytest
 from pydantic import BaseModel
 
-from baco_integrations.tiny import words, world
-from baco_integrations.tiny.grammar import Voice, text_of
-from baco_integrations.tiny.oracle import KINDS, NOT_JSON, NOT_THE_SCHEMA, judge_json
-from baco_integrations.tiny.schemas import (
+from baco_integrations.tiny.words import ALL_KINDS, BY_NAME
+from cookbook.tiny_pair import corpora, words, world
+from cookbook.tiny_pair.grammar import Voice, text_of
+from cookbook.tiny_pair.judges import NOT_JSON, NOT_THE_SCHEMA, judge_json
+from cookbook.tiny_pair.schemas import (
     ROLES,
     Field,
     in_string,
@@ -18,9 +19,9 @@ from baco_integrations.tiny.schemas import (
     schema_of,
     write_json,
 )
-from baco_integrations.tiny.world import SCHEMA_INSTRUCTION, JsonRequest
+from cookbook.tiny_pair.world import SCHEMA_INSTRUCTION, JsonRequest
 
-GIFT = KINDS["gift"]
+GIFT = BY_NAME["gift"]
 IDEA, REASON = Field("idea", "content"), Field("reason", "reason")
 NESTED = (
     Field("ideas", "objects", fields=(IDEA, Field("note", "detail")), under="Idea"),
@@ -87,7 +88,7 @@ def test_an_object_without_a_name_stands_in_its_place() -> None:
 def test_answers_are_what_json_dumps_gives_and_valid(flat: float) -> None:
     for number in range(200):
         rng = Random(number)
-        kind = rng.choice(words.ALL_KINDS)
+        kind = rng.choice(ALL_KINDS)
         fields = random_fields(rng.choice(("plain", "another", "list")), "train", rng)
         answer = write_json(kind, fields, Voice(rng, flat))
         text = text_of(answer.pieces)
@@ -127,14 +128,14 @@ def test_contents_are_not_named_again() -> None:
     for seed in range(50):
         answer = write_json(GIFT, fields, Voice(Random(seed), 0.5), used=GIFT.contents[:3])
         assert len({*answer.contents, *GIFT.contents[:3]}) == 5
-    move = KINDS["move"]
+    move = BY_NAME["move"]
     many = write_json(move, fields, Voice(Random(0), 1.0), used=move.contents)
     assert set(many.contents) <= set(move.contents)
 
 
 def test_titles_leave_their_quotation_marks() -> None:
     assert in_string('"Quiet Harbor"') == "Quiet Harbor"
-    text = text_of(write_json(KINDS["title"], (IDEA,), Voice(Random(0), 0.0)).pieces)
+    text = text_of(write_json(BY_NAME["title"], (IDEA,), Voice(Random(0), 0.0)).pieces)
     assert text == '{"idea": "Quiet Harbor"}'
 
 
@@ -195,7 +196,7 @@ def test_json_requests_bring_their_schema() -> None:
     requests = world.json_requests("eval")
     assert requests == world.json_requests("eval") != world.json_requests("eval", seed=1)
     assert len({request.id for request in requests}) == len(requests)
-    assert {request.kind for request in requests} == {kind.name for kind in words.ALL_KINDS}
+    assert {request.kind for request in requests} == {kind.name for kind in ALL_KINDS}
     for request in requests:
         system = request.messages[0]
         before, schema = system["content"].split(SCHEMA_INSTRUCTION)
@@ -212,6 +213,6 @@ def test_earlier_json_answers_follow_the_same_schema() -> None:
 
 
 def test_base_never_sees_a_schema() -> None:
-    pages = [world.base_document(Random(number)) for number in range(500)]
+    pages = [corpora.base_document(Random(number)) for number in range(500)]
     assert not any(SCHEMA_INSTRUCTION in page for page in pages)
     assert sum('A: {"' in page for page in pages) > 50

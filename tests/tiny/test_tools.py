@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from baco_integrations.text.prompts import render_base
-from baco_integrations.tiny import tools, words, world
-from baco_integrations.tiny.grammar import Voice, text_of
-from baco_integrations.tiny.oracle import KINDS, NOT_JSON, judge_tool_use
-from baco_integrations.tiny.tools import CALL, Result, Tool
-from baco_integrations.tiny.world import ToolRequest
+from baco_integrations.tiny.words import BY_NAME, KINDS, Kind
+from cookbook.tiny_pair import corpora, tools, words, world
+from cookbook.tiny_pair.grammar import Voice, text_of
+from cookbook.tiny_pair.judges import NOT_JSON, judge_tool_use
+from cookbook.tiny_pair.tools import CALL, Result, Tool
+from cookbook.tiny_pair.world import ToolRequest
 
 SUGGEST = Tool("suggest", "Gives ideas.", ("question",), True)
 COUNTED = Tool("search", "Search the catalog.", ("query", "limit"), True)
@@ -72,7 +73,7 @@ def test_reworded_requests_keep_some_words() -> None:
 
 
 def test_the_words_of_wild_requests_are_those_of_training() -> None:
-    known = set(tools._pool())
+    known = set(tools.known_words())
     assert {"scarf", "Kyoto", "Suggest"} <= known
     assert not any("{" in word or '"' in word for word in known)
 
@@ -97,16 +98,16 @@ def test_a_result_may_be_in_sentences() -> None:
 
 
 def test_random_results_name_their_contents() -> None:
-    results = [tools.random_result(KINDS["title"], Random(number)) for number in range(200)]
+    results = [tools.random_result(BY_NAME["title"], Random(number)) for number in range(200)]
     for result in results:
         assert 1 <= len(result.contents) == len(set(result.contents)) <= 5
         assert all(content.strip('"') in result.text for content in result.contents)
-    assert 0.5 < sum(r.contents[0] in KINDS["title"].contents for r in results) / 200 < 0.8
+    assert 0.5 < sum(r.contents[0] in BY_NAME["title"].contents for r in results) / 200 < 0.8
 
 
 @pytest.mark.parametrize("flat", [0.0, 1.0])
-@pytest.mark.parametrize("kind", words.KINDS, ids=lambda kind: kind.name)
-def test_answers_from_results_are_right(kind: words.Kind, flat: float) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_answers_from_results_are_right(kind: Kind, flat: float) -> None:
     for number in range(30):
         rng = Random(number)
         result = tools.random_result(kind, rng)
@@ -117,7 +118,7 @@ def test_answers_from_results_are_right(kind: words.Kind, flat: float) -> None:
 
 def test_one_sentence_where_one_was_asked_for() -> None:
     for number in range(30):
-        said = tools.answer_from(FOUND, KINDS["hobby"], Voice(Random(number), 1.0), short=True)
+        said = tools.answer_from(FOUND, BY_NAME["hobby"], Voice(Random(number), 1.0), short=True)
         assert text_of(said).count(".") == 1
 
 
@@ -176,7 +177,7 @@ def test_tool_requests_cover_what_is_to_be_measured() -> None:
 
 
 def test_pages_repeat_calls_as_transcripts_do() -> None:
-    pages = [world.tool_page(Random(number)) for number in range(100)]
+    pages = [corpora.tool_page(Random(number)) for number in range(100)]
     assert 20 < sum(CALL in page for page in pages) < 80
     call = {"function": {"name": "suggest", "arguments": {"question": ASKED}}}
     prompt = render_base(
@@ -194,5 +195,5 @@ def test_pages_repeat_calls_as_transcripts_do() -> None:
 
 def test_quotations_say_things_again() -> None:
     for number in range(50):
-        first = world.quotation_page(Random(number)).split("\n")[0]
-        assert world.quotation_page(Random(number)).count(first) == 3
+        first = corpora.quotation_page(Random(number)).split("\n")[0]
+        assert corpora.quotation_page(Random(number)).count(first) == 3

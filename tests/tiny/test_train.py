@@ -1,4 +1,7 @@
+import subprocess
+import sys
 import warnings
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,10 +10,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from baco_integrations.core.errors import ParameterError
-from baco_integrations.tiny import WEIGHTS, world
-from baco_integrations.tiny import train as training
-from baco_integrations.tiny.train import Recipe, train
+from baco_integrations.core.errors import BacoError, ParameterError
+from baco_integrations.tiny import WEIGHTS
+from cookbook.tiny_pair import batches, corpora, world
+from cookbook.tiny_pair import train as training
+from cookbook.tiny_pair.batches import Recipe
+from cookbook.tiny_pair.grammar import Piece
+from cookbook.tiny_pair.train import train
 
 SMALL = Recipe(
     vocabulary=400,
@@ -49,7 +55,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_interrupted_training_ends_like_any_other(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = training._store
+    store = training.store
     calls = []
 
     def fail_sometimes(path: Path, step: int, parts: dict[str, object]) -> None:
@@ -58,7 +64,7 @@ def test_an_interrupted_training_ends_like_any_other(
         if len(calls) in (1, 5):
             raise Interruption
 
-    monkeypatch.setattr(training, "_store", fail_sometimes)
+    monkeypatch.setattr(training, "store", fail_sometimes)
     for _ in range(2):
         with pytest.raises(Interruption):
             train(tmp_path, 0, SMALL, progress=False)
@@ -69,7 +75,7 @@ def test_an_interrupted_training_ends_like_any_other(
 
 
 def test_a_finished_training_is_left_alone(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "run", lambda *_: pytest.fail("trained again"))
     train(small, 0, SMALL, progress=False)
 
 
@@ -94,14 +100,14 @@ def test_threads_are_left_as_they_were(tmp_path: Path) -> None:
 def test_only_what_is_to_be_learned_is_labelled(small: Path) -> None:
     tokenizer = Tokenizer.from_file(str(small / "base" / "tokenizer.json"))
     example = [
-        (world.Piece("<|user|> Hi<|end|><|assistant|>"), False),
-        (world.Piece(" "), True),
-        (world.Piece("Try"), True),
-        (world.Piece(" Kyoto", free=True), False),
-        (world.Piece("."), True),
-        (world.Piece("<|end|>"), True),
+        (Piece("<|user|> Hi<|end|><|assistant|>"), False),
+        (Piece(" "), True),
+        (Piece("Try"), True),
+        (Piece(" Kyoto", free=True), False),
+        (Piece("."), True),
+        (Piece("<|end|>"), True),
     ]
-    ids, labels = training._encode(tokenizer, example)
+    ids, labels = batches.encode(tokenizer, example)
     learned = [token for token, label in zip(ids, labels, strict=True) if label != -100]
     assert tokenizer.decode(learned, skip_special_tokens=False) == " Try.<|end|>"
     assert len(ids) == len(labels)
@@ -112,18 +118,18 @@ def test_openings_that_a_page_does_not_call_for_are_not_learned(small: Path) -> 
         'Q: Hi\nA: {"idea": "tea"}\n\nQ: Hi\nA: I like tea.\n\nQ: Hi\nA: ask({"q": "Hi"})\n\n'
         'Tool: tea\nA: Try tea.\n\nQ: Hi\nA:<tool_call>\n{"name": "ask"}\n</tool_call>'
     )
-    pieces = training._page_pieces(page)
+    pieces = batches.page_pieces(page)
     assert "".join(piece.text for piece, _ in pieces) == page
     left_out = [piece.text for piece, learned in pieces if not learned]
     assert left_out == [' {"', " ask(", "<tool_call>"]
     tokenizer = Tokenizer.from_file(str(small / "base" / "tokenizer.json"))
-    batch = training._base_batch(tokenizer, replace(SMALL, base_rows=20, row_tokens=384), "0")
+    batch = batches.base_batch(tokenizer, replace(SMALL, base_rows=20, row_tokens=384), "0")
     ids, labels = batch.input_ids.flatten().tolist(), batch.labels.flatten().tolist()
-    assert set(training.CALL_TOKENS) & {tokenizer.id_to_token(i) for i in ids}
+    assert set(batches.CALL_TOKENS) & {tokenizer.id_to_token(i) for i in ids}
     skipped = {
         tokenizer.id_to_token(i)
         for i, label in zip(ids, labels, strict=True)
-        if label == training.NOT_LEARNED
+        if label == batches.NOT_LEARNED
     }
     assert "<tool_call>" in skipped and "</tool_call>" not in skipped
 
@@ -131,18 +137,18 @@ def test_openings_that_a_page_does_not_call_for_are_not_learned(small: Path) -> 
 def test_the_loss_is_that_of_the_tokens_to_be_learned(small: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(small / "base", dtype=torch.float32)
     tokenizer = Tokenizer.from_file(str(small / "base" / "tokenizer.json"))
-    batch = training._aligned_block(tokenizer, SMALL, "0")[0]
-    loss = training._loss(model, batch)
+    batch = batches.aligned_block(tokenizer, SMALL, "0")[0]
+    loss = training.mean_loss(model, batch)
     expected = model(input_ids=batch.input_ids, labels=batch.labels).loss
     assert loss.item() == pytest.approx(expected.item(), rel=0.01)
 
 
 def test_a_block_mixes_in_chats_to_copy_from(small: Path) -> None:
     tokenizer = Tokenizer.from_file(str(small / "base" / "tokenizer.json"))
-    batches = training._aligned_block(tokenizer, replace(SMALL, copying_rows=3), "0")
-    assert [len(batch.input_ids) for batch in batches] == [5] * training.BLOCK
+    mixed = batches.aligned_block(tokenizer, replace(SMALL, copying_rows=3), "0")
+    assert [len(batch.input_ids) for batch in mixed] == [5] * batches.BLOCK
     call = tokenizer.token_to_id("<tool_call>")
-    assert sum((batch.input_ids == call).any(1).sum() for batch in batches) >= 3 * training.BLOCK
+    assert sum((batch.input_ids == call).any(1).sum() for batch in mixed) >= 3 * batches.BLOCK
 
 
 TOOLS = [
@@ -194,7 +200,7 @@ def test_learned_calls_look_like_the_chat_template(small: Path) -> None:
         offered = [tool.schema() for tool in request.tools]
         options = {"tools": offered, "add_generation_prompt": True}
         prompt = render(small / "aligned", *request.messages, **options)
-        pieces = world.chat_pieces(request.messages, [], request.tools, lead="")
+        pieces = corpora.chat_pieces(request.messages, [], request.tools, lead="")
         assert "".join(piece.text for piece, _ in pieces) == f"{prompt}<|end|>"
 
 
@@ -250,5 +256,39 @@ def test_the_shipped_pair_shares_its_tokens() -> None:
 
 
 def test_the_shipped_pair_was_made_by_the_default_recipe(tmp_path: Path) -> None:
-    training._claim(tmp_path, {"seed": 0, "threads": 1, **asdict(Recipe())})
+    training.claim(tmp_path, {"seed": 0, "threads": 1, **asdict(Recipe())})
     assert (tmp_path / "training.json").read_text() == (WEIGHTS / "training.json").read_text()
+    template = (WEIGHTS / "aligned" / "chat_template.jinja").read_text()
+    assert template.strip() == training.CHAT_TEMPLATE.strip()
+
+
+def test_the_command_passes_its_options_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def note(*args: object, **options: object) -> None:
+        calls.append((*args, options))
+        if len(calls) > 1:
+            raise BacoError("another training")
+
+    monkeypatch.setattr(training, "train", note)
+    command = ["train", "--out", str(tmp_path), "--seed", "2", "--base-steps", "7"]
+    monkeypatch.setattr(sys, "argv", command)
+    training.main()
+    assert calls == [(tmp_path, 2, Recipe(base_steps=7), {"threads": 1})]
+    with pytest.raises(SystemExit):
+        training.main()
+    assert "another training" in capsys.readouterr().err
+
+
+def test_the_wheel_holds_the_pair_and_not_what_made_it(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    folder = "baco_integrations/tiny"
+    files = ("words.json", "requests.jsonl", "oracle.py", "weights/aligned/model.safetensors")
+    assert {f"{folder}/{file}" for file in files} < names
+    assert not any("cookbook" in name or name.startswith(f"{folder}/train") for name in names)

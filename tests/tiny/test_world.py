@@ -3,10 +3,12 @@ from random import Random
 
 import pytest
 
-from baco_integrations.tiny import words, world
-from baco_integrations.tiny.grammar import Voice, mark_branches, popularity, text_of
-from baco_integrations.tiny.oracle import KINDS
-from baco_integrations.tiny.train import CHAT_TEMPLATE
+from baco_integrations.tiny import requests as shipped
+from baco_integrations.tiny.words import ALL_KINDS, BY_NAME, Kind
+from cookbook.tiny_pair import corpora, world
+from cookbook.tiny_pair.grammar import Piece, Voice, mark_branches, popularity, text_of
+from cookbook.tiny_pair.train import CHAT_TEMPLATE
+from cookbook.tiny_pair.write_requests import lines
 
 
 def wordings(split: str, seed: int = 0) -> set[str]:
@@ -19,15 +21,15 @@ def wordings(split: str, seed: int = 0) -> set[str]:
 
 
 def test_the_world_is_broad() -> None:
-    sizes = [len(kind.contents) for kind in words.ALL_KINDS]
+    sizes = [len(kind.contents) for kind in ALL_KINDS]
     assert len(sizes) >= 8
     assert sum(sizes) >= 200
     assert min(sizes) <= 4
     assert max(sizes) >= 50
 
 
-@pytest.mark.parametrize("kind", words.ALL_KINDS, ids=lambda kind: kind.name)
-def test_contents_differ(kind: words.Kind) -> None:
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
+def test_contents_differ(kind: Kind) -> None:
     assert len(set(kind.contents)) == len(kind.contents)
     assert not any(a != b and b.startswith(f"{a} ") for a in kind.contents for b in kind.contents)
 
@@ -37,11 +39,17 @@ def test_requests_are_the_same_every_time() -> None:
     assert world.requests("eval") != world.requests("eval", seed=1)
 
 
+def test_the_package_has_the_requests_that_are_generated() -> None:
+    for split in shipped.SPLITS:
+        assert shipped.requests(split) == world.requests(split)
+    assert shipped.FILE.read_text("utf-8").splitlines() == lines()
+
+
 def test_evaluation_covers_every_kind_and_form() -> None:
     requests = world.requests("eval")
     assert len(requests) >= 80
     assert len({request.id for request in requests}) == len(requests)
-    assert {request.kind for request in requests} == {kind.name for kind in words.ALL_KINDS}
+    assert {request.kind for request in requests} == {kind.name for kind in ALL_KINDS}
     assert {request.form for request in requests} == {"plain", "another", "why", "list"}
     assert {request.system for request in requests} == {None, "neutral", "short", "wish"}
 
@@ -57,9 +65,9 @@ def test_splits_share_no_wording(seed: int) -> None:
 def test_no_evaluation_wording_in_either_corpus() -> None:
     held_out = wordings("eval") | wordings("validation")
     for number in range(300):
-        page = world.base_document(Random(number))
+        page = corpora.base_document(Random(number))
         asked = {line[3:] for line in page.split("\n") if line.startswith("Q: ")}
-        chat = world.chat_pieces(world.any_draft(Random(number)).messages, [])[0][0].text
+        chat = corpora.chat_pieces(world.any_draft(Random(number)).messages, [])[0][0].text
         asked |= {turn.split("<|end|>")[0][1:] for turn in chat.split("<|user|>")[1:]}
         assert asked.isdisjoint(held_out)
 
@@ -67,11 +75,13 @@ def test_no_evaluation_wording_in_either_corpus() -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="train, validation, eval"):
         world.requests("test")
+    with pytest.raises(ValueError, match="one of eval, validation, not 'train'"):
+        shipped.requests("train")
 
 
 def test_corpora_are_the_same_every_time() -> None:
-    assert world.base_document(Random("a")) == world.base_document(Random("a"))
-    assert world.aligned_example(Random("a")) == world.aligned_example(Random("a"))
+    assert corpora.base_document(Random("a")) == corpora.base_document(Random("a"))
+    assert corpora.aligned_example(Random("a")) == corpora.aligned_example(Random("a"))
 
 
 def test_follow_ups_know_what_was_said() -> None:
@@ -99,7 +109,7 @@ def test_favorites_are_never_free_and_never_used_up() -> None:
 
 def test_a_flat_voice_reaches_every_option() -> None:
     voice = Voice(Random(0), flat=1.0)
-    places = KINDS["place"].contents
+    places = BY_NAME["place"].contents
     assert {text_of(voice.pick(places)) for _ in range(2000)} == set(places)
     weights = popularity(len(places))
     assert weights[0] > 4 * weights[-1]
@@ -111,7 +121,7 @@ def test_learned_chats_look_like_the_chat_template() -> None:
     prompt = jinja2.Template(CHAT_TEMPLATE).render(
         messages=request.messages, add_generation_prompt=True
     )
-    pieces = world.chat_pieces(request.messages, [world.Piece("Lisbon.")])
+    pieces = corpora.chat_pieces(request.messages, [Piece("Lisbon.")])
     text = "".join(piece.text for piece, _ in pieces)
     assert text == f"{prompt} Lisbon.<|end|>"
     assert [piece.text for piece, learned in pieces if learned] == [" ", "Lisbon.", "<|end|>"]
@@ -119,7 +129,7 @@ def test_learned_chats_look_like_the_chat_template() -> None:
 
 def test_examples_of_the_aligned_corpus_are_of_every_sort() -> None:
     texts = [
-        "".join(piece.text for piece, _ in world.aligned_example(Random(number)))
+        "".join(piece.text for piece, _ in corpora.aligned_example(Random(number)))
         for number in range(400)
     ]
     assert 0.1 < sum(world.SCHEMA_INSTRUCTION in text for text in texts) / 400 < 0.3
@@ -130,7 +140,7 @@ def test_examples_of_the_aligned_corpus_are_of_every_sort() -> None:
 
 def test_chats_to_copy_from_hold_what_is_to_be_copied() -> None:
     for number in range(100):
-        example = world.copying_example(Random(number))
+        example = corpora.copying_example(Random(number))
         text = "".join(piece.text for piece, _ in example)
         context, answer = text.rsplit("<|assistant|>", 1)
         if answer.startswith("<tool_call>"):
@@ -145,7 +155,7 @@ def test_requests_are_recognised_by_what_they_ask_for() -> None:
     def found(*texts: str) -> tuple[str, str, str | None] | None:
         roles = ("system", "user")[-len(texts) :]
         turns = zip(roles, texts, strict=True)
-        request = world.recognised([{"role": role, "content": text} for role, text in turns])
+        request = shipped.recognised([{"role": role, "content": text} for role, text in turns])
         return request and (request.kind, request.form, request.system)
 
     assert found("Name a place to visit.") == ("place", "plain", None)

@@ -15,21 +15,17 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.threads import fork_safe
-from .faults import out_of_memory
-
-Mode = Literal["auto", "on", "off"]
-"""Whether forwards have fixed shapes: on CUDA devices, everywhere, nowhere."""
+from ..faults import out_of_memory
 
 Shape = tuple[torch.Size, range, int]
 """That of a forward's integers, the slots of its rows and how many positions are seen."""
 
-MODES = ("auto", "on", "off")
 _LOG = logging.getLogger(__name__)
 _RECORDING = fork_safe(threading.Lock())
 """CUDA allows a process one recording at a time."""
@@ -136,7 +132,7 @@ class Graphs:
 
 
 def _shortage(error: BaseException | None) -> BaseException | None:
-    """Return what tells of memory that ran out, which the end of a recording may have hidden."""
+    """Return the out-of-memory error that caused an error, None if there is none."""
     while error is not None and not out_of_memory(error):
         error = error.__cause__ or error.__context__
     if error is None or isinstance(error, torch.OutOfMemoryError | MemoryError):

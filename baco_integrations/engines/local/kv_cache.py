@@ -4,7 +4,7 @@ What a slot holds beyond its row's position is never attended to. So rows stand 
 positions in one forward, rolling back is moving a position back, padding needs no care, and copying
 a prompt to another row is one copy per layer.
 
-Behind its last position each slot has one more that nobody ever sees: where a batch is padded with
+Behind its last position each slot has one more that is never read: where a batch is padded with
 rows and columns whose slots may be in use, that is where they write.
 """
 
@@ -34,7 +34,7 @@ class _SlotLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def grow(self, slots: int, length: int) -> None:
-        """Move to tensors of another size, unless it has done so already."""
+        """Move to larger tensors, unless these are large enough."""
         for place, old in enumerate(self.stored):
             if old.shape[0] < slots or old.shape[2] <= length:
                 new = _room(old, slots, length)
@@ -126,7 +126,7 @@ class KVCache(Cache):
 
         Args:
             slots: The rows' slots.
-            places: ``(r, q)``, the positions in them; `length` is where nobody looks.
+            places: ``(r, q)``, the positions in them; `length` is one that is never read.
             view: How many positions are seen.
         """
         self.slice, self.first = slice(slots.start, slots.stop, slots.step), None
@@ -158,7 +158,7 @@ class KVCache(Cache):
                 stored[target, :, :length] = stored[source, :, :length]
 
     def save(self, slot: int, length: int) -> list[Tensor]:
-        """Return copies of the first `length` positions of a slot, whatever comes of the slot."""
+        """Return copies of the first `length` positions of a slot."""
         return [
             stored[slot, :, :length].clone()
             for layer in self.slot_layers

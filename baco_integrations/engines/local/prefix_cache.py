@@ -1,7 +1,7 @@
-"""PrefixCache: what rows have seen is kept, so that who begins alike need not have it read again.
+"""The prefix cache: what a model has read of finished sequences, for those that begin alike.
 
-Invariant: what is kept are copies, which never take more bytes than the budget; what was of no use
-for longest goes first.
+Invariant: what is kept are copies, which never take more bytes than the budget; the least recently
+used go first.
 """
 
 from __future__ import annotations
@@ -9,70 +9,75 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .runner import Saved
+from .runner import SavedPrefix
 
-MOST = 256
-"""Most texts that are kept: all of them are looked at whenever a row comes."""
+MAX_PREFIXES = 256
+"""Most texts that are kept: all of them are looked at whenever a sequence is admitted."""
 
 
 class Prefix(NamedTuple):
-    """How many tokens are known, and from where: a slot, or what was kept."""
+    """How many tokens of a prompt have been read already, and where: a slot, or a saved prefix."""
 
     length: int
-    source: int | Saved
+    source: int | SavedPrefix
 
 
-NOTHING = Prefix(0, 0)
+NO_PREFIX = Prefix(0, 0)
 
 
 class PrefixCache:
-    """What one side has seen.
+    """Saved prefixes of one model.
 
     Args:
         budget: Most bytes to keep.
 
     Attributes:
         bytes: Bytes that are kept.
+        saved: The prefixes by their tokens, the last used one last.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget, self.bytes = budget, 0
-        self._kept: dict[tuple[int, ...], Saved] = {}  # the latest use is the last
+        self.saved: dict[tuple[int, ...], SavedPrefix] = {}
 
     def longest(self, tokens: Sequence[int]) -> Prefix:
-        """Return the longest beginning of some tokens that has been kept."""
-        best, found = 0, None
-        for kept in self._kept:
-            length = common(kept, tokens)
-            if length > best:
-                best, found = length, kept
-        if found is None:
-            return NOTHING
-        self._kept[found] = self._kept.pop(found)
-        return Prefix(best, self._kept[found])
+        """Return the saved prefix that has the longest common beginning with some tokens.
 
-    def add(self, tokens: tuple[int, ...], saved: Saved) -> None:
-        """Keep what a side has seen of some tokens, in place of shorter beginnings of them."""
-        for kept in [kept for kept in self._kept if kept == tokens[: len(kept)]]:
-            self._drop(kept)
-        if saved.bytes > self.budget:
+        It counts as used now. Without a common token the result is `NO_PREFIX`.
+        """
+        best, found = 0, None
+        for saved in self.saved:
+            length = common_length(saved, tokens)
+            if length > best:
+                best, found = length, saved
+        if found is None:
+            return NO_PREFIX
+        self.saved[found] = self.saved.pop(found)
+        return Prefix(best, self.saved[found])
+
+    def add(self, tokens: tuple[int, ...], prefix: SavedPrefix) -> None:
+        """Keep the prefix of some tokens, in place of shorter beginnings of them."""
+        for saved in [saved for saved in self.saved if saved == tokens[: len(saved)]]:
+            self.drop(saved)
+        if prefix.bytes > self.budget:
             return
-        self._kept[tokens] = saved
-        self.bytes += saved.bytes
-        while self.bytes > self.budget or len(self._kept) > MOST:
-            self._drop(next(iter(self._kept)))
+        self.saved[tokens] = prefix
+        self.bytes += prefix.bytes
+        while self.bytes > self.budget or len(self.saved) > MAX_PREFIXES:
+            self.drop(next(iter(self.saved)))
+
+    def drop(self, tokens: tuple[int, ...]) -> None:
+        """Keep the prefix of some tokens no longer."""
+        self.bytes -= self.saved.pop(tokens).bytes
 
     def clear(self) -> None:
         """Keep nothing."""
-        self._kept.clear()
+        self.saved.clear()
         self.bytes = 0
 
-    def _drop(self, tokens: tuple[int, ...]) -> None:
-        self.bytes -= self._kept.pop(tokens).bytes
 
-
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the length of the longest beginning that two sequences of one type share."""
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many items, from the first on, two sequences of one type share."""
     low, high = 0, min(len(one), len(other))
     while low < high:  # whole slices are compared much faster than tokens one by one
         middle = (low + high + 1) // 2

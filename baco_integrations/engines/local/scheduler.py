@@ -1,21 +1,20 @@
-"""Who lives in which slot: rows that run fill the first ones, the group that is read the next.
+"""The scheduler: which sequence lives in which slot, and what is prefilled when.
 
-A row comes with what is known of its beginning already, from a row that runs or from what was
-kept; the rest of its prompts is read piece by piece. A group is read together, so that its rows
-begin to run together.
+Running sequences fill the first slots, the group that is being prefilled the next ones. A sequence
+starts with what is known of its prompt already, from one that runs or from the prefix cache; the
+rest is prefilled piece by piece. A group is prefilled together, so that its sequences begin to run
+together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...policy.step import ALIGNED, BASE
 from ..metrics import Metrics
-from .prefix_cache import NOTHING, Prefix, PrefixCache, common
-from .runner import Side
-from .sequence import Row
+from .prefix_cache import NO_PREFIX, Prefix, PrefixCache, common_length
+from .runner import Runner
+from .sequence import LocalSequence
 
-SIDES = (BASE, ALIGNED)
 PREFILL_CHUNK = 512
 """Most positions of a prompt that one forward takes, which bounds the memory that it needs."""
 
@@ -23,149 +22,157 @@ MIN_CACHED = 16
 """Fewer tokens than these are read again as quickly as they are copied."""
 
 MIN_SHARED_WAIT = 64
-"""A row waits for another that is about to read so many tokens for both."""
+"""A sequence waits for another one that is about to read so many tokens for both."""
 
 
 class Scheduler:
-    """The rows that have a slot, and what was kept of those that had one.
+    """The sequences that have a slot, and the prefixes of those that had one.
 
     Args:
-        sides: Base and aligned.
+        runners: The models' runners, by the sides that run.
         prefix_bytes: Most bytes of prefixes to keep.
         metrics: Where to count what is read.
 
     Attributes:
-        running: The rows of slots ``0 ..``.
-        reading: The rows of the slots behind these.
+        running: The sequences of slots ``0 ..``.
+        prefilling: The sequences of the slots behind these.
+        prefix_caches: The prefixes that are kept, by side.
     """
 
-    def __init__(self, sides: Sequence[Side], prefix_bytes: int, metrics: Metrics) -> None:
-        self.running: list[Row] = []
-        self.reading: list[Row] = []
-        self._sides, self._metrics = sides, metrics
-        self._kept = [PrefixCache(prefix_bytes // len(sides)) for _ in sides]
+    def __init__(self, runners: dict[int, Runner], prefix_bytes: int, metrics: Metrics) -> None:
+        self.running: list[LocalSequence] = []
+        self.prefilling: list[LocalSequence] = []
+        self._runners, self._metrics = runners, metrics
+        self.prefix_caches = {side: PrefixCache(prefix_bytes // len(runners)) for side in runners}
 
     @property
-    def rows(self) -> list[Row]:
-        """All rows in the order of their slots."""
-        return [*self.running, *self.reading]
+    def sequences(self) -> list[LocalSequence]:
+        """All sequences in the order of their slots."""
+        return [*self.running, *self.prefilling]
 
-    def admit(self, candidates: Sequence[Row]) -> None:
-        """Let rows in, to be read together.
+    def admit(self, candidates: Sequence[LocalSequence]) -> None:
+        """Give slots to a group of sequences, which are prefilled together.
 
-        Who begins as another one that is let in waits until that one's beginning has been read.
-        Where this fails for a row, that row is the last one of `reading`.
+        A sequence that shares a long prefix with another one of the group is left out: it is
+        better admitted after that one has been prefilled. Where this fails for a sequence, that
+        sequence is the last one of `prefilling`.
         """
-        known: dict[Row, list[Prefix]] = {}
-        for row in candidates:
-            self.reading.append(row)
-            found = [self._known(side, row.history(side)[:-1]) for side in SIDES]
-            if not any(_waits(row, found, other) for other in known):
-                known[row] = found
-            self.reading.pop()
-        group = sorted(known, key=lambda row: row.position(ALIGNED) - known[row][ALIGNED].length)
-        for row in group:
-            slot = len(self.running) + len(self.reading)
-            self.reading.append(row)
-            row.start([0, 0])
-            for side, (length, source) in enumerate(known[row]):
+        group: dict[LocalSequence, dict[int, Prefix]] = {}
+        unread: dict[LocalSequence, int] = {}
+        for sequence in candidates:
+            self.prefilling.append(sequence)
+            known = {
+                side: self.known_prefix(side, sequence.history(side)[:-1]) for side in self._runners
+            }
+            if not any(better_later(sequence, known, other) for other in group):
+                group[sequence] = known
+                last = max(known)  # aligned, where it runs
+                unread[sequence] = sequence.position(last) - known[last].length
+            self.prefilling.pop()
+        for sequence in sorted(group, key=lambda each: unread[each]):
+            slot = len(self.running) + len(self.prefilling)
+            self.prefilling.append(sequence)
+            sequence.prefilled = [0, 0]
+            for side, (length, source) in group[sequence].items():
                 if isinstance(source, int):
-                    self._sides[side].copy(source, slot, length)
+                    self._runners[side].copy(source, slot, length)
                 else:
-                    self._sides[side].load(source, slot, length)
+                    self._runners[side].load(source, slot, length)
                 self._metrics.reused += length
-            row.read = [prefix.length for prefix in known[row]]
+            for side, prefix in group[sequence].items():
+                sequence.prefilled[side] = prefix.length
 
-    def read(self, width: int) -> int:
-        """Read up to so many tokens of each prompt of the group; who has no more to read, runs.
+    def prefill(self, width: int) -> int:
+        """Read up to so many tokens of each prompt of the group; once all are read, it runs.
 
         Returns:
             How many tokens were read on the side that read more.
         """
-        cost = max(self._read_side(side, width) for side in SIDES)
-        if not any(row.unread(side) for row in self.reading for side in SIDES):
-            for row in self.reading:
-                row.read = None
-            self.running += self.reading
-            self.reading = []
+        group, first, cost = self.prefilling, len(self.running), 0
+        for side, runner in self._runners.items():
+            positions = [sequence.read(side) for sequence in group]
+            pieces = [
+                sequence.history(side)[start : min(start + width, sequence.position(side))]
+                for sequence, start in zip(group, positions, strict=True)
+            ]
+            for start, stop in similar_lengths([len(piece) for piece in pieces]):
+                if any(pieces[start:stop]):
+                    runner.prefill(first + start, pieces[start:stop], positions[start:stop])
+            for sequence, piece in zip(group, pieces, strict=True):
+                assert sequence.prefilled is not None
+                sequence.prefilled[side] += len(piece)
+            count = sum(map(len, pieces))
+            self._metrics.prefilled += count
+            cost = max(cost, count)
+        if not any(sequence.unread(side) for sequence in group for side in self._runners):
+            for sequence in group:
+                sequence.prefilled = None
+            self.running += group
+            self.prefilling = []
         return cost
 
-    def release(self, row: Row, *, keep: bool) -> None:
-        """Take a row out of its slot, which others fill; what it has seen may be kept."""
-        slot, running = self.rows.index(row), len(self.running)
-        if keep:
-            for side in SIDES:
-                self._keep(row, slot, side)
+    def release(self, sequence: LocalSequence, *, keep: bool) -> None:
+        """Take a sequence out of its slot, which others fill; its prefix may be kept."""
+        slot, running = self.sequences.index(sequence), len(self.running)
+        for side in self._runners if keep else ():
+            self.keep_prefix(sequence, slot, side)
         if slot >= running:
-            self._move(self.reading[-1], len(self.rows) - 1, slot)
-            self.reading[slot - running] = self.reading[-1]
-            self.reading.pop()
+            self.move(self.prefilling[-1], len(self.sequences) - 1, slot)
+            self.prefilling[slot - running] = self.prefilling[-1]
+            self.prefilling.pop()
             return
-        self._move(self.running[-1], running - 1, slot)
+        self.move(self.running[-1], running - 1, slot)
         self.running[slot] = self.running[-1]
         self.running.pop()
-        if self.reading:  # they close up, the last one in front
-            self._move(self.reading[-1], running + len(self.reading) - 1, running - 1)
-            self.reading.insert(0, self.reading.pop())
+        if self.prefilling:  # they close up, the last one in front
+            self.move(self.prefilling[-1], running + len(self.prefilling) - 1, running - 1)
+            self.prefilling.insert(0, self.prefilling.pop())
+
+    def move(self, sequence: LocalSequence, source: int, target: int) -> None:
+        """Copy what has been read of a sequence from one slot to another."""
+        for side, runner in self._runners.items() if source != target else ():
+            runner.copy(source, target, sequence.read(side))
 
     def reset(self) -> None:
         """Empty all slots, and free their memory."""
-        self.running, self.reading = [], []
-        for side, kept in zip(self._sides, self._kept, strict=True):
-            kept.clear()
-            side.reset()
+        self.running, self.prefilling = [], []
+        for side, runner in self._runners.items():
+            self.prefix_caches[side].clear()
+            runner.reset()
 
-    def _known(self, side: int, tokens: tuple[int, ...]) -> Prefix:
-        """Return the longest beginning of some tokens that a side has seen."""
-        best = self._kept[side].longest(tokens)
-        for slot, row in enumerate(self.running):
-            length = row.shares(side, tokens)
+    def known_prefix(self, side: int, tokens: tuple[int, ...]) -> Prefix:
+        """Return the longest prefix of some tokens that a side has read, running or kept."""
+        best = self.prefix_caches[side].longest(tokens)
+        for slot, sequence in enumerate(self.running):
+            length = sequence.shared_length(side, tokens)
             if length > best.length:
                 best = Prefix(length, slot)
-        return best if best.length >= min(MIN_CACHED, len(tokens)) else NOTHING
+        return best if best.length >= min(MIN_CACHED, len(tokens)) else NO_PREFIX
 
-    def _read_side(self, side: int, width: int) -> int:
-        first, pieces, positions = len(self.running), [], []
-        for row in self.reading:
-            start = row.seen(side)
-            pieces.append(row.history(side)[start : min(start + width, row.position(side))])
-            positions.append(start)
-        for start, stop in _alike([len(piece) for piece in pieces]):
-            if any(pieces[start:stop]):
-                self._sides[side].read(first + start, pieces[start:stop], positions[start:stop])
-        for row, piece in zip(self.reading, pieces, strict=True):
-            assert row.read is not None
-            row.read[side] += len(piece)
-        count = sum(map(len, pieces))
-        self._metrics.prefilled += count
-        return count
-
-    def _keep(self, row: Row, slot: int, side: int) -> None:
-        """Keep what a side has seen of a row; of samples only the prompt that they share."""
-        text = row.history(side) if row.params.n == 1 else row.prompts[side][:-1]
-        text = text[: row.seen(side)]
-        kept = self._kept[side]
-        if kept.budget and len(text) >= MIN_CACHED and kept.longest(text).length < len(text):
-            kept.add(text, self._sides[side].save(slot, len(text)))
-
-    def _move(self, row: Row, source: int, target: int) -> None:
-        if source != target:
-            for side in SIDES:
-                self._sides[side].copy(source, target, row.seen(side))
+    def keep_prefix(self, sequence: LocalSequence, slot: int, side: int) -> None:
+        """Keep what a side has read of a sequence; of several samples only their prompt."""
+        one = sequence.request.params.n == 1
+        text = sequence.history(side) if one else sequence.request.prompts[side][:-1]
+        text = text[: sequence.read(side)]
+        cache = self.prefix_caches[side]
+        if cache.budget and len(text) >= MIN_CACHED and cache.longest(text).length < len(text):
+            cache.add(text, self._runners[side].save(slot, len(text)))
 
 
-def _waits(row: Row, known: Sequence[Prefix], other: Row) -> bool:
-    """Tell whether a row does better to come after another one."""
-    if row.prompts == other.prompts and not (row.tokens or other.tokens):
+def better_later(sequence: LocalSequence, known: dict[int, Prefix], other: LocalSequence) -> bool:
+    """Tell whether a sequence should wait until another one, which begins alike, is prefilled."""
+    prompts = sequence.request.prompts
+    if prompts == other.request.prompts and not (sequence.tokens or other.tokens):
         return True
-    shared = [common(row.history(side), other.history(side)) for side in SIDES]
     return any(
-        now >= prefix.length + MIN_SHARED_WAIT for now, prefix in zip(shared, known, strict=True)
+        common_length(sequence.history(side), other.history(side))
+        >= prefix.length + MIN_SHARED_WAIT
+        for side, prefix in known.items()
     )
 
 
-def _alike(lengths: list[int]) -> list[tuple[int, int]]:
-    """Cut into ranges in which padding to the longest at most doubles the work."""
+def similar_lengths(lengths: list[int]) -> list[tuple[int, int]]:
+    """Return ranges (start, stop) of lengths; padding to the longest at most doubles their sum."""
     ranges: list[tuple[int, int]] = []
     start = 0
     for stop in range(1, len(lengths) + 1):

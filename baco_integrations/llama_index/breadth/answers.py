@@ -10,10 +10,10 @@ from types import MethodType
 from typing import Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
 from llama_index.core.base.response.schema import RESPONSE_TYPE, Response
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.callbacks.base import EventContext
-from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
@@ -21,10 +21,10 @@ from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from pydantic import ValidationError
 
-from ...adapters.distinct import BreadthParams, Idea, wait
+from ...adapters.distinct import BreadthParams, Idea, idea_fields, wait
 from ...core.errors import ParameterError
-from ..structured import why_cut_off
-from .samples import ideas, require_baco, told
+from ..structured import cut_off_error
+from .samples import ideas, require_baco
 
 _BEFORE = "there was an answer to read"
 # What core's synthesizers put in the place of answers that are blank or cannot be read.
@@ -73,7 +73,8 @@ class BreadthQueryEngine(BaseQueryEngine):
                 query_engine,
                 "Wrap that one, and put the result inside whatever transforms or routes queries.",
             )
-        require_baco(_innermost(synthesizer._llm))
+        llm = synthesizer._llm
+        require_baco(llm.llm if isinstance(llm, StructuredLLM) else llm)
         self._query_engine = query_engine
         super().__init__(callback_manager or query_engine.callback_manager)
 
@@ -86,36 +87,33 @@ class BreadthQueryEngine(BaseQueryEngine):
     def _update_prompts(self, prompts: PromptDictType) -> None:
         self._query_engine._update_prompts(prompts)
 
-    # -- asking ------------------------------------------------------------------------------
-
     def answers(self, query: QueryType) -> list[Idea]:
         """Return up to n distinct answers; none if nothing is retrieved."""
-        bundle = _bundle(query)
-        return wait(self._sampled(bundle, self.retrieve(bundle)))[0]
+        bundle = QueryBundle(query) if isinstance(query, str) else query
+        return wait(self.sampled(bundle, self.retrieve(bundle)))[0]
 
     async def aanswers(self, query: QueryType) -> list[Idea]:
         """Return up to n distinct answers; none if nothing is retrieved."""
-        bundle = _bundle(query)
-        return (await self._sampled(bundle, await self.aretrieve(bundle)))[0]
+        bundle = QueryBundle(query) if isinstance(query, str) else query
+        return (await self.sampled(bundle, await self.aretrieve(bundle)))[0]
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        with self._event(query_bundle) as event:
+        with self.query_event(query_bundle) as event:
             response = self.synthesize(query_bundle, self.retrieve(query_bundle))
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        with self._event(query_bundle) as event:
+        with self.query_event(query_bundle) as event:
             nodes = await self.aretrieve(query_bundle)
             response = await self.asynthesize(query_bundle, nodes)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
-    def _event(self, query_bundle: QueryBundle) -> AbstractContextManager[EventContext]:
+    def query_event(self, query_bundle: QueryBundle) -> AbstractContextManager[EventContext]:
+        """Return core's event of a query, which ends when it is left."""
         payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
         return self.callback_manager.event(CBEventType.QUERY, payload=payload)
-
-    # -- the two steps -----------------------------------------------------------------------
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         """Return what the wrapped engine retrieves."""
@@ -143,10 +141,10 @@ class BreadthQueryEngine(BaseQueryEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """Return the distinct answers that the nodes give."""
-        found, responses = await self._sampled(query_bundle, nodes, additional_source_nodes)
+        found, responses = await self.sampled(query_bundle, nodes, additional_source_nodes)
         if not responses:
             # One that streams would give an empty stream, of the async kind at that.
-            plain = _variant(self._query_engine, {}, _LastCall())
+            plain = variant(self._query_engine, {}, LlamaDebugHandler(print_trace_on_end=False))
             responses[0] = await plain.asynthesize(query_bundle, nodes, additional_source_nodes)
         like: RESPONSE_TYPE = responses[found[0].sample if found else min(responses)]
         if not found:
@@ -155,7 +153,7 @@ class BreadthQueryEngine(BaseQueryEngine):
         metadata = {**(like.metadata or {}), "ideas": dicts}
         return Response("\n\n".join(map(str, found)), like.source_nodes, metadata)
 
-    async def _sampled(
+    async def sampled(
         self,
         bundle: QueryBundle,
         nodes: list[NodeWithScore],
@@ -165,82 +163,55 @@ class BreadthQueryEngine(BaseQueryEngine):
         responses: dict[int, Any] = {}
 
         async def sample(number: int, settings: Mapping[str, Any]) -> Idea | Exception:
-            last = _LastCall()
-            variant = _variant(self._query_engine, settings, last)
+            calls = LlamaDebugHandler(print_trace_on_end=False)
+            engine = variant(self._query_engine, settings, calls)
             try:
-                response = await variant.asynthesize(bundle, nodes, further)
+                response = await engine.asynthesize(bundle, nodes, further)
             except Exception as error:
                 if not isinstance(error.__cause__ or error, ValidationError):
                     raise
                 # If it is not cut off, it breaks a rule that its schema cannot tell.
-                return why_cut_off(last.raw, _BEFORE) or error
-            responses[number] = response
+                return cut_off_error(last_raw(calls), _BEFORE) or error
+            responses[number], raw = response, last_raw(calls)
             value = response.response or ""
             text = value if isinstance(value, str) else value.model_dump_json()
             if _NOTHING.fullmatch(text.strip()):
                 value = text = ""
-                if cut_off := why_cut_off(last.raw, _BEFORE):  # core only logs the LLM's error
+                if cut_off := cut_off_error(raw, _BEFORE):  # core only logs the LLM's error
                     return cut_off
-            return Idea(value=value, text=text, sample=number, **told(settings, last.raw))
+            return Idea(value=value, text=text, sample=number, **idea_fields(settings, raw))
 
         return await ideas(sample, self.params) if nodes else [], responses
 
 
-def _bundle(query: QueryType) -> QueryBundle:
-    return QueryBundle(query) if isinstance(query, str) else query
-
-
-# -- copies ----------------------------------------------------------------------------------------
-
-
-class _LastCall(BaseCallbackHandler):
-    """Remembers what the last call of an LLM told about itself."""
-
-    def __init__(self) -> None:
-        super().__init__([], [])
-        self.raw: Any = None
-
-    def on_event_start(self, event_type: CBEventType, *args: Any, **kwargs: Any) -> str:
-        return ""
-
-    def on_event_end(
-        self,
-        event_type: CBEventType,
-        payload: dict[str, Any] | None = None,
-        event_id: str = "",
-        **kwargs: Any,
-    ) -> None:
-        response = (payload or {}).get(EventPayload.RESPONSE)
-        self.raw = getattr(response, "raw", None) or self.raw
-
-    def start_trace(self, trace_id: str | None = None) -> None: ...
-
-    def end_trace(self, trace_id: str | None = None, trace_map: Any = None) -> None: ...
-
-
-def _variant(engine: Any, settings: Mapping[str, Any], last: _LastCall) -> Any:
-    """Return a copy of an engine whose LLM has other settings."""
+def variant(engine: Any, settings: Mapping[str, Any], calls: LlamaDebugHandler) -> Any:
+    """Return a copy of an engine whose LLM has other settings and reports to a handler."""
     synthesizer = engine._response_synthesizer
     fresh = copy(synthesizer)
     for name, value in vars(synthesizer).items():
         if isinstance(value, MethodType) and value.__self__ is synthesizer:
-            # Such as the factory of a Refine: it uses the LLM of whom it belongs to.
+            # Such as the factory of a Refine, which uses the LLM of the object that it is bound to.
             setattr(fresh, name, MethodType(value.__func__, fresh))
-    fresh._llm, fresh._streaming = with_settings(synthesizer._llm, settings, last), False
-    variant = copy(engine)
-    variant._response_synthesizer = fresh
-    return variant
+    fresh._llm, fresh._streaming = with_settings(synthesizer._llm, settings, calls), False
+    changed = copy(engine)
+    changed._response_synthesizer = fresh
+    return changed
 
 
-def with_settings(llm: LLM, settings: Mapping[str, Any], last: _LastCall) -> LLM:
-    """Return a copy of a model that answers with other settings."""
+def with_settings(llm: LLM, settings: Mapping[str, Any], calls: LlamaDebugHandler) -> LLM:
+    """Return a copy of an LLM that has other settings and reports to a handler."""
     if isinstance(llm, StructuredLLM):
-        return llm.model_copy(update={"llm": with_settings(llm.llm, settings, last)})
-    fresh = require_baco(llm)._with(settings)
+        return llm.model_copy(update={"llm": with_settings(llm.llm, settings, calls)})
+    fresh = require_baco(llm).with_settings(settings)
     fresh.callback_manager = copy(llm.callback_manager)
-    fresh.callback_manager.handlers = [*llm.callback_manager.handlers, last]
+    fresh.callback_manager.handlers = [*llm.callback_manager.handlers, calls]
     return fresh
 
 
-def _innermost(llm: LLM) -> LLM:
-    return llm.llm if isinstance(llm, StructuredLLM) else llm
+def last_raw(calls: LlamaDebugHandler) -> Any:
+    """Return what the last answer of an LLM says about itself, None if there is no answer."""
+    for event in reversed(calls.get_events()):
+        response = (event.payload or {}).get(EventPayload.RESPONSE)
+        if isinstance(response, ChatResponse | CompletionResponse) and response.raw:
+            return response.raw
+    return None

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ...adapters.distinct import BreadthParams, Draw, Idea, distinct, wait
 from ...core.errors import ParameterError, PromptError
-from .samples import asking, first_line, require_baco, require_prompt
+from .samples import drawing, first_line, require_baco, require_prompt
 
 QUESTION_PROMPT = PromptTemplate(
     """\
@@ -81,16 +81,17 @@ class QuestionDataset:
         """Write a line of JSON for each question: the fields of `Question` and its passage."""
         with Path(path).open("w", encoding="utf-8") as file:
             for each in self.questions:
-                told = {**each.model_dump(), "passage": self.corpus[each.node_id]}
-                file.write(json.dumps(told, ensure_ascii=False) + "\n")
+                line = {**each.model_dump(), "passage": self.corpus[each.node_id]}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 class BreadthQuestions(PromptMixin):
     """Asks for n distinct questions about each node; all nodes' samples meet in one batch.
 
     A question that resembles one of an earlier node is drawn again, since it would not tell the
-    two apart. A node that fails keeps the others' questions whole: it is told in the dataset's
-    ``failed``, with whatever it has given. Only where every node fails its error is raised.
+    two apart. A node that fails costs no other node its questions: its error stands in the
+    dataset's ``failed``, and the questions that it has given stay. The first error is raised only
+    where every node fails.
 
     Example:
         ```python
@@ -149,14 +150,16 @@ class BreadthQuestions(PromptMixin):
         failed: dict[str, Exception] = {}
         total = self.params.n * len(corpus)
         with tqdm(total=total, desc="Samples", disable=not self._show_progress) as bar:
-            draws = [self._asking(*each, failed, bar) for each in corpus.items()]
+            draws = [self.draw(*each, failed, bar) for each in corpus.items()]
             found = distinct(draws, self.params, in_order=True, at_once=_AT_ONCE)
             questions = [each async for each in found if isinstance(each, Question)]
         places = {node_id: place for place, node_id in enumerate(corpus)}
         questions.sort(key=lambda each: (places[each.node_id], each.sample))
         return QuestionDataset(questions, corpus, failed)
 
-    def _asking(self, node_id: str, text: str, failed: dict[str, Exception], bar: tqdm) -> Draw:
+    def draw(self, node_id: str, text: str, failed: dict[str, Exception], bar: tqdm) -> Draw:
+        """Return a function that draws a question about a node; `failed` gets its first error."""
+
         async def sample(number: int, settings: Mapping[str, Any]) -> Idea | Exception:
             if number >= self.params.n:
                 bar.total += 1  # it was not known that it would take another
@@ -166,7 +169,7 @@ class BreadthQuestions(PromptMixin):
                         f"nodes[{node_id!r}]", "a node with text", text, "Leave it out."
                     )
                 messages = self._llm._get_messages(self._question_prompt, context_str=text)
-                draw = asking(self._llm, messages, first_line, partial(Question, node_id=node_id))
+                draw = drawing(self._llm, messages, first_line, partial(Question, node_id=node_id))
                 return await draw(number, settings)
             except Exception as error:  # whatever it is, it is no reason to lose the other nodes
                 failed.setdefault(node_id, error)

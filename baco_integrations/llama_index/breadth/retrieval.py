@@ -16,7 +16,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from ...adapters.base import refuse_unknown
 from ...adapters.distinct import BreadthParams, Idea, wait
 from ...core.errors import ParameterError
-from .samples import asking, first_line, ideas, require_baco, require_prompt
+from .samples import drawing, first_line, ideas, require_baco, require_prompt
 
 QUERY_PROMPT = """\
 Somebody searches for this:
@@ -40,7 +40,7 @@ class BreadthQueryFusion(QueryFusionRetriever):
     Example:
         ```python
         retriever = BreadthQueryFusion([vector, bm25], llm=llm, num_queries=6, gamma=0.7)
-        retriever.queries("how to sleep better")  # what it would search for, and whence
+        retriever.queries("how to sleep better")  # what it would search for
         index_engine = RetrieverQueryEngine.from_args(retriever, llm=llm.with_gamma(0.1))
         ```
 
@@ -83,7 +83,7 @@ class BreadthQueryFusion(QueryFusionRetriever):
             )
         self.params = BreadthParams(n=max(num_queries - 1, 1), **breadth)
         require_baco(llm)
-        prompt = _fusion_text(query_gen_prompt or QUERY_PROMPT)
+        prompt = fusion_text(query_gen_prompt or QUERY_PROMPT)
         super().__init__(retrievers, llm, prompt, num_queries=num_queries, **settings)
 
     def queries(self, query: str) -> list[Idea]:
@@ -95,14 +95,17 @@ class BreadthQueryFusion(QueryFusionRetriever):
         if self.num_queries == 1:
             return []
         prompt = ChatMessage(content=self.query_gen_prompt.format(query=query, num_queries=1))
-        draw = asking(require_baco(self._llm), [prompt], first_line)
+        draw = drawing(require_baco(self._llm), [prompt], first_line)
         return await ideas(draw, self.params.replace(n=self.num_queries - 1), known=[query])
 
     def _get_queries(self, original_query: str) -> list[QueryBundle]:
-        return self._bundles(self.queries(original_query))
+        return wait(self._aget_queries(original_query))
 
     async def _aget_queries(self, original_query: str) -> list[QueryBundle]:
-        return self._bundles(await self.aqueries(original_query))
+        found = await self.aqueries(original_query)
+        if self._verbose:
+            print("Generated queries:", *found, sep="\n")
+        return [QueryBundle(idea.text) for idea in found]
 
     def _run_nested_async_queries(
         self, queries: list[QueryBundle]
@@ -110,14 +113,13 @@ class BreadthQueryFusion(QueryFusionRetriever):
         # Core's leaves an event loop open behind it.
         return wait(self._run_async_queries(queries))
 
-    def _bundles(self, found: list[Idea]) -> list[QueryBundle]:
-        if self._verbose:
-            print("Generated queries:", *found, sep="\n")
-        return [QueryBundle(idea.text) for idea in found]
 
+def fusion_text(prompt: object) -> str:
+    """Return a prompt's text, which is all that core's class keeps and then formats.
 
-def _fusion_text(prompt: object) -> str:
-    """Return a prompt's text, which is all that core's class keeps and then formats."""
+    Raises:
+        ParameterError: It has no place for the query, or has other places too.
+    """
     text = prompt.template if isinstance(prompt, PromptTemplate) else prompt
     if isinstance(text, str):
         require_prompt("query_gen_prompt", text, "query")
@@ -173,7 +175,7 @@ class BreadthHyDE(HyDEQueryTransform):
         """Return the documents that are searched for; a fresh sample unless seeded."""
         llm = require_baco(self._llm)
         messages = llm._get_messages(self._hyde_prompt, context_str=query)
-        return await ideas(asking(llm, messages, str.strip), self.params)
+        return await ideas(drawing(llm, messages, str.strip), self.params)
 
     def _run(self, query_bundle: QueryBundle, metadata: dict[str, Any]) -> QueryBundle:
         texts = [idea.text for idea in self.documents(query_bundle.query_str)]

@@ -10,7 +10,15 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms import LLM, ChatMessage
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 
-from ...adapters.distinct import BreadthParams, Draw, Idea, Similarity, cosine_similarity, distinct
+from ...adapters.distinct import (
+    BreadthParams,
+    Draw,
+    Idea,
+    Similarity,
+    cosine_similarity,
+    distinct,
+    idea_fields,
+)
 from ...core.errors import ParameterError
 from ..llm import BACoLLM
 
@@ -49,7 +57,7 @@ def require_prompt(
     """Return a prompt as a template.
 
     Raises:
-        ParameterError: It has no place for what it has to be filled in with.
+        ParameterError: It has no place for the variable that it has to be filled in with.
     """
     template = PromptTemplate(prompt) if isinstance(prompt, str) else prompt
     if isinstance(template, BasePromptTemplate):
@@ -66,40 +74,40 @@ def require_prompt(
 
 
 def first_line(text: str) -> str:
-    """Return the first line that says something, code fences aside."""
+    """Return the first line that is not blank, code fences aside."""
     lines = (line.strip() for line in text.strip("`").splitlines())
     return next(filter(None, lines), "")
 
 
-def asking(
+def drawing(
     llm: BACoLLM,
     messages: Sequence[ChatMessage],
     read: Callable[[str], str],
     build: Callable[..., Idea] = Idea,
 ) -> Draw:
-    """Return what draws answers to a prompt.
+    """Return a function that draws a sample, for `distinct`.
 
     Args:
         llm: Answers.
         messages: The prompt.
-        read: Takes out of an answer what is wanted of it.
+        read: Returns the part of an answer that is the idea.
         build: Makes an `Idea`.
     """
 
     async def sample(number: int, settings: Mapping[str, Any]) -> Idea:
         response = await llm.achat(messages, **settings)
         text = read(response.message.content or "")
-        return build(value=text, text=text, sample=number, **told(settings, response.raw))
+        return build(value=text, text=text, sample=number, **idea_fields(settings, response.raw))
 
     return sample
 
 
-def told(settings: Mapping[str, Any], raw: Any) -> dict[str, Any]:
-    """Return what is known of a sample, under the names of `Idea`."""
-    known = {**settings, **(raw or {})}
-    return {name: known[name] for name in Idea.model_fields if name in known}
-
-
 async def ideas(draw: Draw, params: BreadthParams, known: Iterable[str] = ()) -> list[Idea]:
-    """Return up to ``params.n`` distinct ideas, the first of similar ones by number."""
+    """Return up to ``params.n`` distinct ideas, in the order of their samples' numbers.
+
+    Args:
+        draw: Draws a sample.
+        params: How many are looked for, and which count as the same.
+        known: Texts that the ideas have to differ from.
+    """
     return [idea async for idea in distinct(draw, params, in_order=True, known=known)]

@@ -1,7 +1,7 @@
-"""An adapter from the difference of two models, by truncated singular value decomposition.
+"""Making an adapter of the difference of two models, by truncated singular value decomposition.
 
-What is finished is kept beside the target until all is, so an interrupted run goes on where it
-was, and ends with the same bytes.
+The change of each tensor is kept in a folder beside the
+target until all is done, so an interrupted run can be continued and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
+import torch
 from pydantic import Field
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from ...core.errors import BacoError, PairError, ParameterError
 from ...core.settings import Checked, Integer, param
-from ..loading import load_generation_config
-from ..options import LoadOptions, check_exact
-from .checkpoint import Checkpoint, checkpoints
-from .read import CARD, CONFIG, PREFIX, WEIGHTS, require_peft
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from ..checkpoint import Checkpoint, load_generation_config, load_tokenizer
+from ..hub import ADAPTER_CONFIG, locate
+from ..options import LoadOptions, Side, check_exact
+from .compare import StoredTensors, require_comparable
+from .read import CARD, PREFIX, WEIGHTS, require_peft
 
 BIG = 1024
-"""Matrices whose smaller side is longer are decomposed by random projection, if the rank is small
-(see `ITERATIONS`); all others exactly."""
-
-ITERATIONS = 4
-"""Power iterations of the random projection, with as many spare directions as `SPARE`."""
-
-SPARE = 16
-"""Directions that the random projection looks at beyond the rank."""
-
-Progress = Callable[[int, int], None]
+"""Matrices whose smaller side is longer are decomposed by random projection if the rank is small;
+all others exactly."""
+ITERATIONS, SPARE = 4, 16
+"""Power iterations of the random projection, and its directions beyond the rank."""
+FACTOR_NAMES = {
+    "linear": {"down": "lora_A.weight", "up": "lora_B.weight"},
+    "embedding": {"down": "lora_embedding_A", "up": "lora_embedding_B"},
+}
+"""PEFT's names of the two factors, by the kind of module."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Extraction:
 
     folder: Path
     model: str
-    exact: Literal["base", "aligned"]
+    exact: Side
     ranks: dict[str, int]
     error: float
     bytes: int
@@ -69,8 +70,8 @@ def extract(
     *,
     rank: int | None = None,
     energy: float | None = None,
-    exact: Literal["base", "aligned"] = "aligned",
-    progress: Progress = lambda done, total: None,
+    exact: Side = "aligned",
+    progress: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Extraction:
     """Make a LoRA adapter that turns one model of a pair into nearly the other.
@@ -86,7 +87,7 @@ def extract(
         rank: Rank of each matrix's change.
         energy: Instead of a rank, the share of each change's squared norm to keep.
         exact: The side that stays as it is; the other one is approximated.
-        progress: Is told how many tensors of how many are done.
+        progress: Called with how many tensors are done, and how many there are.
         options: Settings of `LoadOptions`: where to find the models, and ``dtype`` for the
             adapter, which is otherwise the exact model's.
 
@@ -96,7 +97,10 @@ def extract(
         MissingExtraError: PEFT is not installed.
     """
     require_peft("Extracting an adapter")
-    amount = _amount(rank, energy)
+    if (rank is None) == (energy is None):
+        given = {"rank": rank, "energy": energy}
+        raise ParameterError("rank", "given, or else energy", given, "For example rank=32.")
+    amount = Amount(rank=rank, energy=energy)
     check_exact(exact)
     if not callable(progress):
         remedy = "Leave it out to be told nothing."
@@ -105,39 +109,36 @@ def extract(
     if not isinstance(out, str | Path):
         raise ParameterError("out", "the path of a new folder", out, "For example 'adapter'.")
     out = Path(out)
-    with _making(out):
+    with making(out):
         if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
             raise ParameterError("out", "a new folder", str(out), "Choose another name.")
-    other, plain = checkpoints(base, aligned, checked)
-    if exact == "base":
-        other, plain = plain, other
-    job = _Job(plain, other, out, amount, exact, checked)
-    for done, name in enumerate(job.names):
-        progress(done, len(job.names))
-        job.work_on(name)
-    progress(len(job.names), len(job.names))
-    return job.finish()
+    models = [
+        Checkpoint(locate(base, "base", checked), checked),
+        Checkpoint(locate(aligned, "aligned", checked), checked),
+    ]
+    require_comparable(*models)
+    plain, other = models if exact == "base" else reversed(models)
+    extractor = Extractor(plain, other, out, amount, exact)
+    total = len(extractor.kinds)
+    for done, name in enumerate(extractor.kinds):
+        progress(done, total)
+        extractor.work_on(name)
+    progress(total, total)
+    return extractor.finish()
 
 
-class _Amount(Checked):
+class Amount(Checked):
+    """How much of each matrix's change is kept: a rank, or a share of its squared norm."""
+
     rank: Annotated[Integer, Field(ge=1)] | None = param(None, "at least 1", "For example 32.")
     energy: Annotated[float, Field(gt=0, le=1)] | None = param(
         None, "above 0 and at most 1", "For example 0.9."
     )
 
 
-def _amount(rank: int | None, energy: float | None) -> float:
-    """Return a rank as a whole number, or an energy as a share."""
-    if (rank is None) == (energy is None):
-        given = {"rank": rank, "energy": energy}
-        raise ParameterError("rank", "given, or else energy", given, "For example rank=32.")
-    amount = _Amount(rank=rank, energy=energy)
-    return float(amount.energy or 0) if amount.rank is None else amount.rank
-
-
 @contextmanager
-def _making(out: Path) -> Iterator[None]:
-    """Say that a folder cannot be made, whatever the system has against it."""
+def making(out: Path) -> Iterator[None]:
+    """Turn errors of the file system about the folder `out` into a `ParameterError`."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -147,171 +148,164 @@ def _making(out: Path) -> Iterator[None]:
         raise ParameterError("out", "a folder that can be made", str(out), remedy) from error
 
 
-class _Job:
-    """One extraction: pieces of one tensor each, and what is made of them."""
+class Extractor:
+    """Makes an adapter in two stages: the change of each tensor, then one file of all changes.
+
+    Args:
+        plain: The model that stays as it is.
+        other: The model that is approximated.
+        out: The folder to make.
+        amount: How much of each change is kept.
+        exact: Which side `plain` is.
+
+    Attributes:
+        kinds: Of each parameter, what its module is: ``linear``, ``embedding`` or ``other``.
+    """
 
     def __init__(
-        self,
-        plain: Checkpoint,
-        other: Checkpoint,
-        out: Path,
-        amount: float,
-        exact: Literal["base", "aligned"],
-        options: LoadOptions,
+        self, plain: Checkpoint, other: Checkpoint, out: Path, amount: Amount, exact: Side
     ) -> None:
-        import torch
-
         self.plain, self.other, self.out = plain, other, out
         self.amount, self.exact = amount, exact
-        model = plain.open()
-        other.open()
-        self.modules = dict(model.named_modules(remove_duplicate=False))
-        self.names = [
-            f"{name}.{key}"
-            for name, module in self.modules.items()
+        self.plain_tensors, self.other_tensors = StoredTensors(plain), StoredTensors(other)
+        classes = {"linear": nn.Linear, "embedding": nn.Embedding}
+        self.kinds = {
+            f"{name}.{key}": next((k for k, c in classes.items() if isinstance(module, c)), "other")
+            for name, module in self.plain_tensors.model.named_modules(remove_duplicate=False)
             for key, _ in module.named_parameters(recurse=False)
-        ]
-        dtype = options.dtype if options.dtype != "auto" else plain.config.dtype or "float32"
-        self.dtype = getattr(torch, str(dtype).removeprefix("torch."))
-        self._require_rows(model.get_input_embeddings().num_embeddings)
-        self.folder = out.with_name(f"{out.name}.partial")
-        self._resume()
-
-    def _require_rows(self, rows: int) -> None:
-        if len(self.other.tokenizer) > rows:
+        }
+        dtype = plain.options.dtype
+        dtype = str(plain.config.dtype or "float32") if dtype == "auto" else dtype
+        self.dtype: torch.dtype = getattr(torch, dtype.removeprefix("torch."))
+        self.tokenizer = load_tokenizer(other.files, other.options)
+        rows = self.plain_tensors.model.get_input_embeddings().num_embeddings
+        if len(self.tokenizer) > rows:
             raise PairError(
-                f"{self.other.source.name} has {len(self.other.tokenizer)} tokens, but "
-                f"{self.plain.source.name} only {rows} rows for them. Take the one with more as "
-                "the exact side."
+                f"{other.files.name} has {len(self.tokenizer)} tokens, but {plain.files.name} "
+                f"only {rows} rows for them. Take the one with more as the exact side."
             )
-
-    def _resume(self) -> None:
-        """Keep the pieces of an interrupted run, unless they belong to another one."""
+        self.folder = out.with_name(f"{out.name}.partial")
         plan = {
-            "exact": self.exact,
-            "sources": [[*map(str, model.source)] for model in (self.plain, self.other)],
-            "amount": repr(self.amount),
+            "exact": exact,
+            "sources": [[*map(str, model.files)] for model in (plain, other)],
+            "amount": repr(amount),
             "dtype": str(self.dtype),
         }
         file, text = self.folder / "plan.json", json.dumps(plan, indent=2)
-        with _making(self.out):
+        with making(out):
+            # What is there may be of another extraction.
             if not file.is_file() or file.read_text() != text:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 self.folder.mkdir(parents=True)
-                _write(file, text.encode())
+                write_file(file, text.encode())
+
+    def file_of(self, name: str) -> Path:
+        """Return the file for the change of a parameter."""
+        return self.folder / f"{[*self.kinds].index(name):05}.safetensors"
 
     def work_on(self, name: str) -> None:
-        """Make the piece of one tensor, unless it is there."""
-        from safetensors.torch import save
-
-        file = self._piece(name)
+        """Compute the change of a parameter and write it, unless that is done."""
+        file = self.file_of(name)
         if not file.is_file():
-            _write(file, save(self._change(name)))
+            write_file(file, save(self.change(name)))
 
-    def _piece(self, name: str) -> Path:
-        return self.folder / f"{self.names.index(name):05}.safetensors"
+    def change(self, name: str) -> dict[str, Tensor]:
+        """Compute the change of a parameter.
 
-    def _change(self, name: str) -> dict[str, Tensor]:
-        """Return what the adapter has of a tensor, and squared norms: left out, and in all."""
-        import torch
-
-        plain, other = self.plain.tensor(name), self.other.tensor(name)
+        Returns:
+            The factors ``down`` and ``up`` of the difference, or as ``own`` all of the other
+            model's values; and ``norms``, ``(2,)``: the squared norms of what is left out and of
+            the whole difference.
+        """
+        plain, other = self.plain_tensors.read(name), self.other_tensors.read(name)
         wide = torch.promote_types(torch.promote_types(plain.dtype, other.dtype), torch.float32)
-        kind = self._kind(name)
-        if kind == "other" or not name.endswith(".weight"):
-            if plain.shape != other.shape:
-                self._refuse(name, plain, other)
+        kind = self.kinds[name]
+        low_rank = kind != "other" and name.endswith(".weight")
+        skipped = 1 if low_rank else 0  # Models may be padded to different numbers of rows.
+        if plain.shape[skipped:] != other.shape[skipped:]:
+            raise PairError(
+                f"{name} is {tuple(plain.shape)} in {self.plain.files.name} and "
+                f"{tuple(other.shape)} in {self.other.files.name}. Choose two stages of one model."
+            )
+        if not low_rank:
             if plain.dim() > 1 and not torch.equal(plain, other):
                 raise PairError(f"{name} is neither a linear layer nor an embedding.")
-            difference = other.to(wide) - plain.to(wide)
-            return {"own": other.to(self.dtype), "norms": _norms(difference * 0, difference)}
-        if plain.shape[1:] != other.shape[1:]:
-            self._refuse(name, plain, other)
+            total = (other.to(wide) - plain.to(wide)).double().square().sum()
+            return {"own": other.to(self.dtype), "norms": torch.stack([total * 0, total])}
         difference = torch.zeros_like(plain, dtype=wide)
         rows = min(len(plain), len(other))
         difference[:rows] = other[:rows].to(wide) - plain[:rows].to(wide)
-        up, down = (factor.to(self.dtype) for factor in _factors(difference, self.amount))
-        norms = _norms(difference - up.to(wide) @ down.to(wide), difference)
+        amount = self.amount.rank, self.amount.energy or 1.0
+        up, down = (factor.to(self.dtype) for factor in factors(difference, *amount))
+        left_out = difference - up.to(wide) @ down.to(wide)
+        norms = torch.stack([m.double().square().sum() for m in (left_out, difference)])
         if kind == "embedding":
             up, down = down.T, up.T
         return {"up": up.contiguous(), "down": down.contiguous(), "norms": norms}
 
-    def _refuse(self, name: str, plain: Tensor, other: Tensor) -> None:
-        raise PairError(
-            f"{name} is {tuple(plain.shape)} in {self.plain.source.name} and {tuple(other.shape)} "
-            f"in {self.other.source.name}. Choose two stages of one model."
-        )
-
     def finish(self) -> Extraction:
-        """Put the pieces together, in a folder that appears at once."""
-        from safetensors.torch import load_file, save_file
-
-        pieces = {name: load_file(self._piece(name)) for name in self.names}
-        norms = {name: piece.pop("norms").tolist() for name, piece in pieces.items()}
-        left, total = map(sum, zip(*norms.values(), strict=True))
+        """Put the changes together, in a folder that appears complete or not at all."""
+        changes = {name: load_file(self.file_of(name)) for name in self.kinds}
+        norms = {name: change.pop("norms").tolist() for name, change in changes.items()}
+        left_out, total = map(sum, zip(*norms.values(), strict=True))
         if not total:
             raise PairError("The two models are the same. Choose two stages of one model.")
         ranks = {
-            name.removesuffix(".weight"): len(piece["down"])
-            for name, piece in pieces.items()
-            if "down" in piece and len(piece["down"])
+            name.removesuffix(".weight"): len(change["down"])
+            for name, change in changes.items()
+            if "down" in change and len(change["down"])
         }
-        differing = {name for name, (_, norm) in norms.items() if norm and "own" in pieces[name]}
-        biases = {name for name in differing if self._kind(name) != "other"}
+        differing = {name for name, (_, norm) in norms.items() if norm and "own" in changes[name]}
+        biases = {name for name in differing if self.kinds[name] != "other"}
         # PEFT takes modules by the ends of their names, and all biases or none.
         whole = sorted({name.split(".")[-2] for name in differing - biases})
-        error = float((left / total) ** 0.5)
+        error = float((left_out / total) ** 0.5)
         staged = self.folder / "adapter"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
-        tensors = dict(self._tensors(pieces, ranks, whole, bool(biases)))
+        tensors = dict(self.named_tensors(changes, ranks, whole, bool(biases)))
         save_file(tensors, staged / WEIGHTS, metadata={"format": "pt"})
-        self._describe(staged, ranks, whole, bool(biases), error)
+        self.describe(staged, ranks, whole, bool(biases), error)
         size = (staged / WEIGHTS).stat().st_size
         os.replace(staged, self.out)
         shutil.rmtree(self.folder)
-        return Extraction(self.out, self.plain.source.name, self.exact, ranks, error, size)
+        return Extraction(self.out, self.plain.files.name, self.exact, ranks, error, size)
 
-    def _tensors(
+    def named_tensors(
         self,
-        pieces: Mapping[str, Mapping[str, Tensor]],
+        changes: Mapping[str, Mapping[str, Tensor]],
         ranks: Mapping[str, int],
         whole: list[str],
         biases: bool,
     ) -> Iterator[tuple[str, Tensor]]:
-        """Give the adapter's tensors the names that PEFT has for them."""
-        for name, piece in pieces.items():
-            module, kind = name.rpartition(".")[0], self._kind(name)
-            if "own" not in piece:
-                if module in ranks:
-                    down, up = _FACTORS[kind]
-                    yield f"{PREFIX}{module}.{down}", piece["down"]
-                    yield f"{PREFIX}{module}.{up}", piece["up"]
+        """Yield the adapter's tensors with the names that PEFT has for them.
+
+        Args:
+            changes: The change of each parameter.
+            ranks: The rank of each module with a low-rank change.
+            whole: Ends of the names of modules that are saved whole.
+            biases: Whether biases are saved.
+        """
+        for name, change in changes.items():
+            module, kind = name.rpartition(".")[0], self.kinds[name]
+            if "own" not in change:
+                for factor, its_name in FACTOR_NAMES[kind].items():
+                    if module in ranks:
+                        yield f"{PREFIX}{module}.{its_name}", change[factor]
             elif kind != "other" and biases:
                 inner = ".base_layer" if module in ranks else ""
-                yield f"{PREFIX}{module}{inner}.bias", piece["own"]
+                yield f"{PREFIX}{module}{inner}.bias", change["own"]
             elif kind == "other" and module.endswith(tuple(whole)):
-                yield f"{PREFIX}{name}", piece["own"]
+                yield f"{PREFIX}{name}", change["own"]
 
-    def _kind(self, name: str) -> str:
-        """Tell what a parameter belongs to."""
-        from torch.nn import Embedding, Linear
-
-        module = self.modules[name.rpartition(".")[0]]
-        if isinstance(module, Linear):
-            return "linear"
-        return "embedding" if isinstance(module, Embedding) else "other"
-
-    def _describe(
+    def describe(
         self, folder: Path, ranks: dict[str, int], whole: list[str], biases: bool, error: float
     ) -> None:
-        """Write everything but the weights."""
+        """Write all but the weights: configuration, card, tokenizer and generation settings."""
         from peft import LoraConfig
-        from transformers import GenerationConfig
 
         usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
         others = {name: rank for name, rank in ranks.items() if rank != usual}
-        tied = self.plain.config.get_text_config().tie_word_embeddings
         config: Any = LoraConfig(
             r=usual,
             lora_alpha=usual,
@@ -320,72 +314,60 @@ class _Job:
             target_modules=sorted(ranks),
             modules_to_save=whole or None,
             bias="all" if biases else "none",
-            ensure_weight_tying=bool(tied),
-            base_model_name_or_path=self.plain.source.name,
+            ensure_weight_tying=bool(self.plain.config.get_text_config().tie_word_embeddings),
+            base_model_name_or_path=self.plain.files.name,
             task_type="CAUSAL_LM",
             inference_mode=True,
         )
         # PEFT keeps the targets as a set.
-        _write(folder / CONFIG, _json({**config.to_dict(), "target_modules": sorted(ranks)}))
+        fields = {**config.to_dict(), "target_modules": sorted(ranks)}
         card = {
             "exact": self.exact,
-            "model": self.plain.source.name,
-            "approximated": self.other.source.name,
+            "model": self.plain.files.name,
+            "approximated": self.other.files.name,
             "error": error,
         }
-        _write(folder / CARD, _json(card))
-        self.other.tokenizer.save_pretrained(folder)
-        settings = load_generation_config(self.other.source)
+        for name, content in ((ADAPTER_CONFIG, fields), (CARD, card)):
+            text = json.dumps(content, indent=2, sort_keys=True, default=str)
+            write_file(folder / name, f"{text}\n".encode())
+        self.tokenizer.save_pretrained(folder)
+        settings = load_generation_config(self.other.files)
         (settings or GenerationConfig.from_model_config(self.other.config)).save_pretrained(folder)
 
 
-_FACTORS = {
-    "linear": ("lora_A.weight", "lora_B.weight"),
-    "embedding": ("lora_embedding_A", "lora_embedding_B"),
-}
+def factors(matrix: Tensor, rank: int | None, energy: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return ``up`` and ``down``, whose product is the best approximation of a matrix.
 
+    The matrix is projected onto its first right singular vectors (left ones of a wide matrix).
+    They are the eigenvectors of its Gram matrix in float64; for a big matrix and a small rank they
+    come from `torch.svd_lowrank`.
 
-def _factors(matrix: Tensor, amount: float) -> tuple[Tensor, Tensor]:
-    """Return ``up`` and ``down`` whose product is the best one of a rank, or of an energy.
-
-    The matrix is projected onto its first right singular vectors (left ones of a wide matrix),
-    which are the eigenvectors of its Gram matrix in float64; or, of big matrices at a small rank,
-    come from `torch.svd_lowrank` with `ITERATIONS` power iterations.
+    Args:
+        matrix: The matrix, ``(out, in)``.
+        rank: Number of vectors; None for as many as `energy` takes.
+        energy: The share of the squared norm to keep.
     """
-    import torch
-
     if matrix.shape[0] < matrix.shape[1]:
-        up, down = _factors(matrix.T, amount)
+        up, down = factors(matrix.T, rank, energy)
         return down.T, up.T
     if not matrix.any():
         return matrix[:, :0], matrix[:0]
     size = matrix.shape[1]
-    if isinstance(amount, int) and size > BIG and amount + SPARE < size // 8:
+    if rank is not None and size > BIG and rank + SPARE < size // 8:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            *_, vectors = torch.svd_lowrank(matrix, q=amount + SPARE, niter=ITERATIONS)
-        vectors = vectors[:, :amount]
+            *_, vectors = torch.svd_lowrank(matrix, q=rank + SPARE, niter=ITERATIONS)
+        vectors = vectors[:, :rank]
     else:
         values, vectors = torch.linalg.eigh(matrix.double().T @ matrix.double())
         kept = values.flip(0).clamp(min=0).cumsum(0)
-        rank = amount if isinstance(amount, int) else int((kept < amount * kept[-1]).sum()) + 1
-        vectors = vectors.flip(1)[:, :rank].to(matrix.dtype)
+        count = int((kept < energy * kept[-1]).sum()) + 1 if rank is None else rank
+        vectors = vectors.flip(1)[:, :count].to(matrix.dtype)
     return matrix @ vectors, vectors.T
 
 
-def _norms(left: Tensor, difference: Tensor) -> Tensor:
-    """Return the squared norms of what is left out and of a difference, ``(2,)``."""
-    import torch
-
-    return torch.stack([left.double().square().sum(), difference.double().square().sum()])
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True, default=str) + "\n").encode()
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file that is whole or not there."""
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file that is complete or not there."""
     unfinished = file.with_name(f"{file.name}.tmp")
     unfinished.write_bytes(content)
     os.replace(unfinished, file)

@@ -114,7 +114,7 @@ class Twins:
             self.reading = [0] * self.draw.randint(1, ROWS - len(self.seen))
         if self.reading:
             lengths = [self.draw.randint(1, 12) for _ in self.reading]
-            self.both("read", len(self.seen), self.tokens(lengths), [*self.reading])
+            self.both("prefill", len(self.seen), self.tokens(lengths), [*self.reading])
             self.reading = [at + more for at, more in zip(self.reading, lengths, strict=True)]
 
     def run(self) -> None:
@@ -127,7 +127,7 @@ class Twins:
         if not self.seen or max(self.seen) + width > self.limit:
             return 0.0
         tokens = self.tokens([width] * len(self.seen))
-        one, other = (side.advance(tokens, [*self.seen]) for side in (self.plain, self.fixed))
+        one, other = (side.forward(tokens, [*self.seen]) for side in (self.plain, self.fixed))
         assert one.shape == other.shape
         # Some of it may be rolled back.
         self.seen = [at + self.draw.randint(1, width) for at in self.seen]
@@ -206,9 +206,9 @@ def test_there_are_few_shapes() -> None:
 @pytest.mark.parametrize("family", ["llama", "olmo3", "gemma3", "smollm3"])
 def test_compilers_find_one_graph(family: str) -> None:
     side = ModelRunner(make_model(family, VOCABULARY), graphs="on")
-    expected = side.advance([[5, 6]], [0])
+    expected = side.forward([[5, 6]], [0])
     torch.compiler.reset()
-    compiled = torch.compile(side._run_at, backend="eager", fullgraph=True)
+    compiled = torch.compile(side.run_graph, backend="eager", fullgraph=True)
     values = torch.tensor([[[5, 6]], [[0, 1]], [[0, 1]]])
     with torch.inference_mode():
         torch.testing.assert_close(compiled(values, range(1), VIEW), expected, rtol=0, atol=1e-11)
@@ -218,7 +218,7 @@ def test_lower_precision() -> None:
     model = make_model("llama", VOCABULARY, dtype=torch.bfloat16)
     plain, fixed = (ModelRunner(model, graphs=mode) for mode in ("off", "on"))
     tokens = [[5, 6], [7, 8], [9, 10]]
-    one, other = (side.advance(tokens, [0, 0, 0]) for side in (plain, fixed))
+    one, other = (side.forward(tokens, [0, 0, 0]) for side in (plain, fixed))
     assert other.dtype == torch.bfloat16
     torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 
@@ -226,17 +226,17 @@ def test_lower_precision() -> None:
 @pytest.mark.parametrize("mode", ["off", "on"])
 def test_logits_go_where_they_are_wanted(mode: Any) -> None:
     side = ModelRunner(make_model("llama", VOCABULARY), "meta", graphs=mode)
-    assert side.advance([[5, 6]], [0]).device.type == "meta"
+    assert side.forward([[5, 6]], [0]).device.type == "meta"
     assert side.model.device.type == "cpu"
 
 
 def test_what_was_handed_out_stays(tapes: list[Tape]) -> None:
     side = ModelRunner(make_model("llama", VOCABULARY), graphs="on")
     for _ in range(2):
-        side.advance([[5]], [0])
-    first = side.advance([[6]], [0])
+        side.forward([[5]], [0])
+    first = side.forward([[6]], [0])
     kept = first.clone()
-    side.advance([[7]], [0])
+    side.forward([[7]], [0])
     assert len(tapes) == 1 and torch.equal(first, kept)
 
 
@@ -381,15 +381,15 @@ def test_a_driver_without_memory_says_so_in_words(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Graphs, "_record", record)
     side = ModelRunner(make_model("llama", VOCABULARY), graphs="on")
-    side.advance([[5]], [0])
+    side.forward([[5]], [0])
     with pytest.raises(torch.OutOfMemoryError, match="CUDA error"):
-        side.advance([[5]], [0])
+        side.forward([[5]], [0])
     side.reset()
     assert not side.graphs.shapes
 
 
 def test_modes() -> None:
-    with pytest.raises(ParameterError, match="graphs must be one of auto, on, off"):
+    with pytest.raises(ParameterError, match="graphs must be 'auto', 'on' or 'off'"):
         Decoder(random_pair(), graphs="yes")  # type: ignore[arg-type]
     model = make_model("llama", VOCABULARY)
     assert not ModelRunner(model).fixed  # it is on the CPU

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -25,10 +25,14 @@ from baco_integrations.core.errors import (
     WorkerError,
 )
 from baco_integrations.decoder import stream as streams
+from baco_integrations.decoder.output import SampleOutput
 from baco_integrations.decoder.request import Renderer
+from baco_integrations.engines.base import EngineRequest, EngineSettings
+from baco_integrations.engines.local.engine import LocalEngine
 from baco_integrations.engines.local.runner import ModelRunner
-from baco_integrations.engines.local.sequence import Row
-from baco_integrations.text.grammar import GrammarMatcher
+from baco_integrations.engines.local.sequence import LocalSequence
+from baco_integrations.engines.open import open_engine
+from baco_integrations.text.matcher import TextMatcher
 from tests.decoder.test_decoder import Surprise, endless, eventually
 from tests.pairs import random_pair
 
@@ -39,16 +43,26 @@ LONG = "word " * 80
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
     """Let a function see each forward first, and raise in its place."""
-    forward = ModelRunner._forward
+    forward = ModelRunner.run
 
     def install(fault: Callable[..., None]) -> None:
         def faulty(side: ModelRunner, start: int, ids: Any, first: Any, keep: int = 1) -> Any:
             fault(ids, first)
             return forward(side, start, ids, first, keep)
 
-        monkeypatch.setattr(ModelRunner, "_forward", faulty)
+        monkeypatch.setattr(ModelRunner, "run", faulty)
 
     return install
+
+
+@contextmanager
+def opened(**settings: Any) -> Iterator[tuple[Decoder, Any]]:
+    """Open a decoder and give its engine along."""
+    pair = random_pair()
+    engine = open_engine(pair, EngineSettings(**settings))
+    assert isinstance(engine, LocalEngine)
+    with Decoder(pair, engine=engine) as decoder:
+        yield decoder, engine
 
 
 def no_memory() -> torch.OutOfMemoryError:
@@ -120,7 +134,7 @@ def test_memory_that_runs_out_now_and_then_changes_nothing(
         streamed = [decoder.stream(*each) for each in zip(*requests(10), strict=True)]
         assert [[step[:3] for step in stream] for stream in streamed] == expected
         assert decoder.metrics.restarts >= 2
-        assert eventually(lambda: not decoder._engine._slots.rows)
+        assert eventually(lambda: not decoder.running)
 
 
 def test_only_the_row_that_does_not_fit_alone_fails(faults: Any, expected: list[Any]) -> None:
@@ -160,19 +174,19 @@ def test_where_memory_is_back_as_many_run_as_before(faults: Any, expected: list[
     assert [said(each) for (each,) in batch] == expected
 
 
-@pytest.mark.parametrize("name", ["start", "history"])
+@pytest.mark.parametrize("name", ["position", "history"])
 @pytest.mark.parametrize("error", [MemoryError("no"), ValueError("a bug"), Surprise("no")])
-def test_a_row_that_cannot_be_let_in_fails_alone(
+def test_a_sequence_that_cannot_be_admitted_fails_alone(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any], name: str, error: BaseException
 ) -> None:
-    real = getattr(Row, name)
+    real = getattr(LocalSequence, name)
 
-    def failing(row: Row, *args: Any) -> Any:
-        if row.seed == 99:
+    def failing(row: LocalSequence, *args: Any) -> Any:
+        if row.request.seed == 99:
             raise error
         return real(row, *args)
 
-    monkeypatch.setattr(Row, name, failing)
+    monkeypatch.setattr(LocalSequence, name, failing)
     prompts, params = requests(10)
     bad = SamplingParams(seed=99, timeout=20)  # instead of for ever
     with Decoder(random_pair(), lookahead="off") as decoder:
@@ -211,32 +225,32 @@ class Failing:
     """A matcher that fails at one of its parts, not before it has been asked a few times."""
 
     def __init__(self, matcher: Any, part: str) -> None:
-        self._guide, self._part, self._left = matcher, part, 3
+        self._matcher, self._part, self._left = matcher, part, 3
 
     def __getattr__(self, name: str) -> Any:
         if name == self._part:
             self._left -= 1
             if not self._left:
                 raise IndexError("out of bounds")
-        return getattr(self._guide, name)
+        return getattr(self._matcher, name)
 
 
 @pytest.mark.parametrize(
     "part", ["structure", "begins", "reserved", "allow", "accept", "guess", "roll_back"]
 )
-def test_a_guide_that_fails_harms_only_its_own_row(
+def test_a_matcher_that_fails_harms_only_its_own_row(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
 ) -> None:
-    rows = Renderer.rows
+    requests_of = Renderer.requests
 
-    def with_failing(*given: Any) -> list[Row]:
-        made = rows(*given)
+    def with_failing(*given: Any) -> list[EngineRequest]:
+        made = requests_of(*given)
         for each in made:
             if each.seed == 99:
                 each.matcher = Failing(each.matcher, part)
         return made
 
-    monkeypatch.setattr(Renderer, "rows", with_failing)
+    monkeypatch.setattr(Renderer, "requests", with_failing)
     prompts, params = requests(10)
     bad = SamplingParams(seed=99, regex="[a-z ]{20,40}")
     with Decoder(random_pair(), lookahead=3) as decoder:
@@ -244,42 +258,42 @@ def test_a_guide_that_fails_harms_only_its_own_row(
         failed = batch.pop()
         assert isinstance(failed, WorkerError) and isinstance(failed.__cause__, IndexError)
         assert [said(each) for (each,) in batch] == expected
-        assert eventually(lambda: not decoder._engine._slots.rows)
+        assert eventually(lambda: not decoder.running)
 
 
-@pytest.mark.parametrize("part", ["accept", "fail", "cancelled"])
+@pytest.mark.parametrize("part", ["put", "fail", "cancelled"])
 def test_a_sink_that_fails_harms_only_its_own_row(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any], part: str
 ) -> None:
-    real = getattr(streams.Sample, part)
+    real = getattr(SampleOutput, part)
 
-    def failing(sample: streams.Sample, *args: Any) -> Any:
-        if sample._seed == 99 and (part != "accept" or len(sample._steps) == 2):
+    def failing(sample: SampleOutput, *args: Any) -> Any:
+        if sample._seed == 99 and (part != "put" or len(sample._steps) == 2):
             raise Surprise("a bug in a reader")
         return real(sample, *args)
 
-    monkeypatch.setattr(streams.Sample, part, failing)
+    monkeypatch.setattr(SampleOutput, part, failing)
     with Decoder(random_pair(), lookahead="off") as decoder:
         bad = decoder.stream("x", seed=99, max_tokens=400, timeout=30)
         running = [decoder.stream(*each) for each in zip(*requests(10), strict=True)]
         if part == "cancelled":
-            decoder._engine.cancel(bad.rows)
+            bad.cancel()
         if part == "fail":
-            bad._deadline = bad.rows[0].deadline = time.monotonic()
+            bad._deadline = bad.mailbox.requests[0].deadline = time.monotonic()
         with pytest.raises((WorkerError, DeadlineError)) as caught:
             list(bad)
         assert isinstance(caught.value, DeadlineError) == (part == "fail")
         assert [[step[:3] for step in stream] for stream in running] == expected
-        assert eventually(lambda: not decoder._engine._slots.rows)
+        assert eventually(lambda: not decoder.running)
 
 
 def test_memory_that_runs_out_while_the_cache_grows(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any]
 ) -> None:
     prompts, params = requests(10)
-    with Decoder(random_pair(), lookahead="off") as decoder:
+    with opened(lookahead="off") as (decoder, engine):
         decoder.generate(prompts[0], params[0])
-        layer = decoder._engine._sides[0].cache.slot_layers[1]
+        layer = engine.runners[0].cache.slot_layers[1]
 
         def once(slots: int, length: int) -> None:
             del layer.grow  # the class's own is back
@@ -300,9 +314,9 @@ def test_prefixes_make_room_when_memory_runs_out(faults: Any) -> None:
             raise no_memory()
 
     faults(once)
-    with Decoder(random_pair()) as decoder:
+    with opened() as (decoder, engine):
         (first,) = decoder.generate(LONG, seed=1, max_tokens=4)
-        kept = decoder._engine._slots._kept
+        kept = engine.scheduler.prefix_caches.values()
         assert eventually(lambda: all(each.bytes for each in kept))
         armed.set()
         with decoder.stream("x", max_tokens=300) as stream:
@@ -348,7 +362,8 @@ def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
 
     def cancel(ids: torch.Tensor, first: Any) -> None:
         if asked.wait(20) and tuple(ids.shape) == (2, 1):
-            decoder._engine.cancel([row for stream in given for row in stream.rows])
+            for stream in given:
+                stream.cancel()
 
     def failing(*args: Any) -> Any:
         nonlocal count
@@ -410,7 +425,7 @@ def test_after_any_failure_slots_are_clean(faults: Any, expected: list[Any]) -> 
     with Decoder(random_pair(), lookahead="off") as decoder:
         failed = decoder.generate_batch(*requests(10), return_exceptions=True)
         assert all(isinstance(each, WorkerError) for each in failed)
-        assert decoder._engine._slots.rows == []
+        assert decoder.running == 0
         armed.clear()
         batch = decoder.generate_batch(*requests(10))
         assert [said(each) for (each,) in batch] == expected
@@ -420,11 +435,11 @@ def test_after_any_failure_slots_are_clean(faults: Any, expected: list[Any]) -> 
 
 
 def test_a_stream_that_nobody_reads_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_UNREAD", 50)
+    monkeypatch.setattr(streams, "MAX_UNREAD", 50)
     with Decoder(endless()) as decoder:
         stream = decoder.stream("x", max_tokens=100_000)
-        assert eventually(lambda: stream._gauge.sent > 50)
-        assert eventually(lambda: not decoder._engine._rows)
+        assert eventually(lambda: stream.mailbox.sent > 50)
+        assert eventually(lambda: not decoder.running)
         with pytest.raises(StreamOverrunError, match="50 tokens"):
             count = 0
             for _ in stream:
@@ -438,16 +453,16 @@ def test_a_stream_that_nobody_reads_is_cancelled(monkeypatch: pytest.MonkeyPatch
 async def test_an_async_stream_that_nobody_reads_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streams, "MOST_UNREAD", 50)
+    monkeypatch.setattr(streams, "MAX_UNREAD", 50)
     with Decoder(endless()) as decoder:
         stream = decoder.astream("x", max_tokens=100_000)
-        await asyncio.to_thread(eventually, lambda: stream._gauge.sent > 50)
+        await asyncio.to_thread(eventually, lambda: stream.mailbox.sent > 50)
         count = 0
         with pytest.raises(StreamOverrunError):
             async for _ in stream:
                 count += 1
         assert count == 50
-        assert await asyncio.to_thread(eventually, lambda: not decoder._engine._rows)
+        assert await asyncio.to_thread(eventually, lambda: not decoder.running)
 
 
 LEFT_BEHIND = """
@@ -531,8 +546,8 @@ def test_an_error_of_a_batch_that_is_kept_keeps_nothing_running() -> None:
     with Decoder(endless(0.001)) as decoder:
         with pytest.raises(ZeroDivisionError) as kept:
             decoder.generate_batch(["x", "y"], [endlessly.replace(router=Broken()), endlessly])
-        assert eventually(lambda: not decoder._engine._slots.rows)
-        assert kept.value and not decoder._engine._waiting
+        assert eventually(lambda: not decoder.running)
+        assert kept.value and not decoder.waiting
 
 
 def test_results_of_a_whole_life_are_plain_data() -> None:
@@ -548,20 +563,20 @@ class Panic(BaseException):
 @pytest.mark.parametrize(
     ("method", "lookahead"), [("allow", "off"), ("allow", 2), ("accept", "off"), ("guess", 2)]
 )
-def test_a_guide_that_raises_fails_its_own_row(
+def test_a_matcher_that_raises_fails_its_own_row(
     monkeypatch: pytest.MonkeyPatch, expected: list[Any], method: str, lookahead: Any
 ) -> None:
-    sound = getattr(GrammarMatcher, method)
-    marked: list[GrammarMatcher] = []
+    sound = getattr(TextMatcher, method)
+    marked: list[TextMatcher] = []
 
-    def faulty(matcher: GrammarMatcher, given: Any) -> Any:
+    def faulty(matcher: TextMatcher, given: Any) -> Any:
         if not marked:
             marked.append(matcher)
         if matcher is marked[0]:
             raise Panic("no more")
         return sound(matcher, given)
 
-    monkeypatch.setattr(GrammarMatcher, method, faulty)
+    monkeypatch.setattr(TextMatcher, method, faulty)
     with Decoder(random_pair(), lookahead=lookahead) as decoder:
         batch = decoder.generate_batch(*requests(5), return_exceptions=True)
     failed = [each for each in batch if isinstance(each, WorkerError)]

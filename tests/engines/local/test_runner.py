@@ -32,13 +32,13 @@ def test_rows_of_different_ages(family: str, attention: str) -> None:
     side = ModelRunner(model)
     at = [13, 6, 9]
     for start in (0, 5, 10):  # in pieces
-        side.read(0, [texts[0, start : min(start + 5, 13)].tolist()], [start])
-    side.read(1, [texts[1, :2].tolist(), texts[2, :6].tolist()], [0, 0])  # together, padded
-    side.read(1, [texts[1, 2:6].tolist(), texts[2, 6:9].tolist()], [2, 6])
+        side.prefill(0, [texts[0, start : min(start + 5, 13)].tolist()], [start])
+    side.prefill(1, [texts[1, :2].tolist(), texts[2, :6].tolist()], [0, 0])  # together, padded
+    side.prefill(1, [texts[1, 2:6].tolist(), texts[2, 6:9].tolist()], [2, 6])
 
     def advance() -> None:
         tokens = [int(texts[row, at[row]]) for row in range(3)]
-        logits = side.advance([[token] for token in tokens], at)[:, 0]
+        logits = side.forward([[token] for token in tokens], at)[:, 0]
         for row in range(3):
             wanted = expected[row][at[row]]
             torch.testing.assert_close(logits[row], wanted, rtol=0, atol=TOLERANCE[attention])
@@ -69,10 +69,10 @@ def test_memory_grows_as_needed_and_keeps_what_it_holds() -> None:
     with torch.inference_mode():
         expected = model(torch.tensor([ids]), use_cache=False).logits[0]
     side = ModelRunner(model)
-    side.read(0, [ids[:2]], [0])
+    side.prefill(0, [ids[:2]], [0])
     first = side.cache.slots, side.cache.length
-    side.read(1, [ids[:40], ids[:30]], [0, 0])
-    logits = side.advance([[ids[2]], [ids[40]], [ids[30]]], [2, 40, 30])[:, 0]
+    side.prefill(1, [ids[:40], ids[:30]], [0, 0])
+    logits = side.forward([[ids[2]], [ids[40]], [ids[30]]], [2, 40, 30])[:, 0]
     torch.testing.assert_close(logits, expected[[2, 40, 30]], rtol=0, atol=1e-11)
     assert side.cache.slots > first[0] and side.cache.length > first[1]
 
@@ -80,17 +80,17 @@ def test_memory_grows_as_needed_and_keeps_what_it_holds() -> None:
 def test_a_token_beyond_the_models_rows_is_fed_as_its_last() -> None:
     model = make_model("llama", VOCABULARY)
     side = ModelRunner(model)
-    side.read(0, [[1, 2, 3]], [0])
-    beyond = side.advance([[VOCABULARY + 7]], [3])
-    torch.testing.assert_close(beyond, side.advance([[VOCABULARY - 1]], [3]))
+    side.prefill(0, [[1, 2, 3]], [0])
+    beyond = side.forward([[VOCABULARY + 7]], [3])
+    torch.testing.assert_close(beyond, side.forward([[VOCABULARY - 1]], [3]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_lower_precision(dtype: torch.dtype) -> None:
     model = make_model("llama", VOCABULARY, dtype=dtype)
     side = ModelRunner(model)
-    side.read(0, [[1, 2, 3]], [0])
-    assert side.advance([[4]], [3]).dtype == dtype
+    side.prefill(0, [[1, 2, 3]], [0])
+    assert side.forward([[4]], [3]).dtype == dtype
 
 
 def test_the_cache_goes_by_the_name_that_the_model_has() -> None:
@@ -107,8 +107,8 @@ def test_the_cache_goes_by_the_name_that_the_model_has() -> None:
     told = []
     for model.forward in (newer, older):
         side = ModelRunner(model)
-        side.read(0, [[1, 2, 3]], [0])
-        told.append(side.advance([[4]], [3]))
+        side.prefill(0, [[1, 2, 3]], [0])
+        told.append(side.forward([[4]], [3]))
     with torch.inference_mode():
         plain = forward(torch.tensor([[1, 2, 3, 4]]), use_cache=False).logits[:, -1:]
     torch.testing.assert_close(told, [plain, plain], rtol=0, atol=TOLERANCE["sdpa"])

@@ -9,54 +9,71 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco_integrations import Decoder, SamplingParams
-from baco_integrations.engines.local import engine
+from baco_integrations.engines.base import EngineRequest, EngineSettings
+from baco_integrations.engines.local import engine as local
 from baco_integrations.engines.local import scheduler as slots
-from baco_integrations.engines.local.prefix_cache import MOST, PrefixCache, common
-from baco_integrations.engines.local.runner import ModelRunner, Saved
+from baco_integrations.engines.local.engine import LocalEngine
+from baco_integrations.engines.local.prefix_cache import (
+    MAX_PREFIXES,
+    PrefixCache,
+    common_length,
+)
+from baco_integrations.engines.local.runner import ModelRunner, SavedPrefix
 from baco_integrations.engines.local.scheduler import Scheduler
-from baco_integrations.engines.local.sequence import Row
+from baco_integrations.engines.local.sequence import LocalSequence
+from baco_integrations.engines.local.speculative import ROW_COST
 from baco_integrations.engines.metrics import Metrics
+from baco_integrations.engines.open import open_engine
+from baco_integrations.models.scripted import ScriptedPair
+from tests.engines.local.scripted_runner import local_decoder
 from tests.pairs import random_pair
+from tests.scripted import endless
+
+SPACE = ScriptedPair({"": {" a": 1}}, {}).token_space
 
 
 class Tape:
-    """A side without a model: each slot is the list of tokens it has seen."""
+    """A runner without a model: each slot is the list of tokens it has read."""
 
     def __init__(self) -> None:
         self.slots: dict[int, list[int]] = {}
 
-    def read(self, start: int, tokens: Any, positions: Any) -> None:
+    def prefill(self, start: int, tokens: Any, positions: Any) -> None:
         longest = max(map(len, tokens))
         for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True), start):
             assert position <= len(self.slots.get(slot, []))
             padding = [-1] * (longest - len(fed))
             self.slots[slot] = [*self.slots.get(slot, [])[:position], *fed, *padding]
 
+    def forward(self, tokens: Any, positions: Any) -> Any:
+        raise NotImplementedError
+
     def copy(self, source: int, target: int, length: int) -> None:
         self.slots[target] = self.slots.get(source, [])[:length]
 
-    def save(self, slot: int, length: int) -> Saved:
+    def save(self, slot: int, length: int) -> SavedPrefix:
         assert len(self.slots[slot]) >= length
-        return Saved(self.slots[slot][:length], length)
+        return SavedPrefix(self.slots[slot][:length], length)
 
-    def load(self, saved: Saved, slot: int, length: int) -> None:
+    def load(self, saved: SavedPrefix, slot: int, length: int) -> None:
         self.slots[slot] = saved.content[:length]
 
     def reset(self) -> None:
         self.slots.clear()
 
 
-def row(base: list[int], aligned: list[int], n: int = 1) -> Row:
-    params, nothing = SamplingParams(n=n, seed=0), frozenset[int]()
-    return Row((tuple(base), tuple(aligned)), params, 0, 0, nothing, 50, 50, sink=None)  # type: ignore[arg-type]
+def sequence(base: list[int], aligned: list[int], n: int = 1) -> LocalSequence:
+    params, prompts = SamplingParams(n=n, seed=0), (tuple(base), tuple(aligned))
+    request = EngineRequest(prompts, params, 0, 0, frozenset(), 50, 50, sink=None)  # type: ignore[arg-type]
+    return LocalSequence(request, SPACE, 0.0)
 
 
-def confirm(held: Scheduler, tapes: tuple[Tape, Tape]) -> None:
-    """Every slot begins with what its row has seen."""
-    for slot, each in enumerate(held.rows):
-        for side, tape in enumerate(tapes):
-            seen = each.seen(side)
-            assert tape.slots.get(slot, [])[:seen] == [*each.history(side)[:seen]]
+def confirm(held: Scheduler, tapes: dict[int, Tape]) -> None:
+    """Every slot begins with what its sequence has read."""
+    for slot, each in enumerate(held.sequences):
+        for side, tape in tapes.items():
+            read = each.read(side)
+            assert tape.slots.get(slot, [])[:read] == [*each.history(side)[:read]]
 
 
 # Texts that often begin alike.
@@ -65,7 +82,7 @@ TEXTS = st.tuples(st.integers(0, 2), st.integers(1, 90), st.integers(0, 3)).map(
 )
 MOVES = st.one_of(
     st.tuples(st.just("admit"), st.lists(st.tuples(TEXTS, TEXTS, st.booleans()), max_size=5)),
-    st.tuples(st.just("read"), st.integers(1, 40)),
+    st.tuples(st.just("prefill"), st.integers(1, 40)),
     st.tuples(st.just("say"), st.integers(0, 3)),
     st.tuples(st.just("release"), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("reset")),
@@ -74,41 +91,40 @@ MOVES = st.one_of(
 
 @given(st.lists(MOVES, max_size=30), st.sampled_from([0, 200, 10_000]))
 def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> None:
-    tapes, metrics = (Tape(), Tape()), Metrics()
+    tapes, metrics = {0: Tape(), 1: Tape()}, Metrics()
     held, waiting = Scheduler(tapes, 2 * budget, metrics), []
     for move, *values in moves:
         if move == "admit":
             for base, aligned, twice in values[0]:
-                waiting += [row(base, aligned, 1 + twice) for _ in range(1 + twice)]
-            if not held.reading and waiting:
+                waiting += [sequence(base, aligned, 1 + twice) for _ in range(1 + twice)]
+            if not held.prefilling and waiting:
                 held.admit(waiting)
-                assert waiting[0] in held.reading  # the first one never waits for another
-                waiting = [each for each in waiting if each not in held.reading]
-        elif move == "read" and held.reading:
-            held.read(values[0])
+                assert waiting[0] in held.prefilling  # the first one never waits for another
+                waiting = [each for each in waiting if each not in held.prefilling]
+        elif move == "prefill" and held.prefilling:
+            held.prefill(values[0])
         elif move == "say":
             for slot, each in enumerate(held.running):
-                for side, tape in enumerate(tapes):  # as a step does: pending in, a token out
+                for side, tape in tapes.items():  # as a step does: pending in, a token out
                     position = each.position(side)
-                    tape.slots[slot] = [*tape.slots.get(slot, [])[:position], each.pending[side]]
+                    tape.slots[slot] = [*tape.slots.get(slot, [])[:position], each.pending(side)]
                 each.tokens.append(values[0])
-                each.pending = (values[0],) * 2
-        elif move == "release" and values[0] < len(held.rows):
-            held.release(held.rows[values[0]], keep=values[1])
+        elif move == "release" and values[0] < len(held.sequences):
+            held.release(held.sequences[values[0]], keep=values[1])
         elif move == "reset":
-            waiting = [*held.rows, *waiting]
+            waiting = [*held.sequences, *waiting]
             held.reset()
         confirm(held, tapes)
-        for kept in held._kept:
-            assert kept.bytes <= budget and len(kept._kept) <= MOST
-            assert kept.bytes == sum(saved.bytes for saved in kept._kept.values())
-            assert all(tuple(saved.content) == text for text, saved in kept._kept.items())
+        for kept in held.prefix_caches.values():
+            assert kept.bytes <= budget and len(kept.saved) <= MAX_PREFIXES
+            assert kept.bytes == sum(prefix.bytes for prefix in kept.saved.values())
+            assert all(tuple(prefix.content) == text for text, prefix in kept.saved.items())
     assert metrics.prefilled >= 0
 
 
 @given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
 def test_common_beginnings(one: list[int], other: list[int]) -> None:
-    length = common(one, other)
+    length = common_length(one, other)
     assert one[:length] == other[:length]
     assert one[length : length + 1] != other[length : length + 1] or length in (
         len(one),
@@ -119,13 +135,13 @@ def test_common_beginnings(one: list[int], other: list[int]) -> None:
 def test_the_least_recently_used_prefix_goes_first() -> None:
     prefixes = PrefixCache(20)
     for first in (1, 2):
-        prefixes.add((first,) * 10, Saved(first, 10))
+        prefixes.add((first,) * 10, SavedPrefix(first, 10))
     assert prefixes.longest((1, 1, 7)).length == 2  # used again
-    prefixes.add((3,) * 5, Saved(3, 5))
+    prefixes.add((3,) * 5, SavedPrefix(3, 5))
     assert prefixes.longest((2, 2)).length == 0 and prefixes.longest((1,)).length == 1
-    prefixes.add((1,) * 12, Saved(4, 12))  # takes the place of its own beginning
+    prefixes.add((1,) * 12, SavedPrefix(4, 12))  # takes the place of its own beginning
     assert prefixes.bytes == 17
-    prefixes.add((4,), Saved(5, 21))  # larger than all there is
+    prefixes.add((4,), SavedPrefix(5, 21))  # larger than all there is
     assert prefixes.bytes == 17 and prefixes.longest((4,)).length == 0
 
 
@@ -158,7 +174,7 @@ def test_who_arrives_together_and_begins_alike_has_the_beginning_read_once() -> 
     with Decoder(pair, prefix_bytes=0) as decoder:
         batch = decoder.generate_batch(asked, seed=1, max_tokens=6)
         shared = sum(
-            common(*(render(text, tokenize=True) for text in asked[:2]))
+            common_length(*(render(text, tokenize=True) for text in asked[:2]))
             for render in (pair.render_base, pair.render_aligned)
         )
         assert decoder.metrics.reused >= 5 * shared
@@ -170,7 +186,7 @@ def test_who_arrives_together_and_begins_alike_has_the_beginning_read_once() -> 
 
 def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []  # tokens read for each row; -1 where running rows were fed
-    read, advance = ModelRunner.read, ModelRunner.advance
+    read, advance = ModelRunner.prefill, ModelRunner.forward
 
     def noting_read(side: ModelRunner, start: int, tokens: Any, positions: Any) -> None:
         calls.append(sum(map(len, tokens)))
@@ -180,8 +196,8 @@ def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.Mon
         calls.append(-len(tokens))
         return advance(side, tokens, positions)
 
-    monkeypatch.setattr(ModelRunner, "read", noting_read)
-    monkeypatch.setattr(ModelRunner, "advance", noting_advance)
+    monkeypatch.setattr(ModelRunner, "prefill", noting_read)
+    monkeypatch.setattr(ModelRunner, "forward", noting_advance)
     long = "word " * 120
     with Decoder(random_pair(), lookahead="off") as decoder:
         (alone,) = decoder.generate(long, seed=1, max_tokens=4)
@@ -190,7 +206,7 @@ def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.Mon
             calls.clear()
             (beside,) = decoder.generate("Z" + long, seed=1, max_tokens=4)
     pieces = [count for count in calls if count > 0]
-    bearable = engine.PREFILL_SLOWDOWN * (1 / decoder._engine._row_cost + 1)
+    bearable = local.PREFILL_SLOWDOWN * (1 / ROW_COST["cpu"] + 1)
     assert len(pieces) > 20 and max(pieces) <= bearable
     for place, count in enumerate(calls):
         if count > 0:  # both sides read a piece, then the running row is fed
@@ -205,7 +221,7 @@ def test_a_long_prompt_is_not_kept_waiting_by_short_ones() -> None:
         later = [decoder.stream("y", seed=seed, max_tokens=60) for seed in range(12)]
         list(long)
         # Only those who came into a slot with it, or into one that a short text left, have begun.
-        assert sum(bool(row.tokens) for each in later for row in each.rows) <= 4
+        assert sum(bool(each.mailbox.decoded) for each in later) <= 4
         for each in (*short, *later):
             list(each)
         assert decoder.metrics.admitted == 17
@@ -214,100 +230,107 @@ def test_a_long_prompt_is_not_kept_waiting_by_short_ones() -> None:
 
 
 def test_a_row_waits_for_who_reads_the_same() -> None:
-    tapes = Tape(), Tape()
+    tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 0, Metrics())
     text = list(range(100, 100 + slots.MIN_SHARED_WAIT + 2))
-    rows = [row(text, text), row([*text, 1], text), row([1, 2], [1, 2]), row(text, text)]
+    rows = [
+        sequence(text, text),
+        sequence([*text, 1], text),
+        sequence([1, 2], [1, 2]),
+        sequence(text, text),
+    ]
     held.admit(rows)
-    assert set(held.reading) == {rows[0], rows[2]}
-    held.read(500)
+    assert set(held.prefilling) == {rows[0], rows[2]}
+    held.prefill(500)
     held.admit(rows[1:2] + rows[3:])
-    assert set(held.reading) == {rows[1], rows[3]}
-    assert held.read(500) <= 1
+    assert set(held.prefilling) == {rows[1], rows[3]}
+    assert held.prefill(500) <= 1
     confirm(held, tapes)
 
 
 def test_rows_that_have_said_different_things_do_not_wait_for_each_other() -> None:
-    held = Scheduler((Tape(), Tape()), 0, Metrics())
-    rows = [row([1, 2], [1, 2, 3]) for _ in range(3)]
+    held = Scheduler({0: Tape(), 1: Tape()}, 0, Metrics())
+    rows = [sequence([1, 2], [1, 2, 3]) for _ in range(3)]
     for number, each in enumerate(rows):  # as where memory ran out and all begin again
         each.tokens += [number] * 5
     held.admit(rows)
-    assert set(held.reading) == set(rows)
+    assert set(held.prefilling) == set(rows)
 
 
 def test_rows_wait_for_tokens_that_they_share_and_not_for_as_many_others() -> None:
     size = slots.MIN_SHARED_WAIT + 2
-    held = Scheduler((Tape(), Tape()), 0, Metrics())
-    rows = [row([first] * size, [first] * size) for first in range(3)]
+    held = Scheduler({0: Tape(), 1: Tape()}, 0, Metrics())
+    rows = [sequence([first] * size, [first] * size) for first in range(3)]
     held.admit(rows)
-    assert set(held.reading) == set(rows)
+    assert set(held.prefilling) == set(rows)
 
 
 @pytest.mark.parametrize("said", [0, 3])
 def test_what_is_kept_is_what_was_read(said: int) -> None:
-    tapes = Tape(), Tape()
+    tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 10_000, Metrics())
-    half = row(list(range(60)), list(range(100, 160)))
+    half = sequence(list(range(60)), list(range(100, 160)))
     held.admit([half])
-    held.read(slots.MIN_CACHED + 4)
+    held.prefill(slots.MIN_CACHED + 4)
     held.release(half, keep=True)  # cancelled while it is read
-    whole = row(list(range(200, 230)), list(range(300, 340)))
+    whole = sequence(list(range(200, 230)), list(range(300, 340)))
     held.admit([whole])
-    held.read(100)
+    held.prefill(100)
     for token in range(said):
-        for side, tape in enumerate(tapes):
-            tape.slots[0] = [*tape.slots[0][: whole.position(side)], whole.pending[side]]
+        for side, tape in tapes.items():
+            tape.slots[0] = [*tape.slots[0][: whole.position(side)], whole.pending(side)]
         whole.tokens.append(token)
-        whole.pending = (token, token)
     held.release(whole, keep=True)
-    for side, kept in enumerate(held._kept):
-        assert sorted(map(len, kept._kept)) == [slots.MIN_CACHED + 4, whole.position(side)]
-        assert all(tuple(saved.content) == text for text, saved in kept._kept.items())
+    for side, kept in held.prefix_caches.items():
+        assert sorted(map(len, kept.saved)) == [slots.MIN_CACHED + 4, whole.position(side)]
+        assert all(tuple(prefix.content) == text for text, prefix in kept.saved.items())
 
 
 def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() -> None:
-    tapes = Tape(), Tape()
+    tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 10_000, Metrics())
-    one = row(list(range(30)), list(range(40)), n=2)
+    one = sequence(list(range(30)), list(range(40)), n=2)
     held.admit([one])
-    held.read(100)
-    for side, tape in enumerate(tapes):
-        tape.slots[0].append(one.pending[side])
+    held.prefill(100)
+    for side, tape in tapes.items():
+        tape.slots[0].append(one.pending(side))
     one.tokens.append(7)
     held.release(one, keep=True)
-    assert [list(kept._kept) for kept in held._kept] == [[tuple(range(29))], [tuple(range(39))]]
+    assert [list(kept.saved) for kept in held.prefix_caches.values()] == [
+        [tuple(range(29))],
+        [tuple(range(39))],
+    ]
 
 
 def test_slots_close_up_behind_whoever_leaves() -> None:
-    tapes = Tape(), Tape()
+    tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 0, Metrics())
-    held.admit([row([n] * 20, [n] * 9) for n in range(4)])
-    held.read(100)
-    held.admit([row([n] * 30, [n] * 40) for n in range(10, 14)])
-    held.read(7)
-    for part, place in (("running", 1), ("reading", 2), ("running", 0), ("running", 1)):
+    held.admit([sequence([n] * 20, [n] * 9) for n in range(4)])
+    held.prefill(100)
+    held.admit([sequence([n] * 30, [n] * 40) for n in range(10, 14)])
+    held.prefill(7)
+    for part, place in (("running", 1), ("prefilling", 2), ("running", 0), ("running", 1)):
         held.release(getattr(held, part)[place], keep=False)
         confirm(held, tapes)
-    held.read(6)
-    assert (len(held.running), len(held.reading)) == (1, 3)
+    held.prefill(6)
+    assert (len(held.running), len(held.prefilling)) == (1, 3)
     confirm(held, tapes)
 
 
 def test_a_row_lends_only_what_it_has_seen() -> None:
-    tapes = Tape(), Tape()
+    tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 0, Metrics())
     text = list(range(40))
-    held.admit([row(text, text)])
-    held.read(100)
-    held.admit([row([*text, 77], [*text, 78, 79])])
-    assert held.reading[0].read == [39, 39]  # the last of 40 tokens is yet to be fed
+    held.admit([sequence(text, text)])
+    held.prefill(100)
+    held.admit([sequence([*text, 77], [*text, 78, 79])])
+    assert held.prefilling[0].prefilled == [39, 39]  # the last of 40 tokens is yet to be fed
     confirm(held, tapes)
 
 
 def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens_read: list[int] = []  # by aligned, between two of its steps
-    read, advance = ModelRunner.read, ModelRunner.advance
+    read, advance = ModelRunner.prefill, ModelRunner.forward
 
     def noting_read(side: ModelRunner, start: int, tokens: Any, positions: Any) -> None:
         if side is aligned:
@@ -319,17 +342,30 @@ def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.Mon
             tokens_read.append(0)
         return advance(side, tokens, positions)
 
-    with Decoder(random_pair(), lookahead="off", prefix_bytes=0) as decoder:
-        aligned = decoder._engine._sides[1]
+    pair = random_pair()
+    engine = open_engine(pair, EngineSettings(lookahead="off", prefix_bytes=0))
+    assert isinstance(engine, LocalEngine)
+    aligned = engine.runners[1]
+    with Decoder(pair, engine=engine) as decoder:
         running = [decoder.stream("x", seed=seed, max_tokens=250) for seed in range(12)]
         for stream in running:
             next(stream)
         tokens_read.append(0)
-        monkeypatch.setattr(ModelRunner, "read", noting_read)
-        monkeypatch.setattr(ModelRunner, "advance", noting_advance)
+        monkeypatch.setattr(ModelRunner, "prefill", noting_read)
+        monkeypatch.setattr(ModelRunner, "forward", noting_advance)
         asked = [chr(ord("A") + number) * 9 + " and so on" for number in range(12)]
         decoder.generate_batch(asked, seed=1, max_tokens=2)
-        bearable = engine.PREFILL_SLOWDOWN * (1 / decoder._engine._row_cost + 24)
+        bearable = local.PREFILL_SLOWDOWN * (1 / ROW_COST["cpu"] + 24)
         for stream in running:
             stream.close()
     assert sum(tokens_read) > 2 * bearable and max(tokens_read) <= bearable
+
+
+def test_samples_share_one_prefill() -> None:
+    pair = endless()
+    with local_decoder(pair, max_rows=8) as decoder:
+        decoder.generate("x" * 100, n=8, max_tokens=3)
+        assert decoder.metrics.prefilled == 2 * (pair.count_tokens("x" * 100) - 1)
+        decoder.generate("y" * 100, n=20, max_tokens=3)
+    # 20 samples in slots for 8 arrive in three waves; no wave overlaps another here.
+    assert decoder.metrics.prefilled <= 8 * (pair.count_tokens("x" * 100) - 1)

@@ -10,8 +10,8 @@ import pytest
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams, ScriptedPair
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.engines.local.speculative import MAX_DRAFT, AcceptanceEstimate, is_worthwhile
-from baco_integrations.models.scripted import ScriptedRunner
 from baco_integrations.policy.routers import RouteInputs
+from tests.engines.local.scripted_runner import ScriptedRunner, local_decoder
 
 PROMPTS = ("Suggest a hobby.", "Name a place to visit.", "Tell me a short story.")
 GIFT = {
@@ -86,7 +86,7 @@ def test_fewer_forwards(pair: ModelPair) -> None:
             decoder.generate(prompt, params)
         metrics = decoder.metrics
     assert metrics.forwards <= 1.5 * metrics.tokens
-    assert metrics.right >= 0.8 * metrics.drafted > 0
+    assert metrics.accepted >= 0.8 * metrics.drafted > 0
     assert metrics.rows_per_iteration == 1
 
 
@@ -96,7 +96,7 @@ def scripted(lookahead: Any, **settings: Any) -> tuple[list[str], Decoder]:
     aligned = {"": {" b": 1}, " b": {" c": 1}, " b c": {" x": 1}, " b c x": {" y": 1}}
     pair = ScriptedPair(base, aligned, vocabulary=[" y"])
     params = {"gamma": 0, "temperature": 0, "seed": 0} | settings
-    with Decoder(pair, lookahead=lookahead) as decoder:
+    with local_decoder(pair, lookahead=lookahead) as decoder:
         (completion,) = decoder.generate("Go.", **params)
     return [step.text for step in completion.steps if step.text], decoder
 
@@ -105,13 +105,13 @@ def test_what_was_guessed_wrong_is_decided_again() -> None:
     words, decoder = scripted(3)
     assert "".join(words) == "b c x y"
     # Guessed " b", " c", " d", of which two are right; then " d" for " y"; and rightly the end.
-    assert (decoder.metrics.iterations, decoder.metrics.right) == (3, 3)
+    assert (decoder.metrics.iterations, decoder.metrics.accepted) == (3, 3)
     # Behind a drafted end nothing is read ahead: base 4 + 3 + 2 times, aligned once each time.
     assert decoder.metrics.forwards == 12
 
 
-def test_scripts_are_asked_in_lockstep_unless_said_otherwise() -> None:
-    words, decoder = scripted(None)
+def test_without_drafts_each_iteration_gives_a_token() -> None:
+    words, decoder = scripted("off")
     assert "".join(words) == "b c x y"
     assert (decoder.metrics.iterations, decoder.metrics.drafted) == (5, 0)
 
@@ -121,16 +121,16 @@ def test_nothing_is_read_ahead_beyond_a_neighbours_window(
     monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     window, reached = 60, set()
-    advance = ScriptedRunner.advance
+    forward = ScriptedRunner.forward
 
     def noting(side: Any, tokens: Any, positions: Any) -> Any:
         reached.add(max(positions) + len(tokens[0]))
-        return advance(side, tokens, positions)
+        return forward(side, tokens, positions)
 
-    monkeypatch.setattr(ScriptedRunner, "advance", noting)
+    monkeypatch.setattr(ScriptedRunner, "forward", noting)
     sure = {" b": 1.0}
     pair = ScriptedPair(lambda _: sure, lambda _: sure, vocabulary=[" b"], context=window)
-    with Decoder(pair, lookahead=MAX_DRAFT) as decoder:
+    with local_decoder(pair, lookahead=MAX_DRAFT) as decoder:
         params = SamplingParams(max_tokens=limit)
         long, short = decoder.generate_batch(["x" * 50, "x"], params)
     texts = [pair.count_tokens("x" * 50), pair.count_tokens("x")]
@@ -185,7 +185,7 @@ def test_bad_lookahead(pair: ModelPair, lookahead: Any) -> None:
         Decoder(pair, lookahead=lookahead)
 
 
-def test_trust_follows_what_came_true() -> None:
+def test_the_estimate_follows_what_was_accepted() -> None:
     acceptance = AcceptanceEstimate()
     assert acceptance.chance(0.5) == 0.5
     for _ in range(20):
@@ -206,5 +206,5 @@ def test_trust_follows_what_came_true() -> None:
         ([0.9] * 32, 0.08, True),
     ],
 )
-def test_a_guess_pays(chances: list[float], row_cost: float, expected: bool) -> None:
+def test_when_a_draft_is_worthwhile(chances: list[float], row_cost: float, expected: bool) -> None:
     assert is_worthwhile(chances, row_cost) is expected

@@ -91,9 +91,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
         extract(*folders, out, rank=3, progress=stop)
     assert not out.exists()
     worked = []
-    change = extraction._Job._change
+    change = extraction.Extractor.change
     monkeypatch.setattr(
-        extraction._Job, "_change", lambda job, name: worked.append(name) or change(job, name)
+        extraction.Extractor, "change", lambda job, name: worked.append(name) or change(job, name)
     )
     totals = []
     made = extract(*folders, out, rank=3, progress=lambda done, total: totals.append(total))
@@ -148,7 +148,7 @@ def test_the_best_of_a_rank_and_nearly_so_of_big_matrices(
     best = values[6:].square().sum().sqrt()
 
     def left(matrix: torch.Tensor) -> torch.Tensor:
-        up, down = extraction._factors(matrix, 6)
+        up, down = extraction.factors(matrix, 6)
         assert up.shape[1] == down.shape[0] == 6
         return (matrix - up @ down).norm()
 

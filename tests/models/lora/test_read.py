@@ -24,7 +24,8 @@ from baco_integrations.core.errors import (
     VocabularyMismatchError,
 )
 from baco_integrations.models import memory
-from baco_integrations.models.lora.read import CARD, CONFIG
+from baco_integrations.models.hub import ADAPTER_CONFIG
+from baco_integrations.models.lora.read import CARD
 from tests.families import make_pair_folder, make_tokenizer
 from tests.lora import save_adapter
 
@@ -76,8 +77,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("file", "text"),
         [
-            *((CONFIG, text) for text in ("", "[]", "3", "null", "{}", "[" * 100_000)),
-            *((CONFIG, text) for text in ('{"peft_type": "X"}', '{"peft_type": ["LORA"]}')),
+            *((ADAPTER_CONFIG, text) for text in ("", "[]", "3", "null", "{}", "[" * 100_000)),
+            *((ADAPTER_CONFIG, text) for text in ('{"peft_type": "X"}', '{"peft_type": ["LORA"]}')),
             *((CARD, text) for text in ("", "[]", "3", '{"exact": 3}', '{"exact": ["base"]}')),
             *((CARD, text) for text in ('{"error": "x"}', '{"error": [1]}', '{"error": NaN}')),
         ],
@@ -204,7 +205,7 @@ class TestSides:
         swapped = ModelPair.from_adapter(base, adapter, exact="aligned")
         assert swapped.base_eos == {end} and swapped.approximate
         assert "The base model is approximate" in " ".join(swapped.notes)
-        assert swapped.base.twin is pair.base.twin  # the weights are the same
+        assert swapped.lora is pair.lora  # the weights are the same
 
     def test_equal_pairs_are_one_object_and_count_once(
         self, base: Path, adapter: Path, tmp_path: Path
@@ -212,10 +213,10 @@ class TestSides:
         pair = ModelPair.from_adapter(base, adapter)
         assert ModelPair.from_adapter(str(base), str(adapter), exact="base") is pair
         other = ModelPair.from_adapter(base, adapter, base_prompt="plain")
-        assert other is not pair and other.base.twin is pair.base.twin
+        assert other is not pair and other.lora is pair.lora
         plain = ModelPair.from_pretrained(base, base)
         assert plain.memory_bytes() < pair.memory_bytes() < 1.3 * plain.memory_bytes()
-        assert plain.base is not pair.base.twin.model
+        assert plain.lora is None and pair.lora and plain.base is not pair.lora.model
         copied = shutil.copytree(adapter, tmp_path / "copied")
         assert ModelPair.from_adapter(base, copied).identity != pair.identity
         assert pair.identity["base"] == base.name and adapter.name in pair.identity["aligned"]

@@ -1,0 +1,198 @@
+"""One model as files: its configuration is read and checked first, its weights last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+)
+
+from ..core.errors import ModelNotFoundError, PairError
+from .architecture import require_decodable, require_plausible, require_sizes
+from .files import ModelFiles, count_layers, read_headers
+from .hub import CONFIG
+from .loading import Bar, reading
+from .memory import build_empty, count_parameters
+from .options import LoadOptions, plain
+from .quantization import quantizer
+
+SHOWN = 3
+"""How many names of weights a message lists."""
+
+
+class Checkpoint:
+    """A model's files, its configuration, and how it is to be loaded.
+
+    Args:
+        files: Where the files are.
+        options: How to load this model; of a pair's options, those of its side.
+
+    Attributes:
+        config: The model's configuration.
+
+    Raises:
+        PairError: The configuration is damaged, or asks for what no model has.
+    """
+
+    def __init__(self, files: ModelFiles, options: LoadOptions) -> None:
+        self.files, self.options = files, options
+        with reading(files, "configuration"):
+            fields, _ = PreTrainedConfig.get_config_dict(files.folder, local_files_only=True)
+        # Before a configuration is made of them: some kinds list all of their layers.
+        require_plausible(files.folder, fields)
+        with reading(files, "configuration"):
+            self.config: Any = AutoConfig.from_pretrained(files.folder, **local(options))
+        require_sizes(files.folder, self.config)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Folder, revision and options of loading, which only equal weights in memory share."""
+        return (*self.files.key, *self.options.weights_key())
+
+    @property
+    def stored_quantization(self) -> Any:
+        """How the stored weights are quantised, as the configuration says; None if they are not."""
+        return getattr(self.config, "quantization_config", None)
+
+    def require_decodable(self) -> None:
+        """Raise a `PairError` if the model cannot be decoded."""
+        require_decodable(self.files.name, self.config)
+
+    def quantizer(self) -> Any:
+        """Make what transformers quantises the weights with; see `quantization.quantizer`."""
+        return quantizer(self.files.name, self.config, self.options)
+
+    def empty_model(self) -> Any:
+        """Build the model's modules on torch's ``meta`` device, without weights."""
+        with reading(self.files, "configuration"):
+            return build_empty(self.config, self.options.trust_remote_code)
+
+    def load_bytes(self) -> int:
+        """Return the bytes that the model will take once loaded."""
+        quantization = plain(self.options.quantization or self.stored_quantization)
+        parameters = count_parameters(self.empty_model())
+        return parameters.bytes(self.options.dtype_of(self.config), quantization)
+
+    def require_stored(self) -> None:
+        """Raise a `PairError` if the stored weights have other shapes than the configuration asks.
+
+        Nothing is compared where weights are missing, quantised, or of a model with remote code.
+        """
+        try:
+            stored = read_headers(self.files)
+        except ModelNotFoundError:
+            return
+        text = self.config.get_text_config()
+        layers, asked = count_layers(stored), getattr(text, "num_hidden_layers", 0)
+        if layers is not None and asked > layers:
+            raise PairError(
+                f"{self.files.folder / CONFIG} says num_hidden_layers is {asked}, but the weights "
+                f"beside it have {layers}. Fetch the files again, or check that they belong "
+                "together."
+            )
+        if stored and not self.stored_quantization and not self.options.trust_remote_code:
+            others = [
+                (name, stored[name].shape, tuple(parameter.shape))
+                for name, parameter in sorted(self.empty_model().named_parameters())
+                # Some are transposed when they are read.
+                if name in stored and sorted(stored[name].shape) != sorted(parameter.shape)
+            ]
+            require_fit(self.files, text, others)
+
+    def load(self, quantizer: Any = None, bar: Bar | None = None) -> Any:
+        """Read the weights onto their device; return the model, ready for inference.
+
+        Args:
+            quantizer: What `quantizer` has made.
+            bar: Shows how many weights are read.
+
+        Raises:
+            PairError: The weights are damaged, incomplete, of another model, or fit no memory.
+        """
+        self.require_stored()
+        load_generation_config(self.files)  # transformers would pass over one that is damaged
+        read: Any = AutoModelForCausalLM.from_pretrained
+        optional = {
+            "attn_implementation": self.options.attn_implementation,
+            "quantization_config": quantizer,
+        }
+        with reading(self.files, "weights", bar):
+            model, info = read(
+                self.files.folder,
+                config=self.config,
+                dtype=self.options.dtype,
+                device_map=self.options.placement,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # `require_fit` reports them
+                output_loading_info=True,
+                **local(self.options),
+                **{name: value for name, value in optional.items() if value is not None},
+            )
+        # Of several towers only one is read, and quantisers store tensors of their own.
+        whole = self.config.get_text_config() is self.config and not self.stored_quantization
+        unused = info["unexpected_keys"] if whole else ()
+        # transformers would go on with random numbers in place of what is missing.
+        others = sorted(info["mismatched_keys"])
+        require_fit(self.files, self.config, others, info["missing_keys"], unused)
+        return model.eval().requires_grad_(False)
+
+
+def require_fit(
+    files: ModelFiles,
+    config: Any,
+    others: Iterable[tuple[str, Collection[int], Collection[int]]],
+    missing: Collection[str] = (),
+    unused: Collection[str] = (),
+) -> None:
+    """Raise a `PairError` that names some of the weights that do not fit their configuration.
+
+    `others` are weights of other shapes: (name, stored shape, expected shape); `missing` ones are
+    needed but not stored, and `unused` ones are stored but not needed.
+    """
+    sizes = {field: value for field, value in config.to_dict().items() if type(value) is int}
+    wrong = []
+    for name, stored, made in others:
+        fields = [field for field, size in sizes.items() if size in {*made} - {*stored}]
+        of = f", by {' or '.join(fields)}" if fields else ""
+        wrong.append(f"{name}: {tuple(stored)} instead of {tuple(made)}{of}")
+    kinds = {
+        f"has {len(wrong)} of other shapes": wrong,
+        f"lacks {len(missing)}": sorted(missing),
+        f"has {len(unused)} that would be left unused": sorted(unused),
+    }
+    problems = []
+    for kind, names in kinds.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        problems += [f"{kind} ({', '.join(names[:SHOWN])}{more})"] if names else []
+    if problems:
+        raise PairError(
+            f"The weights of {files.name} are not what {files.folder / CONFIG} asks for: it "
+            f"{'; it '.join(problems)}. Fetch the files again, or check that they belong together."
+        )
+
+
+def load_tokenizer(files: ModelFiles, options: LoadOptions, config: Any = None) -> Any:
+    """Read a tokenizer; a folder without a model needs the `config` of the model that it is for."""
+    with reading(files, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, config=config, **local(options))
+        float(tokenizer.model_max_length)  # what the length of every prompt is compared with
+        return tokenizer
+
+
+def load_generation_config(files: ModelFiles) -> Any:
+    """Read a model's generation settings; None if it has none."""
+    if not (files.folder / "generation_config.json").is_file():
+        return None
+    with reading(files, "generation settings"):
+        return GenerationConfig.from_pretrained(files.folder, local_files_only=True)
+
+
+def local(options: LoadOptions) -> dict[str, bool]:
+    """Return the arguments with which transformers reads local files only."""
+    return {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
