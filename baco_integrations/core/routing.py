@@ -78,18 +78,18 @@ class RouterSpec:
         return 1 - threshold if self.rule == "nudge" else threshold
 
 
-_RULES: tuple[LogitRule, ...] = ("p", "h", "rand")
-_CONTENTS: tuple[tuple[ContentRule, ...], ...] = (("punc",), ("fc",), ("punc", "fc"))
+RULES: tuple[LogitRule, ...] = ("p", "h", "rand")
+CONTENTS: tuple[tuple[ContentRule, ...], ...] = (("punc",), ("fc",), ("punc", "fc"))
 
 ROUTERS: dict[str, RouterSpec] = {
     spec.name: spec
     for spec in (
-        *(RouterSpec(rule, rule) for rule in _RULES),
-        *(RouterSpec("-".join(content), content=frozenset(content)) for content in _CONTENTS),
+        *(RouterSpec(rule, rule) for rule in RULES),
+        *(RouterSpec("-".join(content), content=frozenset(content)) for content in CONTENTS),
         *(
             RouterSpec("-".join((rule, *content)), rule, frozenset(content))
-            for rule in _RULES
-            for content in _CONTENTS
+            for rule in RULES
+            for content in CONTENTS
         ),
         RouterSpec("base", only="base"),
         RouterSpec("aligned", only="aligned"),

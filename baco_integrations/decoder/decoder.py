@@ -29,7 +29,7 @@ from ..engines.base import Engine, EngineSettings
 from ..engines.faults import worker_failure
 from ..engines.metrics import Metrics
 from ..engines.open import open_engine
-from ..models.base import Pair
+from ..models.base import Pair, is_pair
 from .request import Renderer, deadline_of, params_of_call, params_of_each
 from .stream import AsyncStream, Stream
 from .users import Users
@@ -51,12 +51,8 @@ class Decoder:
 
     Args:
         pair: The pair of models.
-        engine: An engine that decodes it, if one is open already; settings are then the engine's.
+        engine: An engine that is open already, for this decoder alone; settings are then its own.
         **settings: Those of `EngineSettings`, such as ``max_rows`` or ``lookahead``.
-
-    Attributes:
-        pair: The pair.
-        engine: The engine that decodes it.
 
     Raises:
         ParameterError: A setting is unknown or its value is not allowed, or `pair` is no pair.
@@ -64,6 +60,10 @@ class Decoder:
 
     def __init__(self, pair: Pair, *, engine: Engine | None = None, **settings: Any) -> None:
         opened = EngineSettings(**settings)
+        if engine is not None and settings:
+            raise ParameterError(
+                "settings", "left out where an engine is given", settings, "Open it with them."
+            )
         require_pair(pair)
         self.pair = pair
         self._renderer = Renderer(pair)
@@ -376,7 +376,7 @@ def require_pair(pair: object) -> None:
     Raises:
         ParameterError: It is none.
     """
-    if isinstance(pair, type) or not isinstance(pair, Pair):
+    if not is_pair(pair):
         raise ParameterError(
             "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ParameterError, nearest
 from ..core.registry import Registry
-from ..models.base import Pair
+from ..models.base import Pair, is_pair
 from ..models.options import LoadOptions
 from ..models.presets import PRESETS
 
@@ -93,7 +93,7 @@ def check_pair_choice(
                 pair,
                 f"{hint}Any two models work as base=..., aligned=....",
             )
-    elif isinstance(pair, type) or not isinstance(pair, Pair):
+    elif not is_pair(pair):
         raise ParameterError(
             "pair", "a name, a ModelPair or a ScriptedPair", pair, "For example pair='tiny'."
         )

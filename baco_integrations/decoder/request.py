@@ -130,7 +130,8 @@ class Renderer:
                     tuple(self._pair.render_aligned(shown, tokenize=True, **tools)),
                 )
         except Exception as error:
-            if time.monotonic() > deadline and isinstance(error, PromptError):
+            of_prompt = isinstance(error, PromptError) or not isinstance(error, BacoError)
+            if time.monotonic() > deadline and of_prompt:
                 raise too_late(params.timeout, 0, params.max_tokens) from error
             if isinstance(error, BacoError):
                 raise

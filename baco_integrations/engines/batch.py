@@ -10,7 +10,7 @@ import torch
 
 from ..core.outputs import FinishReason
 from ..policy.grammar_masks import Constraint, GrammarMasks
-from ..policy.params import ALIGNED, BASE, NOBODY, PolicyParams, State
+from ..policy.params import ALIGNED, BASE, NOBODY, State
 from ..policy.step import StepOutput
 from .base import TokenOutput
 from .faults import off_grammar, worker_failure
@@ -18,11 +18,6 @@ from .metrics import Metrics
 from .sequence import SequenceState
 
 S = TypeVar("S", bound=SequenceState)
-
-
-def policy_of(sequences: Sequence[SequenceState]) -> PolicyParams:
-    """Return the settings of some sequences, which have been admitted."""
-    return PolicyParams.stack([each.policy for each in sequences if each.policy is not None])
 
 
 def state_of(
@@ -68,8 +63,8 @@ def deliver(sequences: Sequence[S], output: StepOutput, metrics: Metrics) -> lis
         with sequence.keeping_errors():
             sequence.error = sequence.error or fault_of(sequence, token)
             if sequence.error is None and token is not None:
-                sequence.finished = accept(sequence, token)
                 metrics.from_base += token.source == BASE
+                sequence.finished = accept(sequence, token)
         if sequence.error is not None:
             sequence.fail(sequence.error)
     return [sequence for sequence in sequences if sequence.finished]

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
+from ..core.errors import ParameterError
 from ..models.base import Pair
 from .base import Engine, EngineSettings, Mix
 
 if TYPE_CHECKING:
     from ..core.routing import Source
 
-
-def open_local(pair: Any, settings: EngineSettings, **how: Any) -> Engine:
-    """Open the engine of two models that are loaded in this process."""
-    from .local.engine import LocalEngine
-    from .local.runner import run_pair
-    from .local.shared_weights import run_shared_weights
-
-    run = run_shared_weights if pair.lora else run_pair
-    runner = run(pair.base, pair.aligned, pair.context, settings)
-    return LocalEngine(runner, pair.token_space, pair.context, settings, **how)
-
-
-def open_scripted(pair: Any, settings: EngineSettings, **how: Any) -> Engine:
-    """Open the engine of a pair whose distributions are written down."""
-    from .scripted import ScriptedEngine
-
-    return ScriptedEngine(pair, pair.token_space, settings, **how)
-
-
-ENGINES: dict[str, Callable[..., Engine]] = {
-    "local": open_local,
-    "scripted": open_scripted,
+ENGINES = {
+    "local": "baco_integrations.engines.local.engine:open_local",
+    "scripted": "baco_integrations.engines.scripted:ScriptedEngine",
 }
-"""What opens each kind of engine, by the name that a pair gives as ``engine``."""
+"""What opens each engine, by the name that its pairs give as ``engine``."""
 
 
 def open_engine(
-    pair: Pair,
-    settings: EngineSettings,
-    *,
-    only: Source | None = None,
-    mix: Mix | None = None,
+    pair: Pair, settings: EngineSettings, *, only: Source | None = None, mix: Mix | None = None
 ) -> Engine:
     """Open the engine that decodes a pair.
 
     Args:
         pair: The pair.
         settings: How the engine is opened.
-        only: Run one side only, for who measures that model alone; see `LocalEngine`.
+        only: Run one side only, for who measures that model alone; the other one's logits are all
+            alike.
         mix: Replace aligned's logits, for who measures other ways to combine two models.
+
+    Raises:
+        ParameterError: No engine has the name that the pair gives.
     """
-    return ENGINES[pair.engine](pair, settings, only=only, mix=mix)
+    if pair.engine not in ENGINES:
+        raise ParameterError(
+            "pair",
+            f"a pair whose engine is one of {', '.join(ENGINES)}",
+            pair.engine,
+            "Give the decoder an engine of your own as engine=...",
+        )
+    engine: Engine = resolve_name(ENGINES[pair.engine])(pair, settings, only=only, mix=mix)
+    return engine

@@ -13,9 +13,8 @@ from ..core.routing import Source
 from ..models.scripted import ScriptedPair
 from ..policy.params import ALIGNED, BASE
 from ..policy.step import step
-from ..text.token_space import TokenSpace
 from .base import EngineRequest, EngineSettings, Mix
-from .batch import deliver, masks_of, policy_of, state_of
+from .batch import deliver, masks_of, state_of
 from .sequence import SequenceState
 from .worker import Worker
 
@@ -25,7 +24,6 @@ class ScriptedEngine(Worker[SequenceState]):
 
     Args:
         pair: The pair.
-        space: The ids that it emits.
         settings: How the engine is opened.
         only: The one side whose script is asked; the other one's logits are all alike.
         mix: What replaces aligned's logits.
@@ -34,13 +32,12 @@ class ScriptedEngine(Worker[SequenceState]):
     def __init__(
         self,
         pair: ScriptedPair,
-        space: TokenSpace,
         settings: EngineSettings,
         *,
         only: Source | None = None,
         mix: Mix | None = None,
     ) -> None:
-        super().__init__(space, pair.context, settings)
+        super().__init__(pair.token_space, pair.context, settings)
         self.pair, self.only, self.mix = pair, only, mix
         self.admitted: list[SequenceState] = []
         self.start()
@@ -54,10 +51,9 @@ class ScriptedEngine(Worker[SequenceState]):
         """Return the sequence of a request that has come now."""
         return SequenceState(request, self.space, time.monotonic())
 
-    def release(self, sequences: Sequence[SequenceState]) -> None:
-        """Let go of sequences that have ended."""
-        for sequence in sequences:
-            self.admitted.remove(sequence)
+    def remove(self, sequence: SequenceState) -> None:
+        """Let go of a sequence that has ended."""
+        self.admitted.remove(sequence)
 
     def reset(self) -> None:
         """Let go of all sequences."""
@@ -68,7 +64,7 @@ class ScriptedEngine(Worker[SequenceState]):
         new = self.take_waiting(self.most_rows - len(self.admitted))
         self.admitted += new
         self.admit(new)
-        self.metrics.prefilled += sum(len(p) for each in new for p in each.request.prompts)
+        self.metrics.prefilled += sum(len(p) - 1 for each in new for p in each.request.prompts)
         running = list(self.admitted)
         if not running:
             return
@@ -79,7 +75,7 @@ class ScriptedEngine(Worker[SequenceState]):
         content = self.classes.content
         state = state_of(running, [each.owner for each in running], 0, content.device)
         masks = masks_of(running, len(content), content.device)
-        output = step(base, aligned, policy_of(running), state, self.classes, masks)
+        output = step(base, aligned, self.policy_of(running), state, self.classes, masks)
         self.release(deliver(running, output, self.metrics))
 
     def logits(self, side: int, sequences: Sequence[SequenceState]) -> Tensor:

@@ -15,7 +15,7 @@ from ..policy.noise import uniforms
 from ..policy.params import NOBODY, PolicyParams
 from ..text.token_space import TokenSpace
 from .base import EngineRequest
-from .faults import worker_failure
+from .faults import too_late, worker_failure
 
 FIRST_UNIFORMS = 64
 """Uniforms are drawn for so many positions first, then for twice as many each time."""
@@ -91,6 +91,11 @@ class SequenceState:
         self.finished = True
         with suppress(BaseException):  # a sink that takes no error has nobody behind it
             self.request.sink.fail(self.error)
+
+    def expire(self) -> None:
+        """End the sequence because its time is over."""
+        request = self.request
+        self.fail(too_late(request.params.timeout, self.decoded, request.limit))
 
     def cancel(self) -> None:
         """Tell the sink that the request has been cancelled."""

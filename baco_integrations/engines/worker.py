@@ -26,7 +26,7 @@ from ..core.errors import BacoError, DecoderClosedError, DecoderError, QueueFull
 from ..policy.params import ALIGNED, PolicyParams
 from ..text.token_space import TokenSpace
 from .base import Capabilities, EngineRequest, EngineSettings
-from .faults import device_lost, out_of_memory, too_large, too_late
+from .faults import device_lost, out_of_memory, too_large
 from .metrics import Metrics
 from .sequence import SequenceState
 
@@ -55,6 +55,8 @@ class Worker(ABC, Generic[S]):
         classes: The classes of the ids, on that device.
         most_rows: Most sequences that run at once; fewer than allowed after memory has run out.
         queue: The sequences that wait; guarded by `changed`.
+        policy: The settings of all running sequences, once they are asked for; None again whenever
+            sequences come or go.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Worker(ABC, Generic[S]):
         self.context, self.settings = context, settings
         self.space, self.classes = space, space.classes(device)
         self.most_rows = settings.max_rows
+        self.policy: PolicyParams | None = None
         self.queue: deque[S] = deque()
         self.changed = threading.Condition()
         self.thread = threading.Thread(target=self._run, name="baco-decoder", daemon=True)
@@ -97,8 +100,8 @@ class Worker(ABC, Generic[S]):
         """Admit sequences, and give every running one a token or more."""
 
     @abstractmethod
-    def release(self, sequences: Sequence[S]) -> None:
-        """Let go of sequences that have ended."""
+    def remove(self, sequence: S) -> None:
+        """Let go of a sequence that has ended."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -224,16 +227,31 @@ class Worker(ABC, Generic[S]):
 
     def admit(self, sequences: Sequence[S]) -> None:
         """Book sequences that have left the queue, and turn their settings into tensors."""
-        now, device = time.monotonic(), self.classes.content.device
+        now = time.monotonic()
         built: dict[tuple[int, int], PolicyParams] = {}  # samples of one request share theirs
         for sequence in sequences:
             request = sequence.request
             if sequence.policy is None:
                 key = id(request.params), id(request.router)
                 if key not in built:
-                    built[key] = PolicyParams.build(request.params, request.router, device)
+                    built[key] = PolicyParams.build(request.params, request.router)
                 sequence.policy = built[key]
             self.metrics.admit(now - sequence.submitted)
+            self.policy = None
+
+    def policy_of(self, running: Sequence[S]) -> PolicyParams:
+        """Return the settings of all running sequences, where the logits meet."""
+        if self.policy is None:
+            parts = [each.policy for each in running if each.policy is not None]
+            self.policy = PolicyParams.stack(parts, self.classes.content.device)
+        return self.policy
+
+    def release(self, sequences: Sequence[S]) -> None:
+        """Let go of sequences that have ended; each makes room for one more after a shortage."""
+        for sequence in sequences:
+            self.policy = None
+            self.remove(sequence)
+            self.most_rows = min(self.most_rows + 1, self.settings.max_rows)
 
     def _drop_cancelled(self) -> None:
         if not self._cancelling:
@@ -253,15 +271,15 @@ class Worker(ABC, Generic[S]):
         if not self._timed:
             return
         now = time.monotonic()
-        late = [each for each in self.sequences if each.request.deadline < now]
-        self.release(late)
         with self.changed:
             waiting = [each for each in self.queue if each.request.deadline < now]
             if waiting:
                 self.queue = deque(each for each in self.queue if each.request.deadline >= now)
-        for sequence in (*waiting, *late):
-            request = sequence.request
-            sequence.fail(too_late(request.params.timeout, sequence.decoded, request.limit))
+        for sequence in waiting:
+            sequence.expire()
+        for sequence in [each for each in self.sequences if each.request.deadline < now]:
+            self.release([sequence])  # where this fails, the others still have their slots
+            sequence.expire()
 
     def _recover(self, error: BaseException) -> None:
         """Free all slots after an error; restart if memory ran out, else fail all sequences."""
@@ -269,6 +287,7 @@ class Worker(ABC, Generic[S]):
         full = out_of_memory(error)
         if full:
             error.__traceback__ = None  # its frames hold tensors
+        self.policy = None
         try:
             self.reset()
         except BaseException as other:  # a lost device cannot be tidied up

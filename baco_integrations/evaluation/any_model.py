@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import ParameterError
-from ..models.base import Pair
+from ..models.base import is_pair
 from .external import ExternalModel, is_external
 from .models import Model, PairModel
 
@@ -24,7 +24,7 @@ def as_model(model: Any, *, name: str | None = None, rows: int | None = None) ->
     """
     if all(hasattr(model, each) for each in ("answer", "spent")):
         return model  # type: ignore[no-any-return]
-    if isinstance(model, Pair):
+    if is_pair(model):
         return PairModel(model, rows or 64)
     if is_external(model) or callable(model):
         return ExternalModel(model, name=name, rows=rows or 8)

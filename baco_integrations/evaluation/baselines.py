@@ -193,9 +193,11 @@ def ensemble_mix(pair: Pair, weight: float) -> Mix:
     text = ~classes.bans[ALLOW_LINES, : classes.aligned_size]
 
     def mix(base: Tensor, aligned: Tensor) -> Tensor:
+        nonlocal text
+        text = text.to(aligned.device)  # at the first call only
         base, aligned = classes.fit_base(base), classes.fit_aligned(aligned)
         size = len(text)
-        return mixture(base[:, :size], aligned[:, :size], text.to(aligned.device), weight)
+        return mixture(base[:, :size], aligned[:, :size], text, weight)
 
     return mix
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from ..core.messages import Messages
 from ..core.tool_calls import CallFormat
@@ -11,7 +11,6 @@ from ..text.token_space import TokenSpace
 from ..text.vocabulary import Vocabulary
 
 
-@runtime_checkable
 class Pair(Protocol):
     """A base and an aligned model as one thing; `ModelPair` and `ScriptedPair` are pairs.
 
@@ -56,3 +55,12 @@ class Pair(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text as the aligned model reads it."""
+
+
+PARTS = (*Pair.__annotations__, *(name for name in vars(Pair) if not name.startswith("_")))
+"""The names of all that a pair has."""
+
+
+def is_pair(value: object) -> TypeGuard[Pair]:
+    """Tell whether something has all that a pair has, or forwards it to a pair."""
+    return not isinstance(value, type) and all(hasattr(value, name) for name in PARTS)

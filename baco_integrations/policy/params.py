@@ -56,25 +56,22 @@ class PolicyParams(NamedTuple):
         cls,
         params: SamplingParams,
         router: GuardedRouter | None = None,
-        device: torch.device | str = "cpu",
     ) -> PolicyParams:
-        """Compile the settings of one row.
+        """Compile the settings of one row, on the CPU.
 
         Args:
             params: What was asked for.
             router: The row's router, if it is of the user's own.
-            device: Where the logits meet.
         """
         route = compile_route(params.spec, params.effective_gamma)
         sides = (params.side("base"), params.side("aligned"))
         lines = BAN_LINES if params.line_breaks == "aligned" else ALLOW_LINES
 
         def row(value: object, dtype: torch.dtype) -> Tensor:
-            return torch.tensor([value], dtype=dtype, device=device)
+            return torch.tensor([value], dtype=dtype)
 
         def setting(name: str, dtype: torch.dtype) -> Tensor:
-            values = [[getattr(side, name)] for side in sides]
-            return torch.tensor(values, dtype=dtype, device=device)
+            return torch.tensor([[getattr(side, name)] for side in sides], dtype=dtype)
 
         return cls(
             ban=row(BAN_NOTHING if route.only_base else lines, torch.long),
@@ -98,20 +95,23 @@ class PolicyParams(NamedTuple):
         )
 
     @classmethod
-    def stack(cls, parts: Sequence[PolicyParams]) -> PolicyParams:
-        """Return the settings of all rows of some parts, in their order."""
+    def stack(
+        cls, parts: Sequence[PolicyParams], device: torch.device | str = "cpu"
+    ) -> PolicyParams:
+        """Return the settings of all rows of some parts, in their order, where the logits meet."""
         starts = accumulate([len(part.gamma) for part in parts], initial=0)
         members: dict[GuardedRouter, list[Tensor]] = {}
         for part, start in zip(parts, starts, strict=False):
             for router, rows in part.custom:
                 members.setdefault(router, []).append(rows + start)
+        columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in PER_ROW}
         sampling = (torch.cat(each, 1) for each in zip(*(p.sampling for p in parts), strict=True))
         return cls(
-            **{name: torch.cat([getattr(part, name) for part in parts]) for name in PER_ROW},
-            sampling=Sampling(*sampling),
+            **{name: column.to(device) for name, column in columns.items()},
+            sampling=Sampling(*(setting.to(device) for setting in sampling)),
             filters=any(part.filters for part in parts),
             alternatives=max(part.alternatives for part in parts),
-            custom=tuple((router, torch.cat(rows)) for router, rows in members.items()),
+            custom=tuple((router, torch.cat(rows).to(device)) for router, rows in members.items()),
         )
 
     def take(self, places: Sequence[int]) -> PolicyParams:

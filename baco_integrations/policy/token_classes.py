@@ -14,10 +14,10 @@ PUNC, FC = 1, 2
 """Bits of `TokenClasses.content`."""
 
 BAN_LINES, ALLOW_LINES, BAN_NOTHING = 0, 1, 2
-"""PolicyParams of `TokenClasses.bans`: what the base model may not emit."""
+"""Rows of `TokenClasses.bans`: what the base model may not emit."""
 
 RESERVED = ("", '"', "<", "[", "{")
-"""PolicyParams of `TokenClasses.reserved`: characters that open or close a structure."""
+"""Rows of `TokenClasses.reserved`: characters that open or close a structure."""
 
 FIRST_OPENER = RESERVED.index("<")
 """From this row of `TokenClasses.reserved` on, the characters open calls."""

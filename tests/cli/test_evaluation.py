@@ -114,24 +114,24 @@ def test_from_a_pair_and_prompts_to_a_report_in_one_command(
     assert all(sentence in shown for sentence in told["findings"])
 
     # The same answers, measured anew with something else.
-    (tmp_path / "my_judges.py").write_text(
+    (tmp_path / "other_judges.py").write_text(
         "def vectors(texts): return [[t.count(c) for c in 'aeioulnrst'] for t in texts]\n"
         "def alike(texts): return [[1] for t in texts]\n"
         "def short(question, answers): return [1 / len(a.split()) for a in answers]\n"
         "def ends(question, answers): return [float(a.endswith('.')) for a in answers]\n"
     )
     monkeypatch.chdir(tmp_path)
-    again = ("eval", "report", ".", "--out", "again.html", "--similarity", "my_judges:vectors")
-    baco(*again, "--quality", "my_judges:ends", "--resamples", 20)
+    again = ("eval", "report", ".", "--out", "again.html", "--similarity", "other_judges:vectors")
+    baco(*again, "--quality", "other_judges:ends", "--resamples", 20)
     assert "<h1>Breadth and quality of tiny</h1>" in (tmp_path / "again.html").read_text()
     about = json.loads((tmp_path / "again.json").read_text())["about"]
     assert about["measured_with"] == {"task quality": "ends", "similarity": "vectors"}
     assert about["resamples"] == 20 and about["command"].count("baco eval sweep") == 2
-    blind = ("eval", "report", ".", "--similarity", "my_judges:alike")
+    blind = ("eval", "report", ".", "--similarity", "other_judges:alike")
     shown = " ".join(baco(*blind, code=2).stderr.split())
     assert "no difference by distinct classes" in shown and "higher threshold" in shown
     # Shuffled words are as many words, so that this is no scale.
-    assert "another measure" in baco(*again, "--quality", "my_judges:short", code=2).stderr
+    assert "another measure" in baco(*again, "--quality", "other_judges:short", code=2).stderr
 
 
 def test_a_suggestion_and_what_to_paste(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from baco_integrations.core.errors import (
     WorkerError,
 )
 from baco_integrations.decoder import decoder as decoder_module
+from baco_integrations.engines import scripted
 from baco_integrations.engines.base import Engine
-from baco_integrations.engines.open import ENGINES, open_scripted
+from baco_integrations.engines.open import ENGINES
+from baco_integrations.engines.scripted import ScriptedEngine
 from baco_integrations.langchain import ChatBACo
 from baco_integrations.models.scripted import Context
 from tests.pairs import random_pair
@@ -320,9 +322,10 @@ def test_nobody_waits_for_the_decoder_of_another_pair_to_open(
     def open_late(*given: Any, **how: Any) -> Engine:
         opening.set()
         assert let.wait(20)
-        return open_scripted(*given, **how)
+        return ScriptedEngine(*given, **how)
 
-    monkeypatch.setitem(ENGINES, "late", open_late)
+    monkeypatch.setattr(scripted, "open_late", open_late, raising=False)
+    monkeypatch.setitem(ENGINES, "late", "baco_integrations.engines.scripted:open_late")
     late, opened = Late({"": {" a": 1}}, {}), []
     threads = [
         threading.Thread(target=lambda: opened.append(Decoder.shared(late))) for _ in range(3)

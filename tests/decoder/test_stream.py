@@ -334,6 +334,19 @@ async def test_the_time_is_over_while_it_is_rendered() -> None:
         assert len(await decoder.agenerate(LONG, max_tokens=3, timeout=1e300)) == 1
 
 
+def test_whoever_fails_to_render_in_time_is_late() -> None:
+    class Failing(ScriptedPair):
+        def render_base(self, messages: Any, *, tokenize: bool = False) -> Any:
+            time.sleep(0.1)
+            raise ValueError("gave up")
+
+    with Decoder(Failing({"": {" a": 1}}, {})) as decoder:
+        with pytest.raises(DeadlineError):
+            decoder.generate("Go on.", timeout=0.03)
+        with pytest.raises(PromptError, match="ValueError: gave up"):
+            decoder.generate("Go on.", timeout=60)
+
+
 @pytest.mark.parametrize("sync", [True, False])
 async def test_the_time_is_over_although_the_worker_is_busy(sync: bool) -> None:
     let = threading.Event()

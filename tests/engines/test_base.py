@@ -65,3 +65,12 @@ def test_settings_of_an_engine_that_is_open_are_its_own() -> None:
     with Decoder(pair, engine=open_engine(pair, EngineSettings(max_rows=3))) as decoder:
         assert decoder.max_rows == 3
         assert (decoder.running, decoder.waiting) == (0, 0)
+        with pytest.raises(ParameterError, match="^settings must be left out where an engine"):
+            Decoder(pair, engine=decoder.engine, max_rows=4)
+
+
+def test_a_pair_that_names_no_engine_is_refused() -> None:
+    pair = cities()
+    pair.engine = "abacus"
+    with pytest.raises(ParameterError, match="^pair must be a pair whose engine is one of local,"):
+        Decoder(pair)

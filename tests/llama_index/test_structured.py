@@ -54,13 +54,14 @@ def giving(value: BaseModel) -> BACoLLM:
 
 
 async def _in_every_way(llm: BACoLLM, cls: Any, **given: Any) -> tuple[list[Any], list[list[Any]]]:
+    prompt = PromptTemplate(PROMPT.template)  # core leaves its parser in the one it is given
     whole = [
-        llm.structured_predict(cls, PROMPT, given, name="Ann"),
-        await llm.astructured_predict(cls, PROMPT, given, name="Ann"),
+        llm.structured_predict(cls, prompt, given, name="Ann"),
+        await llm.astructured_predict(cls, prompt, given, name="Ann"),
     ]
-    astream = await llm.astream_structured_predict(cls, PROMPT, given, name="Ann")
+    astream = await llm.astream_structured_predict(cls, prompt, given, name="Ann")
     streamed = [
-        list(llm.stream_structured_predict(cls, PROMPT, given, name="Ann")),
+        list(llm.stream_structured_predict(cls, prompt, given, name="Ann")),
         [each async for each in astream],
     ]
     return whole, streamed

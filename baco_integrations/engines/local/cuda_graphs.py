@@ -47,12 +47,13 @@ class Graphs:
 
     Attributes:
         shapes: The shapes that were seen since everything was last dropped, and their inputs.
+        replays: The recordings by shape; None where a shape could not be recorded.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.shapes: dict[Shape, Tensor] = {}
         self._device = device
-        self._replays: dict[Shape, Callable[[], Tensor] | None] = {}
+        self.replays: dict[Shape, Callable[[], Tensor] | None] = {}
         self._refused = False
         self._stream: Any = None  # of all recordings, as is the memory that they share
         self._pool: Any = None
@@ -78,15 +79,15 @@ class Graphs:
             self.shapes[shape] = inputs = values.to(self._device)
             return run(inputs, slots, view)
         inputs.copy_(values)
-        if shape not in self._replays:
-            self._replays[shape] = self._recorded(partial(run, inputs, slots, view))
-        replay = self._replays[shape]
+        if shape not in self.replays:
+            self.replays[shape] = self._recorded(partial(run, inputs, slots, view))
+        replay = self.replays[shape]
         return replay() if replay else run(inputs, slots, view)
 
     def clear(self) -> None:
         """Drop all recordings and their memory, as what they write to is about to move."""
         self.shapes.clear()
-        self._replays.clear()
+        self.replays.clear()
         self._pool = None  # one that was emptied cannot be filled again
 
     def _recorded(self, run: Callable[[], Tensor]) -> Callable[[], Tensor] | None:

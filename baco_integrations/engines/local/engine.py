@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.routing import Source
+from ...models.pair import ModelPair
 from ...policy.grammar_masks import GrammarMasks
-from ...policy.params import ALIGNED, BASE, PolicyParams
+from ...policy.params import ALIGNED, BASE
 from ...policy.step import StepOutput, step
 from ...text.token_space import TokenSpace
 from ..base import EngineRequest, EngineSettings, Mix
-from ..batch import deliver, masks_of, policy_of, state_of
+from ..batch import deliver, masks_of, state_of
 from ..faults import device_lost, out_of_memory
 from ..worker import Worker
-from .runner import PairRunner
+from .runner import PairRunner, run_pair
 from .scheduler import PREFILL_CHUNK, Scheduler
 from .sequence import LocalSequence
+from .shared_weights import run_shared_weights
 from .speculative import ACCELERATOR_ROW_COST, MAX_DRAFT, ROW_COST, Draft, is_worthwhile
 
 PREFILL_SLOWDOWN = 2
@@ -46,7 +49,7 @@ class LocalEngine(Worker[LocalSequence]):
         context: Context windows of base and aligned, in tokens.
         settings: How the engine is opened.
         only: The one side that runs; the other one's logits are all alike.
-        mix: What replaces aligned's logits; needs ``lookahead="off"``.
+        mix: What replaces aligned's logits.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class LocalEngine(Worker[LocalSequence]):
             side = BASE if only == "base" else ALIGNED
             runners = {side: runners[side]}
         self.runners, self.mix = runners, mix
-        self.forward_both = None if only or mix else runner.forward_both
+        self.forward_both = None if only else runner.forward_both
         self.scheduler = Scheduler(runners, settings.prefix_bytes, self.metrics)
         lookahead = settings.lookahead
         self.always_drafts = lookahead != "auto"
@@ -74,7 +77,6 @@ class LocalEngine(Worker[LocalSequence]):
         lengths = {"auto": automatic, "off": 0}
         self.max_draft = lookahead if isinstance(lookahead, int) else lengths[lookahead]
         self.row_cost = ROW_COST.get(self.classes.content.device.type, ACCELERATOR_ROW_COST)
-        self.policy: PolicyParams | None = None  # stacked anew whenever sequences come or go
         self.start()
 
     @property
@@ -92,8 +94,6 @@ class LocalEngine(Worker[LocalSequence]):
         running = self.scheduler.running
         if not running:
             return
-        if self.policy is None:
-            self.policy = policy_of(running)
         masks = self.masks(running)
         if self.forward_both is not None and not self.max_draft:
             base, aligned = self.forward_pending()
@@ -103,16 +103,12 @@ class LocalEngine(Worker[LocalSequence]):
             aligned = self.forward(ALIGNED, [self.pending(ALIGNED), *draft.tokens])
         self.release(self.decide(draft, aligned, masks))
 
-    def release(self, sequences: Sequence[LocalSequence]) -> None:
-        """Take sequences out of their slots."""
-        for sequence in sequences:
-            self.scheduler.release(sequence, keep=sequence.error is None)
-            self.policy = None
-            self.most_rows = min(self.most_rows + 1, self.settings.max_rows)
+    def remove(self, sequence: LocalSequence) -> None:
+        """Take a sequence out of its slot."""
+        self.scheduler.release(sequence, keep=sequence.error is None)
 
     def reset(self) -> None:
         """Empty all slots, and free their memory."""
-        self.policy = None
         for sequence in self.sequences:
             roll_back(sequence)
         self.scheduler.reset()
@@ -136,10 +132,10 @@ class LocalEngine(Worker[LocalSequence]):
             busy = bool(scheduler.running)
             share = max(left // len(scheduler.prefilling), 1)
             cost = scheduler.prefill(min(share, PREFILL_CHUNK) if busy else PREFILL_CHUNK)
-            self.policy = None
             left -= cost * busy
             if scheduler.prefilling:
                 return
+            self.policy = None
 
     def admit_waiting(self, left: int) -> bool:
         """Admit sequences, as many as there are slots for; return whether any was admitted.
@@ -223,8 +219,7 @@ class LocalEngine(Worker[LocalSequence]):
         longest = min(self.max_draft, max(left), *room)
         if longest <= 0:
             return draft
-        assert self.policy is not None
-        policy = self.policy.take(range(len(running)))
+        policy = self.policy_of(running).take(range(len(running)))
         # A user's router is asked only once for each token.
         chances = [float(request.router is None) for request in requests]
         owners = [sequence.owner for sequence in running]
@@ -302,7 +297,7 @@ class LocalEngine(Worker[LocalSequence]):
             The sequences that have ended.
         """
         running = list(self.scheduler.running)
-        places, policy = list(range(len(running))), self.policy
+        places, policy = list(range(len(running))), self.policy_of(running)
         rows: slice | list[int] = slice(None)  # all of them, without a copy
         ended: list[LocalSequence] = []
         self.metrics.take_step(len(running))
@@ -312,10 +307,8 @@ class LocalEngine(Worker[LocalSequence]):
                 if not places:
                     break
                 rows, masks = places, self.masks([running[place] for place in places])
-                assert self.policy is not None
-                policy = self.policy.take(places)
+                policy = self.policy_of(running).take(places)
             sequences = [running[place] for place in places]
-            assert policy is not None
             ours, theirs = base[rows], aligned[rows, depth]
             if self.mix is not None:
                 theirs = self.mix(ours, theirs)
@@ -352,3 +345,10 @@ def roll_back(sequence: LocalSequence) -> None:
     if sequence.request.matcher:
         with sequence.keeping_errors():
             sequence.request.matcher.roll_back()
+
+
+def open_local(pair: ModelPair, settings: EngineSettings, **options: Any) -> LocalEngine:
+    """Open the engine of a pair; options are ``only`` and ``mix`` of `LocalEngine`."""
+    run = run_shared_weights if pair.lora else run_pair
+    runner = run(pair.base, pair.aligned, pair.context, settings)
+    return LocalEngine(runner, pair.token_space, pair.context, settings, **options)

@@ -112,7 +112,10 @@ class Scheduler:
         return cost
 
     def release(self, sequence: LocalSequence, *, keep: bool) -> None:
-        """Take a sequence out of its slot, which others fill; its prefix may be kept."""
+        """Take a sequence out of its slot, which others fill; its prefix may be kept.
+
+        Where this fails, it still counts as one of `sequences`.
+        """
         slot, running = self.sequences.index(sequence), len(self.running)
         for side in self._runners if keep else ():
             self.keep_prefix(sequence, slot, side)
@@ -122,11 +125,11 @@ class Scheduler:
             self.prefilling.pop()
             return
         self.move(self.running[-1], running - 1, slot)
-        self.running[slot] = self.running[-1]
-        self.running.pop()
         if self.prefilling:  # they close up, the last one in front
             self.move(self.prefilling[-1], running + len(self.prefilling) - 1, running - 1)
             self.prefilling.insert(0, self.prefilling.pop())
+        self.running[slot] = self.running[-1]
+        self.running.pop()
 
     def move(self, sequence: LocalSequence, source: int, target: int) -> None:
         """Copy what has been read of a sequence from one slot to another."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..sequence import SequenceState
@@ -38,10 +37,10 @@ class LocalSequence(SequenceState):
         """Return how many tokens a side has still to read before the pending one."""
         return self.position(side) - self.read(side)
 
-    def shared_length(self, side: int, tokens: Sequence[int]) -> int:
+    def shared_length(self, side: int, tokens: tuple[int, ...]) -> int:
         """Return how many of some tokens, from the first on, a side has read in this sequence."""
         prompt = self.request.prompts[side]
         length = common_length(prompt, tokens)
         if length == len(prompt):
-            length += common_length(self.fed(side), tokens[length:])
+            length += common_length(tuple(self.fed(side)), tokens[length:])
         return min(length, self.read(side))

@@ -74,12 +74,9 @@ class SharedWeightsRunner(ModelRunner):
 
 
 def run_shared_weights(
-    base: SwitchedModel,
-    aligned: SwitchedModel,
-    context: tuple[int, int],
-    settings: EngineSettings,
+    base: Any, aligned: Any, context: tuple[int, int], settings: EngineSettings
 ) -> PairRunner:
-    """Return the runners of both sides, with one cache; arguments as for `run_pair`."""
+    """Return the runners of two `SwitchedModel`s, with one cache; arguments as for `run_pair`."""
     first, second = (
         SharedWeightsRunner(
             model,

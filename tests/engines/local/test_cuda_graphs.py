@@ -258,7 +258,7 @@ def test_graphs_say_the_same(family: str, attention: str) -> None:
     model = make_model(family, VOCABULARY, attn_implementation=attention).cuda()
     twins = Twins(model, len(family))
     assert twins.go(40) < (1e-11 if attention == "sdpa" else 1e-4)
-    assert any(twins.fixed.graphs._replays.values())
+    assert any(twins.fixed.graphs.replays.values())
 
 
 @needs_gpu
@@ -269,7 +269,7 @@ def test_the_device_goes_on_after_a_refusal(caplog: pytest.LogCaptureFixture) ->
     assert len(caplog.records) == 1
     twins = Twins(willing, 1)
     assert twins.go(20) < 1e-11
-    assert any(twins.fixed.graphs._replays.values())
+    assert any(twins.fixed.graphs.replays.values())
 
 
 # -- whole decoders --------------------------------------------------------------------------------

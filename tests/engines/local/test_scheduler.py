@@ -317,6 +317,28 @@ def test_slots_close_up_behind_whoever_leaves() -> None:
     confirm(held, tapes)
 
 
+def test_whoever_cannot_leave_is_not_forgotten() -> None:
+    tapes = {0: Tape(), 1: Tape()}
+    held = Scheduler(tapes, 0, Metrics())
+    held.admit([sequence([n] * 20, [n] * 9) for n in range(2)])
+    held.prefill(100)
+    held.admit([sequence([9] * 20, [9] * 9) for _ in range(1)])
+    held.prefill(4)
+    copy, copied = tapes[0].copy, []
+
+    def failing(source: int, target: int, length: int) -> None:
+        copied.append(target)
+        if len(copied) == 2:
+            raise MemoryError
+        copy(source, target, length)
+
+    tapes[0].copy = failing  # type: ignore[method-assign]
+    leaving = held.running[0]
+    with pytest.raises(MemoryError):
+        held.release(leaving, keep=False)
+    assert copied == [0, 1] and leaving in held.sequences
+
+
 def test_a_row_lends_only_what_it_has_seen() -> None:
     tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 0, Metrics())
@@ -325,6 +347,20 @@ def test_a_row_lends_only_what_it_has_seen() -> None:
     held.prefill(100)
     held.admit([sequence([*text, 77], [*text, 78, 79])])
     assert held.prefilling[0].prefilled == [39, 39]  # the last of 40 tokens is yet to be fed
+    confirm(held, tapes)
+
+
+def test_a_row_lends_what_it_has_said() -> None:
+    tapes = {0: Tape(), 1: Tape()}
+    held = Scheduler(tapes, 0, Metrics())
+    text, said = list(range(40)), list(range(60, 66))
+    held.admit([sequence(text, text)])
+    held.prefill(100)
+    for tape in tapes.values():
+        tape.slots[0] = [*text, *said[:-1]]
+    held.running[0].tokens += said
+    held.admit([sequence([*text, *said, 77], [*text, *said, 78])])
+    assert held.prefilling[0].prefilled == [45, 45]  # the last of what was said is yet to be read
     confirm(held, tapes)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from baco_integrations import Completion, Decoder, ModelPair, SamplingParams, ScriptedPair
 from baco_integrations.core.errors import ParameterError
+from baco_integrations.engines.base import EngineSettings
 from baco_integrations.engines.local.speculative import MAX_DRAFT, AcceptanceEstimate, is_worthwhile
+from baco_integrations.engines.open import open_engine
 from baco_integrations.policy.routers import RouteInputs
 from tests.engines.local.scripted_runner import ScriptedRunner, local_decoder
 
@@ -77,6 +79,20 @@ def test_the_output_is_that_of_lockstep(
             assert (step.token_id, step.source) == (same.token_id, same.source)
             assert same.p_aligned == pytest.approx(step.p_aligned, abs=1e-9)
             assert same.p_base == pytest.approx(step.p_base, abs=1e-9)
+
+
+def test_a_mixture_is_that_of_lockstep(pair: ModelPair) -> None:
+    def mean(base: Any, aligned: Any) -> Any:
+        return (base + aligned) / 2
+
+    texts = []
+    for lookahead in ("off", 3):
+        engine = open_engine(pair, EngineSettings(lookahead=lookahead), mix=mean)  # type: ignore[arg-type]
+        with Decoder(pair, engine=engine) as decoder:
+            batch = decoder.generate_batch(PROMPTS, gamma=0.6, seed=1, max_tokens=40)
+            assert (decoder.metrics.accepted > 0) == (lookahead == 3)
+        texts.append([each.text for (each,) in batch])
+    assert texts[0] == texts[1]
 
 
 def test_fewer_forwards(pair: ModelPair) -> None:
