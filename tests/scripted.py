@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from baco_integrations import ScriptedPair
+from baco_integrations.engines.open import ENGINES
+from baco_integrations.engines.scripted import ScriptedEngine
 from baco_integrations.models.scripted import Context
 
 WORDS = [" red", " fox", " the", " sea", " and"]
@@ -31,34 +32,43 @@ def cities() -> ScriptedPair:
     )
 
 
-class Meeting(ScriptedPair):
-    """An endless pair whose first token waits until so many requests have come."""
-
-    def __init__(self, requests: int) -> None:
-        self.missing = requests
-        self._all_here = threading.Event()
-        self._counting = threading.Lock()
-
-        def words(context: Context) -> dict[str, float]:
-            assert self._all_here.wait(20), f"{self.missing} requests never came"
-            return dict.fromkeys(WORDS, 0.2)
-
-        super().__init__(words, words, vocabulary=WORDS)
-
-    def render_aligned(self, messages: Any, *, tokenize: bool = False) -> Any:
-        with self._counting:
-            self.missing -= 1
-            if self.missing == 0:
-                self._all_here.set()
-        return super().render_base(messages, tokenize=tokenize)
-
-
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Wait until a condition holds, for a bounded time."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.005)
     return condition()
+
+
+class Meeting(ScriptedPair):
+    """An endless pair whose first token waits until so many requests have been submitted."""
+
+    engine = "meeting"
+
+    def __init__(self, requests: int) -> None:
+        self.requests = requests
+        likely = dict.fromkeys(WORDS, 0.2)
+        super().__init__(lambda _: likely, lambda _: likely, vocabulary=WORDS)
+
+
+class MeetingEngine(ScriptedEngine):
+    """Decodes nothing before all requests are here; the samples of one share their prompts."""
+
+    met = False
+
+    def iterate(self) -> None:
+        self.met = self.met or eventually(self.all_here)
+        assert self.met, f"not all of {self.pair.requests} requests came"  # type: ignore[attr-defined]
+        super().iterate()
+
+    def all_here(self) -> bool:
+        with self.changed:
+            sequences = [*self.queue, *self.admitted]
+        prompts = {id(sequence.request.prompts) for sequence in sequences}
+        return len(prompts) >= self.pair.requests  # type: ignore[attr-defined, no-any-return]
+
+
+ENGINES["meeting"] = "tests.scripted:MeetingEngine"
 
 
 def idle(decoder: Any) -> bool:
