@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -71,7 +72,7 @@ class Mailbox:
         self._deliver(event)
 
 
-class RunningRequest:
+class RunningRequest(ABC):
     """The samples of one request while they run; what `Stream` and `AsyncStream` have in common.
 
     The deadline is checked here as well as in the engine, so that a reader gets its error in time
@@ -105,13 +106,13 @@ class RunningRequest:
         self._lock = threading.Lock()
         self._ended = False
 
+    @abstractmethod
     def _delivery(self) -> Callable[[Event], None]:
         """Return a function that takes an event in any thread; it must not refer to the stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wake(self) -> None:
         """Wake all waiting readers, so that they check the state again."""
-        raise NotImplementedError
 
     def _take(self, event: Event) -> TokenStep | None:
         """Count an event as read; return it if it is a step, None if it is a completion.
