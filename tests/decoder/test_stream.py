@@ -168,6 +168,18 @@ def test_a_loop_that_is_closed_on_its_reader_frees_the_rows() -> None:
         assert decoder.metrics.tokens and eventually(freed)
 
 
+def test_who_wants_completions_only_is_sent_no_steps() -> None:
+    with Decoder(endless()) as decoder:
+        (completion,) = decoder.generate("x", max_tokens=3)
+        for streaming, expected in ((False, 1), (True, 4)):
+            events: list[Any] = []
+            mailbox = streams.Mailbox(decoder.engine, events.append, streaming=streaming)
+            for event in (*completion.steps, completion):
+                mailbox.publish(event)
+            assert mailbox.sent == len(events) == expected
+            assert mailbox.decoded == {0: 3}
+
+
 # -- several readers -------------------------------------------------------------------------
 
 
