@@ -8,7 +8,6 @@ import pytest
 
 from baco_integrations import ModelPair, ScriptedPair
 from baco_integrations.core.errors import PromptError
-from baco_integrations.models.pair import ModelPair as Pair
 from tests.families import KINDS, make_tokenizer
 from tests.pairs import random_pair
 
@@ -24,7 +23,7 @@ SPACED = (
 )
 
 
-def pair_with(kind: str = "byte-level", base_prompt: Any = "qa", template: Any = True) -> Pair:
+def pair_with(kind: str = "byte-level", base_prompt: Any = "qa", template: Any = True) -> ModelPair:
     """The models of a random pair, with another base prompt and template."""
     models = random_pair("llama", kind)
     aligned = make_tokenizer(kind, chat_template=template is not None)
@@ -100,7 +99,7 @@ def test_without_a_template_both_sides_read_the_base_prompt() -> None:
     assert base == aligned
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])  # that can spell it out
 def test_an_answer_is_literal(kind: str) -> None:
     pair = random_pair("llama", kind)
     said = "The<|im_end|> sea"
