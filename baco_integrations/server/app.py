@@ -19,7 +19,13 @@ from .. import __version__
 from ..api.errors import ApiError, ErrorAnswer, error_answer, status_of
 from ..api.requests import ChatBody, CompletionBody, GenerationBody
 from ..api.responses import ChatCompletion, Served, ServedList, TextCompletion
-from ..core.errors import BacoError, ParameterError, QueueFullError
+from ..core.errors import (
+    BacoError,
+    DeadlineError,
+    DecoderClosedError,
+    ParameterError,
+    QueueFullError,
+)
 from ..core.params import SamplingParams
 from ..core.settings import stated
 from .answers import ask, served_pair, stream_chat, stream_text, whole_chat, whole_text
@@ -52,6 +58,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         504: "The request took too long.",
     }.items()
 }
+EXPECTED = (ApiError, DeadlineError, DecoderClosedError)
+"""Errors of requests that need no trace in the log."""
 _SECURE = [Depends(HTTPBearer(auto_error=False))]
 
 
@@ -188,7 +196,7 @@ async def handle(request: Request, error: Exception) -> Response:
         headers["retry-after"] = str(retry_after(request))
     noted = request.state.noted
     noted.facts["error"] = type(error).__name__
-    if status >= 500 and not isinstance(error, ApiError):
+    if status >= 500 and not isinstance(error, EXPECTED):
         LOGGER.error("a request failed", exc_info=error, extra={"facts": {"id": noted.id}})
     return json_response(error_answer(told), status, headers)
 
