@@ -88,7 +88,8 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
     add_pages(app)
     for kind in (BacoError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
-    if settings.allow_origins:
+    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    if settings.allow_origins:  # outermost, so that pages can read what the gate refuses
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allow_origins,
@@ -96,7 +97,6 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
             allow_headers=["authorization", "content-type"],
             expose_headers=["x-request-id", "x-baco-ignored"],
         )
-    app.add_middleware(Gate, settings=settings, metrics=metrics)
     return app
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -221,3 +223,22 @@ def test_an_answer_goes_on_where_it_was_cut(served: Serving) -> None:
     more = {"messages": messages, "continue_final_message": True}
     answer = chat(served, router="aligned", temperature=0, **more).json()
     assert answer["choices"][0]["message"]["content"] == rest
+
+
+# -- pairs -----------------------------------------------------------------------------------------
+
+
+def test_pairs_are_loaded_on_first_use_and_a_broken_one_harms_no_other(tmp_path: Path) -> None:
+    for side in ("base", "aligned"):
+        (tmp_path / side).mkdir()
+    broken = (str(tmp_path / "base"), str(tmp_path / "aligned"))
+    with serving({"tiny": "tiny", "broken": broken}) as served:
+        for _ in range(2):  # the next request tries again
+            answer = chat(served, model="broken")
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "model_unavailable"
+        with ThreadPoolExecutor(8) as threads:  # all ask before it is loaded
+            answers = list(threads.map(lambda _: chat(served, seed=1).json(), range(8)))
+        assert len({each["choices"][0]["message"]["content"] for each in answers}) == 1
+        told = httpx.get(f"{served.api}/models").json()["data"]
+        assert [each["baco"]["loaded"] for each in told] == [True, False]
