@@ -60,7 +60,7 @@ FIELDS = (
     *("max_tokens", "max_completion_tokens", "temperature", "top_p", "user", "gamma", "threshold"),
     *("router", "signal_model", "first", "boundary", "line_breaks", "top_k", "min_p", "base"),
     *("aligned", "regex", "choices", "json_schema", "show_schema", "alternatives", "timeout"),
-    *("continue_final_message", "echo", "suffix", "logit_bias", "frequency_penalty", "best_of"),
+    *("continue_final_message", "raw", "echo", "suffix", "logit_bias", "frequency_penalty", "best_of"),
 )
 INNER = ("role", "content", "tool_calls", "tool_call_id", "name", "type", "text", "function")
 

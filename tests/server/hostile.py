@@ -79,19 +79,21 @@ class Report:
         return "\n".join(lines)
 
 
-async def read_answer(reader: asyncio.StreamReader) -> str:
-    """Read one response and return its status."""
+async def read_answer(reader: asyncio.StreamReader, bare: bool) -> str:
+    """Read one response, which has no body if it is `bare`, and return its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     status = head.split(b" ", 2)[1].decode()
     lowered = head.lower()
     if b"\r\ntransfer-encoding: chunked" in lowered:
         while await reader.readuntil(b"\r\n") != b"0\r\n":
             pass
+    elif bare:
+        pass
     elif length := re.search(rb"\r\ncontent-length: (\d+)", lowered):
         await reader.readexactly(int(length[1]))
     elif status != "100":
         await reader.read()
-    return status if status != "100" else await read_answer(reader)
+    return status if status != "100" else await read_answer(reader, bare)
 
 
 @asynccontextmanager
@@ -125,8 +127,9 @@ async def strike(port: int, one: Attack) -> list[str]:
             elif one.then == "first":
                 await reader.readuntil(b"data: ")
             elif one.then == "read":
+                bare = one.segments[0].startswith(b"HEAD")  # type: ignore[union-attr]
                 for _ in range(one.answers):
-                    statuses.append(await read_answer(reader))
+                    statuses.append(await read_answer(reader, bare))
         except (asyncio.IncompleteReadError, OSError):
             statuses.append("cut")  # the server may close while it is still being written to
     return statuses or [""]
