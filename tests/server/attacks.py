@@ -34,7 +34,7 @@ class Attack:
     long: bool = False
 
 
-# -- JSON that `json.dumps` would not write ----------------------------------------------------------
+# -- JSON that `json.dumps` would not write --------------------------------------------------------
 
 NUMBERS = (
     *("1e999", "-1e999", "1" + "0" * 5000, "9" * 4200, "-0", "-0.0", "1e-400", "NaN", "Infinity"),
@@ -60,7 +60,15 @@ FIELDS = (
     *("max_tokens", "max_completion_tokens", "temperature", "top_p", "user", "gamma", "threshold"),
     *("router", "signal_model", "first", "boundary", "line_breaks", "top_k", "min_p", "base"),
     *("aligned", "regex", "choices", "json_schema", "show_schema", "alternatives", "timeout"),
-    *("continue_final_message", "raw", "echo", "suffix", "logit_bias", "frequency_penalty", "best_of"),
+    *(
+        "continue_final_message",
+        "raw",
+        "echo",
+        "suffix",
+        "logit_bias",
+        "frequency_penalty",
+        "best_of",
+    ),
 )
 INNER = ("role", "content", "tool_calls", "tool_call_id", "name", "type", "text", "function")
 
@@ -117,7 +125,7 @@ def either(rng: Random) -> str:
     return rng.choice((CHAT, CHAT, TEXT))
 
 
-# -- attacks -----------------------------------------------------------------------------------------
+# -- attacks ---------------------------------------------------------------------------------------
 
 
 def wrong_fields(rng: Random) -> Attack:
@@ -226,7 +234,9 @@ def gone(rng: Random) -> Attack:
     """Callers who go: before, within or behind the body, before or behind the first token."""
     path, then = either(rng), rng.choice(("close", "close", "first", "half-close"))
     more = {"stream": True} if then == "first" else {}
-    request = post(path, joined(body(rng, path, **{"n": rng.randint(1, 3), "max_tokens": 200, **more})))
+    request = post(
+        path, joined(body(rng, path, **{"n": rng.randint(1, 3), "max_tokens": 200, **more}))
+    )
     segments: list[bytes | float] = [request]
     if then == "close":
         head = request.index(b"\r\n\r\n") + 4
@@ -281,7 +291,12 @@ def heavy(rng: Random) -> Attack:
     more: dict[str, object] = rng.choice(
         (
             *({"n": 4096}, {"n": 129}, {"n": 10**18}, {"max_tokens": 10**15, "timeout": 0.05}),
-            *({"stop": words}, {"stop": "x" * 100_000}, {"choices": words}, {"choices": ["a" * 9999]}),
+            *(
+                {"stop": words},
+                {"stop": "x" * 100_000},
+                {"choices": words},
+                {"choices": ["a" * 9999]},
+            ),
             *({"n": 40, "max_tokens": 2}, {"top_logprobs": 64, "alternatives": 64}, {"n": 128.0}),
             *({"timeout": 1e-9}, {"timeout": 0.01, "max_tokens": 900}, {"seed": 2**64 - 1}),
         )
@@ -290,8 +305,12 @@ def heavy(rng: Random) -> Attack:
     if rng.random() < 0.2:
         name = "messages" if path == CHAT else "prompt"
         long = "word " * 40_000
-        said = [{"role": "user", "content": long}] if path == CHAT else rng.choice(
-            (long, ["a"] * 5000, [1] * 5000, [[1]] * 200, [10**9], [-1], [[]], [""], [1, "a"])
+        said = (
+            [{"role": "user", "content": long}]
+            if path == CHAT
+            else rng.choice(
+                (long, ["a"] * 5000, [1] * 5000, [[1]] * 200, [10**9], [-1], [[]], [""], [1, "a"])
+            )
         )
         fields[name] = json.dumps(said).encode()
     return Attack("heavy", [post(path, joined(fields))], long=b"timeout" in joined(fields))
@@ -307,9 +326,15 @@ def grammars(rng: Random) -> Attack:
     more: dict[str, object] = rng.choice(
         (
             *({"json_schema": deep}, {"json_schema": loop}, {"json_schema": wide}),
-            *({"json_schema": {"$ref": "http://127.0.0.1/a"}}, {"json_schema": {"enum": [*range(3000)]}}),
+            *(
+                {"json_schema": {"$ref": "http://127.0.0.1/a"}},
+                {"json_schema": {"enum": [*range(3000)]}},
+            ),
             *({"json_schema": {"type": "string", "maxLength": 10**9}}, {"regex": "(a|b"}),
-            *({"json_schema": {"not": {}}}, {"json_schema": {"pattern": "(?=a)b", "type": "string"}}),
+            *(
+                {"json_schema": {"not": {}}},
+                {"json_schema": {"pattern": "(?=a)b", "type": "string"}},
+            ),
             *({"regex": "(a{1,1000}){1,1000}"}, {"regex": "(" * 500 + "a" + ")" * 500}),
             *({"regex": "(?:a?){200}a{200}"}, {"regex": "[\\s\\S]{1,100000}"}, {"regex": "\\1"}),
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": deep}}]},

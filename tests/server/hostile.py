@@ -236,9 +236,7 @@ def hostile(count: int, seed: int = 0) -> Report:
             ready.wait(60)
             report.before, begun = used(), time.perf_counter()
             try:
-                asyncio.run(
-                    strike_all(int(served.url.rsplit(":", 1)[1]), seed + 1, count, report)
-                )
+                asyncio.run(strike_all(int(served.url.rsplit(":", 1)[1]), seed + 1, count, report))
             finally:
                 done.set()
                 beside.join()
