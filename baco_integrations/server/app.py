@@ -87,6 +87,7 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         responses=_ERRORS,
     )

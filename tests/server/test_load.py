@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -142,6 +142,29 @@ def test_a_caller_who_goes_frees_the_rows_of_all_prompts(stream: bool) -> None:
         with raw(served, body, "completions"):
             assert at_work(served, 3, 1)
         assert at_work(served, 0, 0)
+
+
+def test_callers_who_stall_are_cut_off() -> None:
+    """They send no whole head, or read nothing of what they have asked for."""
+    told = {"logprobs": True, "top_logprobs": 5, "stream": True}
+    with endlessly(body_timeout=0.3) as served:
+        host, port = served.url.removeprefix("http://").split(":")
+        connections = served.server.server_state.connections
+        for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x"):
+            with socket.create_connection((host, int(port)), timeout=60) as connection:
+                connection.sendall(begun)
+                with suppress(ConnectionResetError):
+                    assert connection.recv(1) == b""
+        listener = served.server.servers[0].sockets[0]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with raw(served, {**LONG, **told}) as unread:
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            assert at_work(served, 1, 0)
+            assert at_work(served, 0, 0) and not connections
+            assert served.decoder.metrics.tokens < 3000
+        body = {**LONG, **told, "max_tokens": 150}  # one that is read may take longer
+        with raw(served, body) as stream, stream.makefile("rb") as file:
+            assert [line for line in file if line[:6] == b"data: "][-1] == b"data: [DONE]\n"
 
 
 def test_time_runs_out() -> None:
