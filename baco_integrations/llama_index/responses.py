@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LogProb
 
-from ..adapters.base import Adapter, provenance, summary, token_usage
+from ..adapters.base import Adapter
+from ..api.data import provenance, summary, token_usage
 from ..core.messages import Message
 from ..core.outputs import Completion, TokenStep
 from ..core.tool_calls import ToolCall

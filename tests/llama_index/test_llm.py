@@ -28,7 +28,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
 
 from baco_integrations import BacoError, ModelPair, SamplingParams, ScriptedPair
-from baco_integrations.adapters.base import provenance
+from baco_integrations.api.data import provenance
 from baco_integrations.core.errors import MissingExtraError, ParameterError, PromptError
 from baco_integrations.llama_index import BACoLLM
 from baco_integrations.llama_index.messages import conversation_of
