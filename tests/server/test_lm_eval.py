@@ -1,0 +1,112 @@
+"""lm-evaluation-harness asks the server: tasks of one's own, and IFEval and GSM8K as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.serving import RunningServer
+
+pytestmark = pytest.mark.slow
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+generation_kwargs: {{until: ["."], temperature: 0.7, max_gen_toks: 40}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+filter_list:
+  - name: place
+    filter: [{{function: regex, regex_pattern: "(\\\\w+)$"}}, {{function: take_first}}]
+"""
+GSM8K_CARD = """---
+configs:
+- config_name: main
+  data_files: [{split: train, path: train.jsonl}, {split: test, path: test.jsonl}]
+---
+"""
+
+
+def lm_eval(folder: Path, *args: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run lm_eval in a folder, without a network, and return its results and samples."""
+    (folder / "nltk" / "tokenizers" / "punkt_tab").mkdir(parents=True, exist_ok=True)
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "home")}
+    env = {**os.environ, **offline, "NLTK_DATA": str(folder / "nltk"), "OPENAI_API_KEY": "none"}
+    command = [sys.executable, "-m", "lm_eval", "run", *args, "--output_path", "out"]
+    done = subprocess.run(
+        [*command, "--log_samples"], cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [results] = (folder / "out").rglob("results_*.json")
+    [samples] = (folder / "out").rglob("samples_*.jsonl")
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    return json.loads(results.read_text())["results"], rows
+
+
+def write_rows(path: Path, *rows: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def own_task(folder: Path, *questions: str) -> None:
+    rows = [{"question": question, "answer": "Lisbon"} for question in questions]
+    write_rows(folder / "asked.jsonl", *rows)
+    (folder / "own.yaml").write_text(TASK.format(name="own", data=folder / "asked.jsonl"))
+
+
+def test_chats_of_a_task_of_ones_own(tmp_path: Path, tiny_server: RunningServer) -> None:
+    own_task(tmp_path, "Name a place to visit.", "Suggest a city for a trip.")
+    where = f"base_url={tiny_server.url}/chat/completions,model=tiny@gamma=0.6,num_concurrent=2"
+    model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
+    results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
+    assert 0 <= results["own"]["exact_match,place"] <= 1
+    assert len(samples) == 2 and all(sample["filtered_resps"][0] for sample in samples)
+
+
+@pytest.mark.parametrize("tokenised", [False, True])
+def test_texts_of_a_task_of_ones_own(
+    tmp_path: Path, tiny_server: RunningServer, tokenised: bool
+) -> None:
+    own_task(tmp_path, "I would suggest a trip to")
+    tokens = Path(baco_tiny.__file__).parent / "weights" / "aligned"
+    how = f"tokenizer={tokens}" if tokenised else "tokenizer_backend=none"
+    where = f"base_url={tiny_server.url}/completions,model=tiny,{how}"
+    model = ("--model", "local-completions", "--model_args", where)
+    results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
+    assert "exact_match,place" in results["own"] and samples[0]["resps"][0][0]
+
+
+def test_ifeval_as_it_comes(tmp_path: Path, tiny_server: RunningServer) -> None:
+    kinds = ["punctuation:no_comma", "length_constraints:number_words"]
+    settings = [{}, {"num_words": 100, "relation": "less than"}]
+    row = {"prompt": "Name a place to visit.", "instruction_id_list": kinds, "kwargs": settings}
+    never = {**row, "instruction_id_list": ["startend:quotation"], "kwargs": [{}]}
+    write_rows(
+        tmp_path / "google" / "IFEval" / "train.jsonl", {"key": 1, **row}, {"key": 2, **never}
+    )
+    where = f"base_url={tiny_server.url}/chat/completions,model=tiny"
+    model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
+    results, _ = lm_eval(tmp_path, *model, "--tasks", "ifeval")
+    assert results["ifeval"]["prompt_level_strict_acc,none"] == 0.5
+
+
+def test_gsm8k_as_it_comes(tmp_path: Path, tiny_server: RunningServer) -> None:
+    folder = tmp_path / "openai" / "gsm8k"
+    row = {"question": "What is 2 + 3?", "answer": "2 + 3 = 5\n#### 5"}
+    write_rows(folder / "train.jsonl", *[row] * 6)
+    write_rows(folder / "test.jsonl", row)
+    (folder / "README.md").write_text(GSM8K_CARD)
+    where = f"base_url={tiny_server.url}/chat/completions,model=tiny@choices={{x}}"
+    model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
+    results, samples = lm_eval(tmp_path, *model, "--tasks", "gsm8k", "--num_fewshot", "2")
+    assert results["gsm8k"]["exact_match,strict-match"] == 1 and len(samples) == 2
