@@ -277,22 +277,22 @@ def test_keys_are_asked_for() -> None:
             assert raised.value.code == "invalid_api_key"
 
 
-def test_a_full_queue_is_a_rate_limit() -> None:
-    with RunningServer({"endless": endless(0.001)}, engine={"rows": 1, "max_waiting": 1}) as server:
-        asked: Any = {"model": "endless", "messages": ASKED, "max_tokens": 100_000}
-        with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
-            running = [client.chat.completions.create(**asked, stream=True) for _ in range(2)]
-            first = next(iter(running[0]))
-            assert first.choices
+async def test_a_full_queue_is_a_rate_limit() -> None:
+    one = {"max_rows": 1, "max_waiting": 1}
+    asked: Any = {"model": "endless", "messages": ASKED, "max_tokens": 100_000}
+    with RunningServer({"endless": endless(0.001)}, engine=one) as server:
+        [served] = server.pairs
+        async with openai.AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+            running = await client.chat.completions.create(**asked, stream=True)
+            waiting = asyncio.ensure_future(client.chat.completions.create(**asked))
+            assert await asyncio.to_thread(eventually, lambda: served.decoder.waiting == 1)
             with pytest.raises(openai.RateLimitError) as raised:
-                client.chat.completions.create(**asked)
+                await client.chat.completions.create(**asked)
             assert raised.value.code == "queue_full"
             assert int(raised.value.response.headers["retry-after"]) >= 1
-            for stream in running:
-                stream.close()
-            [served] = server.pairs
-            assert served.decoder is not None
-            assert eventually(lambda: served.decoder.running + served.decoder.waiting == 0)
+            waiting.cancel()
+            await running.close()
+        assert eventually(lambda: served.decoder.running + served.decoder.waiting == 0)
 
 
 def test_fields_without_a_meaning_are_named(client: openai.OpenAI) -> None:

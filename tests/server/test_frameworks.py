@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI, OpenAI
 from llama_index.core import PromptTemplate
 from llama_index.core.llms import ChatMessage
@@ -62,7 +63,7 @@ def test_chat_openai_says_what_the_decoder_says(chat: ChatOpenAI, decoder: Decod
     assert answer.response_metadata["finish_reason"] == "stop"
     assert "".join(chunk.text for chunk in chat.stream(ASK)) == answer.text
     assert chat.batch([ASK, GIFT])[1].text == local(decoder, 4, GIFT)
-    several = chat.bind(n=3).generate([[("user", ASK)]]).generations[0]  # type: ignore[attr-defined]
+    several = chat.generate([[HumanMessage(ASK)]], n=3).generations[0]
     assert [one.text for one in several] == [
         completion.text for completion in decoder.generate(ASK, **WIDE, seed=4, n=3)
     ]

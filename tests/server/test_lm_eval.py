@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from baco_integrations import tiny
 from tests.server.serving import RunningServer
 
 pytestmark = pytest.mark.slow
@@ -48,8 +49,8 @@ def lm_eval(folder: Path, *args: str) -> tuple[dict[str, Any], list[dict[str, An
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [results] = (folder / "out").rglob("results_*.json")
-    [samples] = (folder / "out").rglob("samples_*.jsonl")
-    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    samples = [path.read_text() for path in (folder / "out").rglob("samples_*.jsonl")]
+    rows = [json.loads(line) for text in samples for line in text.splitlines()]
     return json.loads(results.read_text())["results"], rows
 
 
@@ -73,40 +74,31 @@ def test_chats_of_a_task_of_ones_own(tmp_path: Path, tiny_server: RunningServer)
     assert len(samples) == 2 and all(sample["filtered_resps"][0] for sample in samples)
 
 
-@pytest.mark.parametrize("tokenised", [False, True])
-def test_texts_of_a_task_of_ones_own(
-    tmp_path: Path, tiny_server: RunningServer, tokenised: bool
-) -> None:
+def test_texts_of_a_task_of_ones_own(tmp_path: Path, tiny_server: RunningServer) -> None:
     own_task(tmp_path, "I would suggest a trip to")
-    tokens = Path(baco_tiny.__file__).parent / "weights" / "aligned"
-    how = f"tokenizer={tokens}" if tokenised else "tokenizer_backend=none"
-    where = f"base_url={tiny_server.url}/completions,model=tiny,{how}"
+    tokens = Path(tiny.__file__).parent / "weights" / "aligned"  # prompts are sent as token ids
+    where = f"base_url={tiny_server.url}/completions,model=tiny,tokenizer={tokens}"
     model = ("--model", "local-completions", "--model_args", where)
     results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
     assert "exact_match,place" in results["own"] and samples[0]["resps"][0][0]
 
 
-def test_ifeval_as_it_comes(tmp_path: Path, tiny_server: RunningServer) -> None:
+def test_ifeval_and_gsm8k_as_they_come(tmp_path: Path, tiny_server: RunningServer) -> None:
     kinds = ["punctuation:no_comma", "length_constraints:number_words"]
     settings = [{}, {"num_words": 100, "relation": "less than"}]
-    row = {"prompt": "Name a place to visit.", "instruction_id_list": kinds, "kwargs": settings}
+    row = {"prompt": "Add them.", "instruction_id_list": kinds, "kwargs": settings}
     never = {**row, "instruction_id_list": ["startend:quotation"], "kwargs": [{}]}
-    write_rows(
-        tmp_path / "google" / "IFEval" / "train.jsonl", {"key": 1, **row}, {"key": 2, **never}
-    )
+    write_rows(tmp_path / "google/IFEval/train.jsonl", {"key": 1, **row}, {"key": 2, **never})
+    folder = tmp_path / "openai/gsm8k"
+    sums = [(2, 3, 5), (2, 2, 4), (1, 4, 5)]
+    asked = [{"question": f"{a} + {b}?", "answer": f"So\n#### {c}"} for a, b, c in sums]
+    write_rows(folder / "train.jsonl", *asked, *asked)
+    write_rows(folder / "test.jsonl", *asked)
+    (folder / "README.md").write_text(GSM8K_CARD)
     where = f"base_url={tiny_server.url}/chat/completions,model=tiny"
     model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
-    results, _ = lm_eval(tmp_path, *model, "--tasks", "ifeval")
-    assert results["ifeval"]["prompt_level_strict_acc,none"] == 0.5
-
-
-def test_gsm8k_as_it_comes(tmp_path: Path, tiny_server: RunningServer) -> None:
-    folder = tmp_path / "openai" / "gsm8k"
-    row = {"question": "What is 2 + 3?", "answer": "2 + 3 = 5\n#### 5"}
-    write_rows(folder / "train.jsonl", *[row] * 6)
-    write_rows(folder / "test.jsonl", row)
-    (folder / "README.md").write_text(GSM8K_CARD)
-    where = f"base_url={tiny_server.url}/chat/completions,model=tiny@choices={{x}}"
-    model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
-    results, samples = lm_eval(tmp_path, *model, "--tasks", "gsm8k", "--num_fewshot", "2")
-    assert results["gsm8k"]["exact_match,strict-match"] == 1 and len(samples) == 2
+    # What every answer is to be reaches the decoder through the harness's own option.
+    given = ("--gen_kwargs", json.dumps({"regex": "So #### 5", "gamma": 0.6}))
+    results, _ = lm_eval(tmp_path, *model, "--tasks", "ifeval,gsm8k", *given)
+    assert results["ifeval"]["prompt_level_strict_acc,none"] == 1 / 2
+    assert results["gsm8k"]["exact_match,strict-match"] == pytest.approx(2 / 3)
