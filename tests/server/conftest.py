@@ -1,16 +1,21 @@
-"""The real application on uvicorn, with the tiny pair, for clients to call."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.server.serving import RunningServer
+from baco_integrations import Decoder, ModelPair
+from tests.server.serving import Serving, serving
 
 
 @pytest.fixture(scope="session")
-def tiny_server() -> Iterator[RunningServer]:
-    """A server of the tiny pair that lets everybody in."""
-    with RunningServer({"tiny": "tiny"}) as server:
-        yield server
+def served() -> Iterator[Serving]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def local() -> Iterator[Decoder]:
+    """A decoder of the same pair in this process."""
+    with Decoder(ModelPair.tiny()) as decoder:
+        yield decoder

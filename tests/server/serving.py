@@ -1,51 +1,56 @@
-"""A server in a thread, on a free port."""
+"""The real server on the tiny pair, in a thread, on a free port of this machine."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Queue
 from typing import Any
 
-import uvicorn
+from baco_integrations import Decoder, ModelPair
+from baco_integrations.server import ServedPairs, ServerSettings
+from baco_integrations.server.run import DrainingServer
 
-from baco_integrations.server import ServedPairs, ServerSettings, create_app
-from tests.scripted import eventually
 
+@dataclass
+class Serving:
+    """A server that runs."""
 
-class RunningServer:
-    """An application that listens until the block ends.
-
-    Args:
-        pairs: As for `ServedPairs`.
-        engine: Settings of the engine.
-        **settings: Those of `ServerSettings`.
-    """
-
-    def __init__(
-        self, pairs: Any, *, engine: Mapping[str, Any] | None = None, **settings: Any
-    ) -> None:
-        self.pairs = ServedPairs(pairs, engine=engine)
-        app = create_app(self.pairs, ServerSettings(**settings))
-        config = uvicorn.Config(app, port=0, log_config=None, ws="none")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-
-    def __enter__(self) -> RunningServer:
-        self.thread.start()
-        assert eventually(lambda: self.server.started)
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.server.should_exit = True
-        self.thread.join()
+    url: str
+    server: DrainingServer
+    thread: threading.Thread
 
     @property
-    def root(self) -> str:
-        """The server's address."""
-        port = self.server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+    def api(self) -> str:
+        return f"{self.url}/v1"
 
     @property
-    def url(self) -> str:
-        """What clients call the base URL."""
-        return f"{self.root}/v1"
+    def decoder(self) -> Decoder:
+        """The decoder of the first pair."""
+        decoder = next(iter(self.server.pairs)).decoder
+        assert decoder is not None
+        return decoder
+
+
+@contextmanager
+def serving(
+    pairs: Mapping[str, Any] | None = None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    engine: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Iterator[Serving]:
+    """Serve pairs, the tiny one if none are given, until the block ends."""
+    served = ServedPairs(pairs or {"tiny": ModelPair.tiny()}, defaults=defaults, engine=engine)
+    ports: Queue[int] = Queue()
+    server = DrainingServer(served, ServerSettings(port=0, **settings), ports.put)
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        yield Serving(f"http://127.0.0.1:{ports.get(timeout=60)}", server, thread)
+    finally:
+        server.drain()
+        thread.join(60)
+        assert not thread.is_alive()

@@ -13,9 +13,9 @@ import pytest
 from jsonschema import validate
 from pydantic import BaseModel
 
-from baco_integrations import Decoder, ModelPair, SamplingParams
+from baco_integrations import Decoder
 from tests.scripted import endless, eventually
-from tests.server.serving import RunningServer
+from tests.server.serving import Serving, serving
 
 ASKED: Any = [{"role": "user", "content": "Name a place to visit."}]
 GIFT: Any = [{"role": "user", "content": "Suggest a gift for a friend."}]
@@ -43,42 +43,36 @@ class Gift(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def client(tiny_server: RunningServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=tiny_server.url, api_key="none", max_retries=0) as made:
+def client(served: Serving) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=served.api, api_key="none", max_retries=0) as made:
         yield made
 
 
 @pytest.fixture
-async def aclient(tiny_server: RunningServer) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=tiny_server.url, api_key="EMPTY") as made:
+async def aclient(served: Serving) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=served.api, api_key="EMPTY") as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder.shared(ModelPair.tiny()) as shared:
-        yield shared
 
 
 def texts(answer: Any) -> list[str]:
     return [choice.message.content for choice in answer.choices]
 
 
-def test_one_seed_says_what_the_decoder_says(client: openai.OpenAI, decoder: Decoder) -> None:
+def test_one_seed_says_what_the_decoder_says(client: openai.OpenAI, local: Decoder) -> None:
     asked: Any = {"model": "tiny", "messages": ASKED, "n": 4, "seed": 4, "extra_body": WIDE}
     answer = client.chat.completions.create(**asked)
-    local = decoder.generate(ASKED, **WIDE, n=4, seed=4)
-    assert texts(answer) == [completion.text for completion in local]
+    here = local.generate(ASKED, **WIDE, n=4, seed=4)
+    assert texts(answer) == [completion.text for completion in here]
     assert texts(answer) == texts(client.chat.completions.create(**asked))
     assert len(set(texts(answer))) > 1
     told = [choice.model_extra["baco"] for choice in answer.choices if choice.model_extra]
-    assert [each["seed"] for each in told] == [completion.seed for completion in local]
-    assert [each["base_share"] for each in told] == [c.base_share for c in local]
+    assert [each["seed"] for each in told] == [completion.seed for completion in here]
+    assert [each["base_share"] for each in told] == [c.base_share for c in here]
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
     assert {choice.finish_reason for choice in answer.choices} == {"stop"}
     assert answer.usage is not None and answer.system_fingerprint
-    assert answer.usage.completion_tokens == sum(c.usage.completion_tokens for c in local)
-    assert answer.usage.prompt_tokens == local[0].usage.prompt_tokens
+    assert answer.usage.completion_tokens == sum(c.usage.completion_tokens for c in here)
+    assert answer.usage.prompt_tokens == here[0].usage.prompt_tokens
 
 
 def test_without_a_seed_answers_differ(client: openai.OpenAI) -> None:
@@ -88,7 +82,7 @@ def test_without_a_seed_answers_differ(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("usage", [True, False])
 def test_a_stream_has_every_choice_and_perhaps_the_usage(
-    client: openai.OpenAI, decoder: Decoder, usage: bool
+    client: openai.OpenAI, local: Decoder, usage: bool
 ) -> None:
     options: Any = {"stream_options": {"include_usage": True}} if usage else {}
     asked: Any = {"model": "tiny", "messages": ASKED, "n": 3, "seed": 7, "extra_body": WIDE}
@@ -99,7 +93,7 @@ def test_a_stream_has_every_choice_and_perhaps_the_usage(
             if choice.finish_reason:
                 ends[choice.index] = choice.finish_reason
         last = chunk
-    assert said == [c.text for c in decoder.generate(ASKED, **WIDE, n=3, seed=7)]
+    assert said == [c.text for c in local.generate(ASKED, **WIDE, n=3, seed=7)]
     assert ends == {0: "stop", 1: "stop", 2: "stop"} and last is not None
     if usage:
         assert not last.choices and last.usage is not None
@@ -108,7 +102,7 @@ def test_a_stream_has_every_choice_and_perhaps_the_usage(
         assert last.choices and last.usage is None
 
 
-async def test_async_calls_and_streams_meet(aclient: openai.AsyncOpenAI, decoder: Decoder) -> None:
+async def test_async_calls_and_streams_meet(aclient: openai.AsyncOpenAI, local: Decoder) -> None:
     async def ask(seed: int) -> str:
         answer = await aclient.chat.completions.create(
             model="tiny", messages=ASKED, seed=seed, extra_body=WIDE
@@ -121,8 +115,8 @@ async def test_async_calls_and_streams_meet(aclient: openai.AsyncOpenAI, decoder
         return "".join([part.choices[0].delta.content or "" async for part in parts])
 
     said = await asyncio.gather(*map(ask, range(5)), *map(stream, range(5)))
-    local = [decoder.generate(ASKED, **WIDE, seed=seed)[0].text for seed in range(5)]
-    assert said == local * 2
+    here = [local.generate(ASKED, **WIDE, seed=seed)[0].text for seed in range(5)]
+    assert said == here * 2
 
 
 def test_tokens_tell_their_source_and_probabilities(client: openai.OpenAI) -> None:
@@ -144,8 +138,8 @@ def test_tokens_tell_their_source_and_probabilities(client: openai.OpenAI) -> No
         assert {"base", "aligned"} <= each["alternatives"].keys()
 
 
-def test_stop_and_length_say_why_they_ended(client: openai.OpenAI, decoder: Decoder) -> None:
-    whole = decoder.generate(ASKED, seed=3)[0].text
+def test_stop_and_length_say_why_they_ended(client: openai.OpenAI, local: Decoder) -> None:
+    whole = local.generate(ASKED, seed=3)[0].text
     word = whole.split()[2]
     asked: Any = {"model": "tiny", "messages": ASKED, "seed": 3}
     stopped = client.chat.completions.create(**asked, stop=[word]).choices[0]
@@ -211,24 +205,24 @@ def test_structured_answers_follow_their_schema(client: openai.OpenAI) -> None:
 
 
 def test_models_are_listed_and_ids_may_carry_settings(
-    client: openai.OpenAI, decoder: Decoder
+    client: openai.OpenAI, local: Decoder
 ) -> None:
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").owned_by == "baco"
     answer = client.chat.completions.create(
         model="tiny@gamma=0.9,router=h", messages=ASKED, seed=6, n=4
     )
-    local = decoder.generate(ASKED, gamma=0.9, router="h", seed=6, n=4)
-    assert texts(answer) == [completion.text for completion in local]
+    here = local.generate(ASKED, gamma=0.9, router="h", seed=6, n=4)
+    assert texts(answer) == [completion.text for completion in here]
     assert answer.model == "tiny@gamma=0.9,router=h"
 
 
-def test_completions_go_on_with_raw_text(client: openai.OpenAI, decoder: Decoder) -> None:
+def test_completions_go_on_with_raw_text(client: openai.OpenAI, local: Decoder) -> None:
     start = "I would suggest"
     asked: Any = {"model": "tiny", "max_tokens": 12, "seed": 1, "extra_body": WIDE}
     answer = client.completions.create(prompt=start, n=2, logprobs=2, **asked)
-    local = decoder.generate(start, raw=True, **WIDE, n=2, seed=1, max_tokens=12)
-    assert [choice.text for choice in answer.choices] == [c.text for c in local]
+    here = local.generate(start, raw=True, **WIDE, n=2, seed=1, max_tokens=12)
+    assert [choice.text for choice in answer.choices] == [c.text for c in here]
     told = answer.choices[0].logprobs
     assert told is not None and told.tokens and told.top_logprobs
     assert len(told.tokens) == len(told.token_logprobs or []) == len(told.top_logprobs)
@@ -245,7 +239,7 @@ def test_completions_go_on_with_raw_text(client: openai.OpenAI, decoder: Decoder
 
 
 def test_what_is_wrong_raises_the_class_that_the_client_has_for_it(
-    client: openai.OpenAI, tiny_server: RunningServer
+    client: openai.OpenAI,
 ) -> None:
     asked: Any = {"model": "tiny", "messages": ASKED}
     with pytest.raises(openai.BadRequestError, match="gamma must be a number from 0") as raised:
@@ -268,9 +262,9 @@ def test_a_stream_that_cannot_begin_raises_before_its_first_chunk(client: openai
 
 
 def test_keys_are_asked_for() -> None:
-    with RunningServer({"tiny": "tiny"}, api_keys=["right"]) as server:
+    with serving(api_keys=["right"]) as server:
         asked: Any = {"model": "tiny", "messages": ASKED, "max_tokens": 1}
-        with openai.OpenAI(base_url=server.url, api_key="right") as client:
+        with openai.OpenAI(base_url=server.api, api_key="right") as client:
             assert client.chat.completions.create(**asked).choices
             with pytest.raises(openai.AuthenticationError) as raised:
                 client.with_options(api_key="wrong").chat.completions.create(**asked)
@@ -280,19 +274,18 @@ def test_keys_are_asked_for() -> None:
 async def test_a_full_queue_is_a_rate_limit() -> None:
     one = {"max_rows": 1, "max_waiting": 1}
     asked: Any = {"model": "endless", "messages": ASKED, "max_tokens": 100_000}
-    with RunningServer({"endless": endless(0.001)}, engine=one) as server:
-        [served] = server.pairs
-        async with openai.AsyncOpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+    with serving({"endless": endless(0.001)}, engine=one) as server:
+        async with openai.AsyncOpenAI(base_url=server.api, api_key="none", max_retries=0) as client:
             running = await client.chat.completions.create(**asked, stream=True)
             waiting = asyncio.ensure_future(client.chat.completions.create(**asked))
-            assert await asyncio.to_thread(eventually, lambda: served.decoder.waiting == 1)
+            assert await asyncio.to_thread(eventually, lambda: server.decoder.waiting == 1)
             with pytest.raises(openai.RateLimitError) as raised:
                 await client.chat.completions.create(**asked)
             assert raised.value.code == "queue_full"
             assert int(raised.value.response.headers["retry-after"]) >= 1
             waiting.cancel()
             await running.close()
-        assert eventually(lambda: served.decoder.running + served.decoder.waiting == 0)
+        assert eventually(lambda: server.decoder.running + server.decoder.waiting == 0)
 
 
 def test_fields_without_a_meaning_are_named(client: openai.OpenAI) -> None:

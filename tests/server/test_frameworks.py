@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAI
 from llama_index.core import PromptTemplate
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 
-from baco_integrations import Decoder, ModelPair
-from tests.server.serving import RunningServer
+from baco_integrations import Decoder
+from tests.server.serving import Serving
 from tests.server.test_clients import Gift
 
 ASK = "Name a place to visit."
@@ -24,18 +23,12 @@ GIFT = "Suggest a gift for a friend."
 WIDE: Any = {"gamma": 0.6, "router": "p-punc"}
 
 
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder.shared(ModelPair.tiny()) as shared:
-        yield shared
-
-
 def find_ideas(request: str) -> str:
     """Suggests ideas for a request."""
     return f"a puzzle for {request}"
 
 
-def local(decoder: Decoder, seed: int, prompt: str = ASK, **settings: Any) -> str:
+def said_by(decoder: Decoder, seed: int, prompt: str = ASK, **settings: Any) -> str:
     """What the decoder of this process says."""
     return decoder.generate(prompt, **{**WIDE, **settings}, seed=seed)[0].text
 
@@ -44,10 +37,10 @@ def local(decoder: Decoder, seed: int, prompt: str = ASK, **settings: Any) -> st
 
 
 @pytest.fixture
-def chat(tiny_server: RunningServer) -> ChatOpenAI:
+def chat(served: Serving) -> ChatOpenAI:
     return ChatOpenAI(
         model="tiny",
-        base_url=tiny_server.url,
+        base_url=served.api,
         api_key="none",
         temperature=0.7,
         seed=4,
@@ -56,26 +49,26 @@ def chat(tiny_server: RunningServer) -> ChatOpenAI:
     )
 
 
-def test_chat_openai_says_what_the_decoder_says(chat: ChatOpenAI, decoder: Decoder) -> None:
+def test_chat_openai_says_what_the_decoder_says(chat: ChatOpenAI, local: Decoder) -> None:
     answer = chat.invoke(ASK)
-    assert answer.text == local(decoder, 4)
+    assert answer.text == said_by(local, 4)
     assert answer.usage_metadata is not None and answer.usage_metadata["output_tokens"] > 1
     assert answer.response_metadata["finish_reason"] == "stop"
     assert "".join(chunk.text for chunk in chat.stream(ASK)) == answer.text
-    assert chat.batch([ASK, GIFT])[1].text == local(decoder, 4, GIFT)
+    assert chat.batch([ASK, GIFT])[1].text == said_by(local, 4, GIFT)
     several = chat.generate([[HumanMessage(ASK)]], n=3).generations[0]
     assert [one.text for one in several] == [
-        completion.text for completion in decoder.generate(ASK, **WIDE, seed=4, n=3)
+        completion.text for completion in local.generate(ASK, **WIDE, seed=4, n=3)
     ]
 
 
-async def test_chat_openai_streams_asynchronously(chat: ChatOpenAI, decoder: Decoder) -> None:
+async def test_chat_openai_streams_asynchronously(chat: ChatOpenAI, local: Decoder) -> None:
     async def ask(seed: int) -> str:
         parts = [part.text async for part in chat.astream(ASK, seed=seed)]
         return "".join(parts)
 
     said = await asyncio.gather(*map(ask, range(4)))
-    assert said == [local(decoder, seed) for seed in range(4)]
+    assert said == [said_by(local, seed) for seed in range(4)]
 
 
 def test_chat_openai_has_logprobs(chat: ChatOpenAI) -> None:
@@ -103,7 +96,9 @@ def test_chat_openai_binds_tools(chat: ChatOpenAI) -> None:
     assert [(c["name"], c["args"]) for c in whole.tool_calls] == [(call["name"], call["args"])]
     told = find_ideas(**call["args"])
     history: Any = [("user", GIFT), bound.invoke(GIFT)]
-    history.append({"role": "tool", "content": told, "tool_call_id": history[1].tool_calls[0]["id"]})
+    history.append(
+        {"role": "tool", "content": told, "tool_call_id": history[1].tool_calls[0]["id"]}
+    )
     assert chat.bind_tools([find_ideas]).invoke(history).text
 
 
@@ -112,11 +107,11 @@ def test_chat_openai_raises_what_its_users_catch(chat: ChatOpenAI) -> None:
         chat.invoke(ASK, extra_body={"gamma": -1})
 
 
-def test_text_completions_of_langchain(tiny_server: RunningServer, decoder: Decoder) -> None:
-    shared: Any = {"base_url": tiny_server.url, "api_key": "none", "max_tokens": 12}
+def test_text_completions_of_langchain(served: Serving, local: Decoder) -> None:
+    shared: Any = {"base_url": served.api, "api_key": "none", "max_tokens": 12}
     llm = OpenAI(model="tiny", temperature=0.7, seed=4, extra_body=WIDE, **shared)
     start = "I would suggest"
-    said = local(decoder, 4, start, raw=True, max_tokens=12)
+    said = said_by(local, 4, start, raw=True, max_tokens=12)
     assert llm.invoke(start) == said
     assert "".join(llm.stream(start)) == said
 
@@ -125,10 +120,10 @@ def test_text_completions_of_langchain(tiny_server: RunningServer, decoder: Deco
 
 
 @pytest.fixture
-def like(tiny_server: RunningServer) -> OpenAILike:
+def like(served: Serving) -> OpenAILike:
     return OpenAILike(
         model="tiny",
-        api_base=tiny_server.url,
+        api_base=served.api,
         api_key="none",
         is_chat_model=True,
         is_function_calling_model=True,
@@ -138,8 +133,8 @@ def like(tiny_server: RunningServer) -> OpenAILike:
     )
 
 
-def test_openai_like_chats_and_completes(like: OpenAILike, decoder: Decoder) -> None:
-    said = local(decoder, 4)
+def test_openai_like_chats_and_completes(like: OpenAILike, local: Decoder) -> None:
+    said = said_by(local, 4)
     asked = [ChatMessage(role="user", content=ASK)]
     assert like.chat(asked).message.content == said
     assert like.complete(ASK).text == said
@@ -147,8 +142,8 @@ def test_openai_like_chats_and_completes(like: OpenAILike, decoder: Decoder) -> 
     assert [*like.stream_complete(ASK)][-1].text == said
 
 
-async def test_openai_like_is_asynchronous(like: OpenAILike, decoder: Decoder) -> None:
-    said = local(decoder, 4)
+async def test_openai_like_is_asynchronous(like: OpenAILike, local: Decoder) -> None:
+    said = said_by(local, 4)
     assert (await like.acomplete(ASK)).text == said
     parts = [part async for part in await like.astream_chat([ChatMessage(content=ASK)])]
     assert parts[-1].message.content == said
@@ -172,22 +167,20 @@ def test_openai_like_asks_for_a_form(like: OpenAILike) -> None:
     assert structured.structured_predict(Gift, template, whom="a friend").idea
 
 
-def test_openai_like_without_a_chat_goes_on_with_text(
-    tiny_server: RunningServer, decoder: Decoder
-) -> None:
+def test_openai_like_without_a_chat_goes_on_with_text(served: Serving, local: Decoder) -> None:
     llm = OpenAILike(
         model="tiny",
-        api_base=tiny_server.url,
+        api_base=served.api,
         api_key="none",
         temperature=0.7,
         max_tokens=12,
         additional_kwargs={"seed": 4, "extra_body": WIDE},
     )
     start = "I would suggest"
-    said = local(decoder, 4, start, raw=True, max_tokens=12)
+    said = said_by(local, 4, start, raw=True, max_tokens=12)
     assert llm.complete(start).text == said
     assert [*llm.stream_complete(start)][-1].text == said
     asked = [ChatMessage(role="user", content=ASK)]
     prompt = llm.messages_to_prompt(asked)
-    written = local(decoder, 4, prompt, raw=True, max_tokens=12)
+    written = said_by(local, 4, prompt, raw=True, max_tokens=12)
     assert llm.chat(asked).message.content == written

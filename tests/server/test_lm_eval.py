@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from baco_integrations import tiny
-from tests.server.serving import RunningServer
+from tests.server.serving import Serving
 
 pytestmark = pytest.mark.slow
 
@@ -65,25 +65,25 @@ def own_task(folder: Path, *questions: str) -> None:
     (folder / "own.yaml").write_text(TASK.format(name="own", data=folder / "asked.jsonl"))
 
 
-def test_chats_of_a_task_of_ones_own(tmp_path: Path, tiny_server: RunningServer) -> None:
+def test_chats_of_a_task_of_ones_own(tmp_path: Path, served: Serving) -> None:
     own_task(tmp_path, "Name a place to visit.", "Suggest a city for a trip.")
-    where = f"base_url={tiny_server.url}/chat/completions,model=tiny@gamma=0.6,num_concurrent=2"
+    where = f"base_url={served.api}/chat/completions,model=tiny@gamma=0.6,num_concurrent=2"
     model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
     results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
     assert 0 <= results["own"]["exact_match,place"] <= 1
     assert len(samples) == 2 and all(sample["filtered_resps"][0] for sample in samples)
 
 
-def test_texts_of_a_task_of_ones_own(tmp_path: Path, tiny_server: RunningServer) -> None:
+def test_texts_of_a_task_of_ones_own(tmp_path: Path, served: Serving) -> None:
     own_task(tmp_path, "I would suggest a trip to")
     tokens = Path(tiny.__file__).parent / "weights" / "aligned"  # prompts are sent as token ids
-    where = f"base_url={tiny_server.url}/completions,model=tiny,tokenizer={tokens}"
+    where = f"base_url={served.api}/completions,model=tiny,tokenizer={tokens}"
     model = ("--model", "local-completions", "--model_args", where)
     results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
     assert "exact_match,place" in results["own"] and samples[0]["resps"][0][0]
 
 
-def test_ifeval_and_gsm8k_as_they_come(tmp_path: Path, tiny_server: RunningServer) -> None:
+def test_ifeval_and_gsm8k_as_they_come(tmp_path: Path, served: Serving) -> None:
     kinds = ["punctuation:no_comma", "length_constraints:number_words"]
     settings = [{}, {"num_words": 100, "relation": "less than"}]
     row = {"prompt": "Add them.", "instruction_id_list": kinds, "kwargs": settings}
@@ -95,7 +95,7 @@ def test_ifeval_and_gsm8k_as_they_come(tmp_path: Path, tiny_server: RunningServe
     write_rows(folder / "train.jsonl", *asked, *asked)
     write_rows(folder / "test.jsonl", *asked)
     (folder / "README.md").write_text(GSM8K_CARD)
-    where = f"base_url={tiny_server.url}/chat/completions,model=tiny"
+    where = f"base_url={served.api}/chat/completions,model=tiny"
     model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
     # What every answer is to be reaches the decoder through the harness's own option.
     given = ("--gen_kwargs", json.dumps({"regex": "So #### 5", "gamma": 0.6}))
