@@ -94,11 +94,9 @@ def test_chat_openai_binds_tools(chat: ChatOpenAI) -> None:
     for chunk in bound.stream(GIFT):
         whole = chunk if whole is None else whole + chunk
     assert [(c["name"], c["args"]) for c in whole.tool_calls] == [(call["name"], call["args"])]
-    told = find_ideas(**call["args"])
-    history: Any = [("user", GIFT), bound.invoke(GIFT)]
-    history.append(
-        {"role": "tool", "content": told, "tool_call_id": history[1].tool_calls[0]["id"]}
-    )
+    called = bound.invoke(GIFT)
+    result = ToolMessage("a puzzle", tool_call_id=called.tool_calls[0]["id"])
+    history: Any = [HumanMessage(GIFT), called, result]
     assert chat.bind_tools([find_ideas]).invoke(history).text
 
 
