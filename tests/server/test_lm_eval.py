@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from baco_integrations import tiny
+from tests.server.page import ADDRESS, block
 from tests.server.serving import Serving
 
 pytestmark = pytest.mark.slow
@@ -30,6 +31,7 @@ filter_list:
   - name: place
     filter: [{{function: regex, regex_pattern: "(\\\\w+)$"}}, {{function: take_first}}]
 """
+OWN = "lm_eval run --include_path . --tasks own --output_path out"
 GSM8K_CARD = """---
 configs:
 - config_name: main
@@ -38,14 +40,19 @@ configs:
 """
 
 
-def lm_eval(folder: Path, *args: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Run lm_eval in a folder, without a network, and return its results and samples."""
+def lm_eval(folder: Path, command: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run a command in a folder, without a network, and return its results and samples."""
     (folder / "nltk" / "tokenizers" / "punkt_tab").mkdir(parents=True, exist_ok=True)
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "home")}
-    env = {**os.environ, **offline, "NLTK_DATA": str(folder / "nltk"), "OPENAI_API_KEY": "none"}
-    command = [sys.executable, "-m", "lm_eval", "run", *args, "--output_path", "out"]
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(folder / "home"),
+        "NLTK_DATA": str(folder / "nltk"),  # it looks for this folder, or else for a network
+    }
+    whole = f"{command.strip()} --log_samples"
     done = subprocess.run(
-        [*command, "--log_samples"], cwd=folder, env=env, capture_output=True, text=True
+        ["bash", "-c", whole], cwd=folder, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [results] = (folder / "out").rglob("results_*.json")
@@ -68,8 +75,8 @@ def own_task(folder: Path, *questions: str) -> None:
 def test_chats_of_a_task_of_ones_own(tmp_path: Path, served: Serving) -> None:
     own_task(tmp_path, "Name a place to visit.", "Suggest a city for a trip.")
     where = f"base_url={served.api}/chat/completions,model=tiny@gamma=0.6,num_concurrent=2"
-    model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
-    results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
+    command = f"{OWN} --model local-chat-completions --model_args {where} --apply_chat_template"
+    results, samples = lm_eval(tmp_path, command)
     assert 0 <= results["own"]["exact_match,place"] <= 1
     assert len(samples) == 2 and all(sample["filtered_resps"][0] for sample in samples)
 
@@ -78,12 +85,11 @@ def test_texts_of_a_task_of_ones_own(tmp_path: Path, served: Serving) -> None:
     own_task(tmp_path, "I would suggest a trip to")
     tokens = Path(tiny.__file__).parent / "weights" / "aligned"  # prompts are sent as token ids
     where = f"base_url={served.api}/completions,model=tiny,tokenizer={tokens}"
-    model = ("--model", "local-completions", "--model_args", where)
-    results, samples = lm_eval(tmp_path, *model, "--include_path", ".", "--tasks", "own")
+    results, samples = lm_eval(tmp_path, f"{OWN} --model local-completions --model_args {where}")
     assert "exact_match,place" in results["own"] and samples[0]["resps"][0][0]
 
 
-def test_ifeval_and_gsm8k_as_they_come(tmp_path: Path, served: Serving) -> None:
+def test_ifeval_and_gsm8k_as_the_cookbook_asks_them(tmp_path: Path, served: Serving) -> None:
     kinds = ["punctuation:no_comma", "length_constraints:number_words"]
     settings = [{}, {"num_words": 100, "relation": "less than"}]
     row = {"prompt": "Add them.", "instruction_id_list": kinds, "kwargs": settings}
@@ -95,10 +101,9 @@ def test_ifeval_and_gsm8k_as_they_come(tmp_path: Path, served: Serving) -> None:
     write_rows(folder / "train.jsonl", *asked, *asked)
     write_rows(folder / "test.jsonl", *asked)
     (folder / "README.md").write_text(GSM8K_CARD)
-    where = f"base_url={served.api}/chat/completions,model=tiny"
-    model = ("--model", "local-chat-completions", "--model_args", where, "--apply_chat_template")
+    command = block("ifeval,gsm8k").replace(ADDRESS, served.url)
     # What every answer is to be reaches the decoder through the harness's own option.
-    given = ("--gen_kwargs", json.dumps({"regex": "So #### 5", "gamma": 0.6}))
-    results, _ = lm_eval(tmp_path, *model, "--tasks", "ifeval,gsm8k", *given)
+    command = command.replace('"gamma": 0.6', '"gamma": 0.6, "regex": "So #### 5"')
+    results, _ = lm_eval(tmp_path, command)
     assert results["ifeval"]["prompt_level_strict_acc,none"] == 1 / 2
     assert results["gsm8k"]["exact_match,strict-match"] == pytest.approx(2 / 3)
