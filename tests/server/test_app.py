@@ -30,6 +30,17 @@ def chunks(served: Serving, path: str = "chat/completions", **body: Any) -> list
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Compare JSON; what shares the batch changes last bits of probabilities."""
+    if isinstance(one, float):
+        return isinstance(other, float) and math.isclose(one, other, abs_tol=1e-3)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)
+
+
 def test_same_seed_same_text_as_the_decoder(served: Serving, local: Decoder) -> None:
     params = SamplingParams(gamma=0.8, n=3, seed=5, alternatives=2)
     here = local.generate(ASKED["messages"], params)
@@ -57,7 +68,7 @@ def test_streams_say_the_same(served: Serving) -> None:
         text = "".join(each["delta"].get("content") or "" for each in mine)
         assert text == choice["message"]["content"]
         tokens = [t for each in mine if each["logprobs"] for t in each["logprobs"]["content"]]
-        assert tokens == choice["logprobs"]["content"]
+        assert alike(tokens, choice["logprobs"]["content"])
         assert mine[-1]["finish_reason"] == choice["finish_reason"]
         assert mine[-1]["baco"] == choice["baco"]
 
@@ -178,7 +189,7 @@ def test_completions_stream_the_same(served: Serving) -> None:
         assert mine[-1]["finish_reason"] == choice["finish_reason"]
         for name in ("tokens", "token_logprobs", "text_offset", "baco"):
             listed = [one for each in mine if each["logprobs"] for one in each["logprobs"][name]]
-            assert listed == choice["logprobs"][name]
+            assert alike(listed, choice["logprobs"][name])
 
 
 def test_token_ids_are_a_prompt(served: Serving, local: Decoder) -> None:
