@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
+import httpx
 import openai
 import pytest
 from jsonschema import validate
@@ -319,3 +320,18 @@ async def test_noveltybench_asks_like_this(aclient: openai.AsyncOpenAI) -> None:
         more: Any = {"role": "user", "content": "Can you think of another one?"}
         messages += [said, more]
         assert texts(answer)[0]
+
+
+def test_the_client_may_run_in_a_page_of_another_origin() -> None:
+    """Before it calls, the browser asks whether the client's own headers are let through."""
+    asks = {
+        "Origin": "null",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+    }
+    with serving(api_keys=["right"], allow_origins=["*"]) as server:
+        where = f"{server.api}/chat/completions"
+        assert httpx.options(where, headers=asks).status_code == 200
+        refused = httpx.post(where, headers={"Origin": "null"}, json={})
+        assert refused.status_code == 401
+        assert refused.headers["access-control-allow-origin"] == "*"

@@ -13,7 +13,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from baco_integrations.cli import app
 from tests.server.page import ADDRESS, PAGE, block, blocks
 
 BIN = Path(sys.executable).parent
@@ -42,6 +44,16 @@ def address() -> Iterator[str]:
 
 def test_the_page_is_short() -> None:
     assert len(PAGE.read_text().splitlines()) < 200
+
+
+def test_every_way_to_start_it_is_one() -> None:
+    commands = re.findall(
+        r"baco serve( --[^`\n]*(?:`|\n))", PAGE.read_text().replace("\nkeys", " keys")
+    )
+    assert len(commands) >= 3
+    for command in commands:
+        shown = CliRunner().invoke(app, ["serve", *shlex.split(command), "--help"])
+        assert shown.exit_code == 0, shown.output
 
 
 def test_it_answers_curl(address: str) -> None:
