@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -61,6 +62,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 EXPECTED = (ApiError, DeadlineError, DecoderClosedError)
 """Errors of requests that need no trace in the log."""
+_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream`, as server-sent events of chunks.",
+        "content": {"text/event-stream": {}},
+    }
+}
 _SECURE = [Depends(HTTPBearer(auto_error=False))]
 
 
@@ -113,7 +120,12 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
 def add_endpoints(app: FastAPI) -> None:
     """Add what programs ask for."""
 
-    @app.post("/v1/chat/completions", response_model=ChatCompletion, dependencies=_SECURE)
+    @app.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses=_STREAMED,
+        dependencies=_SECURE,
+    )
     async def chat_completions(request: Request, body: ChatBody) -> Response:
         """Answer a conversation."""
         asked = await ask(request, body, [body.conversation()])
@@ -121,7 +133,12 @@ def add_endpoints(app: FastAPI) -> None:
             return marked(await stream_chat(request, asked, body), body)
         return marked(json_response(await whole_chat(request, asked)), body)
 
-    @app.post("/v1/completions", response_model=TextCompletion, dependencies=_SECURE)
+    @app.post(
+        "/v1/completions",
+        response_model=TextCompletion,
+        responses=_STREAMED,
+        dependencies=_SECURE,
+    )
     async def completions(request: Request, body: CompletionBody) -> Response:
         """Go on with texts, which both models read as they stand."""
         asked = await ask(request, body, body.prompts())
@@ -150,7 +167,7 @@ def add_endpoints(app: FastAPI) -> None:
         answer = {"status": "draining" if draining else "ok", "version": __version__}
         return json_response(answer, 503 if draining else 200)
 
-    @app.get("/metrics", response_class=Response, dependencies=_SECURE)
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=_SECURE)
     async def metrics(request: Request) -> Response:
         """Tell Prometheus what has been done."""
         text = request.app.state.metrics.text()
