@@ -74,11 +74,11 @@ def make_pair(name: str) -> Any:
 def served(name: str) -> Iterator[tuple[int, psutil.Process]]:
     """Serve a pair in a process of its own; return its port and the process."""
     command = [sys.executable, "-m", "tests.benchmarks.server", "--serve", name]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        said = next(line for line in process.stderr if "running on http" in line)
+    logs = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **logs) as process:  # type: ignore[call-overload]
+        assert process.stdout
         try:
-            yield int(re.findall(r":(\d+) ", said)[0]), psutil.Process(process.pid)
+            yield int(process.stdout.readline()), psutil.Process(process.pid)
         finally:
             process.terminate()
 
@@ -211,7 +211,8 @@ def main() -> None:
     parser.add_argument("--serve", choices=PAIRS, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:
-        serve(ServedPairs({chosen.serve: make_pair(chosen.serve)}), ServerSettings(port=0))
+        pairs = ServedPairs({chosen.serve: make_pair(chosen.serve)})
+        serve(pairs, ServerSettings(port=0), started=lambda port: print(port, flush=True))
         return
     print("| pair | answers | at once | tokens | decoder, ms | HTTP, times as long |", end="")
     print(" added, us per token | CPU added, us per token |\n" + "|---" * 8 + "|")

@@ -206,7 +206,9 @@ from baco_integrations.server import ServedPairs, ServerSettings, serve
 from tests.scripted import endless
 
 settings = ServerSettings(port=0, drain_timeout=float(sys.argv[1]))
-serve(ServedPairs({"endless": endless(0.002)}), settings)
+pairs = ServedPairs({"endless": endless(0.002)})
+told = "http://127.0.0.1:{}".format
+serve(pairs, settings, started=lambda port: print(told(port), file=sys.stderr))
 """
 
 
@@ -215,8 +217,8 @@ def listening(running: subprocess.Popen[str]) -> Iterator[str]:
     """Wait until a process listens, and return its URL; the process is killed in the end."""
     assert running.stderr
     try:
-        said = next(line for line in running.stderr if "running on http" in line)
-        yield re.findall(r"http://[\d.:]+", said)[0]
+        said = next(line for line in running.stderr if "http://" in line)
+        yield re.findall(r"http://[\d.]+:\d+", said)[0]
     finally:
         running.kill()
         running.communicate()
