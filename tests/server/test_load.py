@@ -282,7 +282,8 @@ def test_sigterm_ends_what_takes_too_long() -> None:
 def test_a_second_signal_ends_it_at_once() -> None:
     running = script(drain_timeout=3600)
     with listening(running) as url, streaming(url, {**LONG, "n": 9}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: the stream would end with it
+        next(lines)
         running.send_signal(signal.SIGINT)
         assert running.stderr and any("draining" in line for line in running.stderr)
         running.send_signal(signal.SIGINT)
