@@ -1,0 +1,71 @@
+// Requests to the server this page comes from.
+
+const KEY = "baco-api-key";
+
+/** Keep an API key for this tab only. */
+export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
+/** What the server, or the way to it, has to say against a request. */
+export class ApiError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function call(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  if (hasKey()) headers.Authorization = `Bearer ${sessionStorage.getItem(KEY)}`;
+  const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers, signal });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError("The server cannot be reached. Is it still running?");
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+async function refusal(response) {
+  const told = await response.json().catch(() => ({}));
+  const message = told.error?.message ?? `The server answered ${response.status}.`;
+  const wait = response.headers.get("Retry-After");
+  return new ApiError(wait ? `${message} Try again in ${wait} s.` : message, response.status);
+}
+
+/** The pairs that are served. */
+export async function models() {
+  return (await (await call("v1/models")).json()).data;
+}
+
+/** Ask for whole answers. */
+export async function complete(body, signal) {
+  return (await call("v1/chat/completions", body, signal)).json();
+}
+
+/** Ask for one answer, and yield its choice's pieces as they come. */
+export async function* stream(body, signal) {
+  const response = await call("v1/chat/completions", { ...body, stream: true }, signal);
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ApiError(chunk.error.message);
+    yield* chunk.choices;
+  }
+  throw new ApiError("The connection ended before the answer did.");
+}
+
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const whole = (rest + value).split(/\r?\n\r?\n/);
+    rest = whole.pop();
+    for (const event of whole) if (event.startsWith("data:")) yield event.slice(5).trim();
+  }
+}
