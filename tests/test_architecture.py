@@ -20,7 +20,9 @@ LAYERS = (
     {"models"},
     {"engines"},
     {"decoder"},
-    {"adapters"},
+    {"api"},
+    {"remote"},
+    {"adapters", "server"},
     {"evaluation", "langchain", "llama_index"},
     {"cli"},
 )

@@ -22,7 +22,6 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr, create_model,
 from typing_extensions import Self
 
 from ..core.errors import ParameterError, nearest
-from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams, SideSampling
 from ..core.settings import stated, with_attributes
 from ..decoder.pairs import check_pair_choice, open_decoder
@@ -83,46 +82,6 @@ def sampling_params(own: Mapping[str, Any], call: Mapping[str, Any]) -> Sampling
         # Both say the same thing: the call's one replaces whichever the adapter has.
         settings = {name: value for name, value in settings.items() if name not in _KNOBS}
     return SamplingParams(**{SAMPLING[n]: value for n, value in {**settings, **given}.items()})
-
-
-def plain_tool_choice(asked: Any) -> Any:
-    """Return what `SamplingParams` calls a ``tool_choice``.
-
-    Args:
-        asked: ``auto``, ``any``, ``required``, ``none``, a bool, the name of a tool, or OpenAI's
-            or Anthropic's dict that holds one. None leaves it to the model.
-    """
-    for name in ("function", "name", "type"):
-        if isinstance(asked, Mapping):
-            asked = asked.get(name, asked)
-    common = {None: "auto", True: "any", False: "none", "required": "any"}
-    return common.get(asked, asked) if isinstance(asked, str | bool | None) else asked
-
-
-def summary(completion: Completion) -> dict[str, Any]:
-    """Return how a completion came about, as plain data."""
-    names = ("finish_reason", "gamma", "router", "base_share", "switches", "seed")
-    return {name: getattr(completion, name) for name in names}
-
-
-def token_usage(completions: Iterable[Completion]) -> dict[str, int]:
-    """Return the numbers of tokens of one request's samples; their prompt counts once."""
-    usages = [completion.usage for completion in completions]
-    prompt = usages[0].prompt_tokens if usages else 0
-    decoded = sum(usage.completion_tokens for usage in usages)
-    return {"prompt_tokens": prompt, "completion_tokens": decoded, "total_tokens": prompt + decoded}
-
-
-def provenance(step: TokenStep) -> dict[str, Any]:
-    """Return the fields of a step but ``sample``, as plain data; no ``alternatives`` if None."""
-    data = {**step._asdict(), "calls": [piece._asdict() for piece in step.calls]}
-    del data["sample"]
-    alternatives = data.pop("alternatives")
-    if alternatives is not None:
-        data["alternatives"] = {
-            source: [offered._asdict() for offered in each] for source, each in alternatives.items()
-        }
-    return data
 
 
 def cache_key(value: Any) -> str:

@@ -163,3 +163,25 @@ def without_titles(schema: Any, names: bool = False) -> Any:
         for key, value in schema.items()
         if names or key != "title"
     }
+
+
+def format_schema(response_format: object) -> dict[str, Any] | None:
+    """Return the JSON schema that an OpenAI-style ``response_format`` asks for, None for text.
+
+    Raises:
+        ParameterError: It is none of the known forms.
+    """
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    inner = response_format.get("json_schema") if isinstance(response_format, Mapping) else None
+    if kind == "json_schema" and isinstance(inner, Mapping):
+        if isinstance(inner.get("schema"), Mapping):
+            return dict(inner["schema"])
+    elif kind in ("json_object", "text"):
+        return {"type": "object"} if kind == "json_object" else None
+    raise ParameterError(
+        "response_format",
+        "{'type': 'json_schema', 'json_schema': {'schema': {...}}}, {'type': 'json_object'} or "
+        "{'type': 'text'}",
+        response_format,
+        "Leave it out for any text.",
+    )

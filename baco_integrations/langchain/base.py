@@ -14,7 +14,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_executor_for_config, patch_config
 from pydantic import Field, SecretStr
 
-from ..adapters.base import Adapter, provenance, summary, token_usage
+from ..adapters.base import Adapter
+from ..api.data import provenance, summary, token_usage
 from ..core.errors import ParameterError
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams

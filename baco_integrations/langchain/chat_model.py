@@ -16,7 +16,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
-from ..adapters.base import plain_tool_choice
+from ..api.data import plain_tool_choice
 from ..core.outputs import Completion, Usage
 from ..core.params import SamplingParams
 from ..core.tool_calls import CallPiece

@@ -15,7 +15,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from ..adapters.messages import call_data, not_text
+from ..api.data import call_data, not_text
 from ..core.messages import Message, Messages
 
 _ROLES: dict[type[BaseMessage], str] = {

@@ -24,6 +24,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from ..core.errors import ParameterError, nearest
 from ..core.json_text import repeated_key
 from ..core.python_types import TypedJsonSchema
+from ..core.request_schema import format_schema
 from .tools import is_model, resolved, tool_of
 
 if TYPE_CHECKING:  # pydantic's plugin looks for it where the field is inherited
@@ -34,9 +35,6 @@ METHODS = ("json_schema", "function_calling", "json_mode")
 
 # Where services and core look for the schema of a tool or a response format.
 _WRAPS = ("function", "json_schema", "parameters", "input_schema", "schema")
-_FORMAT = (
-    "{'type': 'json_schema', 'json_schema': {'schema': {...}}}, {'type': 'json_object'} or text"
-)
 
 
 def response_schema(response_format: Any) -> dict[str, Any] | None:
@@ -47,13 +45,7 @@ def response_schema(response_format: Any) -> dict[str, Any] | None:
     """
     if isinstance(response_format, type):
         return schema_of(response_format)
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    inner = response_format.get("json_schema") if kind == "json_schema" else None
-    if isinstance(inner, Mapping) and isinstance(inner.get("schema"), Mapping):
-        return dict(inner["schema"])
-    if kind in ("json_object", "text"):
-        return {"type": "object"} if kind == "json_object" else None
-    raise ParameterError("response_format", _FORMAT, response_format, "A pydantic class will do.")
+    return format_schema(response_format)
 
 
 def schema_of(schema: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from ..adapters.messages import not_text
+from ..api.data import not_text
 from ..core.messages import Message
 from .tools import calls_of
 

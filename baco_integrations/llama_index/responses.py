@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LogProb
 
-from ..adapters.base import Adapter, provenance, summary, token_usage
+from ..adapters.base import Adapter
+from ..api.data import provenance, summary, token_usage
 from ..core.messages import Message
 from ..core.outputs import Completion, TokenStep
 from ..core.tool_calls import ToolCall
@@ -112,7 +113,7 @@ def is_last(response: ChatResponse) -> bool:
 
 
 def further_fields(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return ``additional_kwargs``, and ``logprobs`` of the side that gave each token."""
+    """Return ``additional_kwargs``, and ``logprobs`` of the distribution really sampled."""
     flat = {**raw.get("usage", {}), **raw}
     further = {name: value for name, value in flat.items() if name not in ("usage", "tokens")}
     logprobs = [
@@ -122,8 +123,7 @@ def further_fields(raw: dict[str, Any]) -> dict[str, Any]:
                 logprob=math.log(each["probability"]),
                 bytes=list(each["text"].encode()),
             )
-            for each in token["alternatives"][token["source"]]
-            if each["probability"]
+            for each in token["alternatives"]["sampled"]
         ]
         for token in raw.get("tokens", ())
     ]

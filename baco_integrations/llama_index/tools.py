@@ -16,8 +16,7 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from ..adapters.base import plain_tool_choice
-from ..adapters.messages import call_data
+from ..api.data import call_data, plain_tool_choice
 from ..core.python_types import TypedJsonSchema
 from ..core.tool_calls import CallPiece, ToolCall
 

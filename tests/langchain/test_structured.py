@@ -20,7 +20,7 @@ from langchain_core.utils.json import parse_partial_json
 from pydantic import BaseModel
 
 from baco_integrations import Decoder
-from baco_integrations.adapters.base import plain_tool_choice
+from baco_integrations.api.data import plain_tool_choice
 from baco_integrations.core.errors import ParameterError, PromptError
 from baco_integrations.langchain import ChatBACo
 from baco_integrations.langchain.messages import conversation_of

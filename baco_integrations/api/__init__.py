@@ -1,0 +1,1 @@
+"""What goes over the wire: OpenAI's chat and completions API, with what BACo adds to it."""
