@@ -1,4 +1,4 @@
-// Requests to the server this page comes from.
+// Requests to the server that this page comes from.
 
 const KEY = "baco-api-key";
 
@@ -6,7 +6,7 @@ const KEY = "baco-api-key";
 export const keepKey = (key) => sessionStorage.setItem(KEY, key);
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
-/** What the server, or the way to it, has to say against a request. */
+/** What the server, or the way to it, has to say against a request; `status` is 0 for the way. */
 export class ApiError extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -14,41 +14,32 @@ export class ApiError extends Error {
   }
 }
 
-async function call(path, body, signal) {
+async function call(path, options = {}) {
   const headers = { "Content-Type": "application/json" };
   if (hasKey()) headers.Authorization = `Bearer ${sessionStorage.getItem(KEY)}`;
-  const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers, signal });
-  } catch (error) {
-    if (signal?.aborted) throw error;
+  const response = await fetch(path, { ...options, headers }).catch((error) => {
+    if (options.signal?.aborted) throw error;
     throw new ApiError("The server cannot be reached. Is it still running?");
-  }
-  if (!response.ok) throw await refusal(response);
-  return response;
+  });
+  if (response.ok) return response;
+  const told = await response.json().catch(() => ({}));
+  const message = told.error?.message ?? `The server answered with status ${response.status}.`;
+  const wait = response.headers.get("Retry-After");
+  throw new ApiError(wait ? `${message} Try again in ${wait} s.` : message, response.status);
 }
 
-async function refusal(response) {
-  const told = await response.json().catch(() => ({}));
-  const message = told.error?.message ?? `The server answered ${response.status}.`;
-  const wait = response.headers.get("Retry-After");
-  return new ApiError(wait ? `${message} Try again in ${wait} s.` : message, response.status);
-}
+const ask = (body, signal) =>
+  call("v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
 
 /** The pairs that are served. */
-export async function models() {
-  return (await (await call("v1/models")).json()).data;
-}
+export const models = async () => (await (await call("v1/models")).json()).data;
 
 /** Ask for whole answers. */
-export async function complete(body, signal) {
-  return (await call("v1/chat/completions", body, signal)).json();
-}
+export const complete = async (body, signal) => (await ask(body, signal)).json();
 
 /** Ask for one answer, and yield its choice's pieces as they come. */
 export async function* stream(body, signal) {
-  const response = await call("v1/chat/completions", { ...body, stream: true }, signal);
+  const response = await ask({ ...body, stream: true }, signal);
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
@@ -64,8 +55,8 @@ async function* events(body) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const whole = (rest + value).split(/\r?\n\r?\n/);
+    const whole = (rest + value).split("\n\n");
     rest = whole.pop();
-    for (const event of whole) if (event.startsWith("data:")) yield event.slice(5).trim();
+    for (const event of whole) yield event.replace(/^data: /, "");
   }
 }

@@ -2,30 +2,24 @@
 
 const VARIABLE = "BACO_API_KEY";
 
-// What JSON escapes in a string, Python escapes the same way.
-const quoted = (text) => JSON.stringify(text);
+const quoted = JSON.stringify; // what JSON escapes in a string, Python escapes the same way
 const inShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-function python(imports, name, base, body, keyed, call) {
-  const { model, messages, ...settings } = body;
-  const given = { base_url: quoted(base) };
-  if (keyed) given.api_key = `os.environ["${VARIABLE}"]`;
-  given.pair = quoted(model);
-  for (const [key, value] of Object.entries(settings)) given[key] = quoted(value);
-  const lines = Object.entries(given).map(([key, value]) => `    ${key}=${value},`);
-  const head = keyed ? ["import os", "", ...imports] : imports;
-  return [...head, "", `llm = ${name}(`, ...lines, ")", ...call(messages)].join("\n");
+function python(imports, name, base, { model, messages, ...settings }, keyed, message, call) {
+  const given = [`base_url=${quoted(base)}`, `pair=${quoted(model)}`];
+  if (keyed) given.push(`api_key=os.environ["${VARIABLE}"]`);
+  for (const [key, value] of Object.entries(settings)) given.push(`${key}=${quoted(value)}`);
+  const listed = messages.map(({ role, content }) => message(quoted(role), quoted(content)));
+  const lines = [...imports, "", `llm = ${name}(`, ...given.map((each) => `    ${each},`), ")"];
+  lines.push("messages = [", ...listed.map((each) => `    ${each},`), "]", `print(${call})`);
+  return (keyed ? ["import os", "", ...lines] : lines).join("\n");
 }
 
 /** The request in LangChain. */
 export function langchain(base, body, keyed) {
   const imports = ["from baco_integrations.langchain import ChatBACo"];
-  return python(imports, "ChatBACo", base, body, keyed, (messages) => [
-    "messages = [",
-    ...messages.map(({ role, content }) => `    (${quoted(role)}, ${quoted(content)}),`),
-    "]",
-    "print(llm.invoke(messages).content)",
-  ]);
+  const message = (role, content) => `(${role}, ${content})`;
+  return python(imports, "ChatBACo", base, body, keyed, message, "llm.invoke(messages).content");
 }
 
 /** The request in LlamaIndex. */
@@ -34,14 +28,8 @@ export function llamaindex(base, body, keyed) {
     "from llama_index.core.llms import ChatMessage",
     "from baco_integrations.llama_index import BACoLLM",
   ];
-  return python(imports, "BACoLLM", base, body, keyed, (messages) => [
-    "messages = [",
-    ...messages.map(
-      ({ role, content }) => `    ChatMessage(role=${quoted(role)}, content=${quoted(content)}),`,
-    ),
-    "]",
-    "print(llm.chat(messages).message.content)",
-  ]);
+  const message = (role, content) => `ChatMessage(role=${role}, content=${content})`;
+  return python(imports, "BACoLLM", base, body, keyed, message, "llm.chat(messages).message.content");
 }
 
 /** The request in a shell. */

@@ -1,18 +1,16 @@
-// The box beside a token: who gave it, how probable both models found it, and what else there was.
+// The box at a token: who gave it, how probable either model found it, and what else there was.
 
-import { element, find, probability } from "./dom.js";
 import { nameOf, visible } from "./answer.js";
+import { button, element, probability } from "./dom.js";
 
-const PATIENCE = 200; // ms in which a pointer can cross from the token into the box
+const PATIENCE = 200; // ms in which a pointer can cross from a token into the box
 const SIDES = ["base", "aligned", "sampled"];
 
-/** @param {function} branch Called with an answer, a token's index, and an alternative's text. */
+/** @param {function} branched Called with an answer, a token's index, and an alternative's text. */
 export class Details {
-  constructor(branch) {
-    this.takeBranch = branch;
+  constructor(branched) {
+    this.branched = branched;
     this.box = element("div", { id: "details", role: "group", "aria-label": "Token", hidden: "" });
-    document.body.append(this.box);
-    this.box.addEventListener("pointerenter", () => clearTimeout(this.leaving));
     this.box.addEventListener("pointerleave", () => this.leave());
     this.box.addEventListener("focusout", () => this.leave());
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
@@ -23,7 +21,7 @@ export class Details {
   show(answer, index) {
     this.hide();
     Object.assign(this, { answer, index, token: answer.tokenAt(index) });
-    this.box.replaceChildren(...this.contents(answer, index));
+    this.box.replaceChildren(...this.contents(answer.steps[index]));
     this.box.hidden = false;
     this.token.setAttribute("aria-describedby", "details-summary");
     this.token.classList.add("shown");
@@ -31,59 +29,48 @@ export class Details {
     this.put();
   }
 
-  contents(answer, index) {
-    const step = answer.steps[index];
-    const { source, p_base, p_aligned, p_sampled } = step.baco;
-    const chances = element("span", { class: "chances" });
-    for (const [name, p] of [["base", p_base], ["aligned", p_aligned], ["sampled", p_sampled]]) {
-      chances.append(element("span", { class: name }, `${name} `, probability(p)));
-    }
-    const summary = element("div", { id: "details-summary" },
-      element("p", { class: "name" }, element("q", {}, nameOf(step)), " from ",
-        element("b", { class: source }, source)), chances);
-    const open = answer.textBefore(index) !== null;
-    const action = open
-      ? this.button("Branch here", () => this.branch(answer, index))
-      : element("p", { class: "hint" }, "No branch here: it is inside a character.");
-    const offered = step.baco.alternatives;
-    return offered ? [summary, this.alternatives(offered, step, open), action] : [summary, action];
+  contents(step) {
+    const { source, alternatives } = step.baco;
+    const open = this.answer.textBefore(this.index) !== null;
+    const given = [element("q", {}, nameOf(step)), " from ", element("b", { class: source }, source)];
+    const chance = (side) =>
+      element("span", { class: side }, `${side} `, probability(step.baco[`p_${side}`], 1));
+    const chances = element("p", { class: "chances" }, ...SIDES.map(chance));
+    return [
+      element("div", { id: "details-summary" }, element("p", { class: "name" }, ...given), chances),
+      this.table(alternatives, step, open),
+      open
+        ? button("Branch here", () => this.branch(this.answer, this.index))
+        : element("p", { class: "hint" }, "It begins inside a character: no branch here."),
+    ];
   }
 
-  alternatives(offered, step, open) {
-    const rows = Math.max(...SIDES.map((side) => offered[side]?.length ?? 0));
-    const body = element("tbody");
-    for (let row = 0; row < rows; row += 1) {
-      const cells = SIDES.map((side) => this.alternative(offered[side]?.[row], step, open));
-      body.append(element("tr", {}, ...cells));
-    }
+  table(offered, step, open) {
+    const rows = offered.base.map((_, row) =>
+      element("tr", {}, ...SIDES.map((side) => this.alternative(offered[side][row], step, open))),
+    );
     const heads = SIDES.map((side) => element("th", { scope: "col" }, side));
     const head = element("thead", { class: "hidden" }, element("tr", {}, ...heads));
-    return element("table", {}, element("caption", {}, "Most probable here"), head, body);
+    const caption = element("caption", {}, "Most probable here");
+    return element("table", {}, caption, head, element("tbody", {}, ...rows));
   }
 
   alternative(offer, step, open) {
     if (!offer) return element("td");
-    const { token_id, text, probability: p } = offer;
+    const { token_id, text } = offer;
     const whole = open && text && !text.includes("\uFFFD");
-    const name = text ? visible(text) : "(end)";
-    const label = whole
-      ? this.button(name, () => this.branch(this.answer, this.index, text))
-      : element("span", {}, name);
-    if (token_id === step.baco.token_id) label.setAttribute("aria-current", "true");
-    return element("td", {}, label, " ", probability(p));
+    const choice = whole
+      ? button(visible(text), () => this.branch(this.answer, this.index, text))
+      : element("span", {}, text ? visible(text) : "(end)");
+    if (token_id === step.baco.token_id) choice.setAttribute("aria-current", "true");
+    return element("td", {}, choice, " ", probability(offer.probability, 0));
   }
 
-  button(label, press) {
-    const made = element("button", { type: "button" }, label);
-    made.addEventListener("click", press);
-    return made;
-  }
-
-  /** Branch before a token, if that is between characters. */
-  branch(answer, index, text) {
+  /** Branch at a token, unless it begins inside a character. */
+  branch(answer, index, alternative = "") {
     if (answer.textBefore(index) === null) return;
     this.close();
-    this.takeBranch(answer, index, text);
+    this.branched(answer, answer.textBefore(index) + alternative);
   }
 
   /** Move the focus into the box. */
@@ -93,23 +80,20 @@ export class Details {
 
   /** Put the box under its token, or above where there is no room, and within the page. */
   put() {
-    const token = this.token.getClientRects()[0] ?? this.token.getBoundingClientRect();
+    const token = this.token.getClientRects()[0];
     const { width, height } = this.box.getBoundingClientRect();
-    const left = Math.max(12, Math.min(token.left, document.documentElement.clientWidth - width - 12));
-    const below = token.bottom + 6;
-    const above = token.top - height - 6;
-    const top = below + height > innerHeight && above > 0 ? above : below;
-    this.box.style.left = `${left + scrollX}px`;
-    this.box.style.top = `${top + scrollY}px`;
+    const most = document.documentElement.clientWidth - width - 12;
+    const under = token.bottom + 6 + height <= innerHeight || token.top < height + 6;
+    this.box.style.left = `${Math.max(12, Math.min(token.left, most)) + scrollX}px`;
+    this.box.style.top = `${(under ? token.bottom + 6 : token.top - height - 6) + scrollY}px`;
   }
 
   /** Hide it soon, unless the pointer or the focus is in it, or on its token, by then. */
   leave() {
     clearTimeout(this.leaving);
     this.leaving = setTimeout(() => {
-      const inside = document.activeElement;
-      const pointed = this.box.matches(":hover") || this.token?.matches(":hover");
-      if (!pointed && inside !== this.token && !this.box.contains(inside)) this.hide();
+      const used = (place) => place.matches(":hover") || place.contains(document.activeElement);
+      if (!used(this.box) && !used(this.token)) this.hide();
     }, PATIENCE);
   }
 

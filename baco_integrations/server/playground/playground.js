@@ -2,10 +2,11 @@
 
 import { Answer } from "./answer.js";
 import * as api from "./api.js";
+import { addBranch, clearBranches } from "./branches.js";
 import * as code from "./code.js";
 import { Details } from "./details.js";
 import { alertIn, copy, element, find, newSeed, say } from "./dom.js";
-import { remember, requestOf, restore, setField, settingsOf } from "./state.js";
+import { remember, remembered, requestOf, setFields, settingsOf } from "./state.js";
 import { sweep } from "./sweep.js";
 
 const PAUSE = 150; // ms for which gamma must rest before BACo is asked again
@@ -17,48 +18,47 @@ const COLUMNS = {
 const form = find("ask");
 const details = new Details(branch);
 const running = new Set();
-let asked = null; // the settings of the last run, of which gamma and router can change since
-let branches = 0;
 let pairs = [];
+let asked = null; // the settings of the last run; gamma and router may have changed since
 
-/** Give a task a signal that Stop, or the next task of the same place, aborts. */
-async function run(place, task) {
-  place.controller?.abort();
-  const controller = (place.controller = new AbortController());
+/** Run a task with a signal that Stop, or the next task of the same owner, aborts. */
+async function run(owner, task) {
+  owner.controller?.abort();
+  const controller = (owner.controller = new AbortController());
   running.add(controller);
   find("stop").disabled = false;
-  try {
-    return await task(controller.signal);
-  } finally {
-    running.delete(controller);
-    find("stop").disabled = running.size === 0;
-  }
+  await task(controller.signal);
+  running.delete(controller);
+  find("stop").disabled = running.size === 0;
 }
 
 // -- answers ---------------------------------------------------------------------------------
 
-function askColumn(name) {
-  const column = COLUMNS[name];
+/** Ask for a column's answer; return what to say of it, or nothing if it did not end. */
+async function askColumn(name) {
+  const { label, over } = COLUMNS[name];
   const place = find(`${name}-column`).querySelector(".place");
-  const answer = new Answer(column.label, requestOf(asked, column.over), details);
-  place.setAttribute("aria-busy", "true");
-  return run(column, async (signal) => {
+  const answer = new Answer(label, requestOf(asked, over), details);
+  let ended = false;
+  await run(COLUMNS[name], async (signal) => {
+    const current = () => COLUMNS[name].controller.signal === signal;
+    place.setAttribute("aria-busy", "true");
     // What was there stays until there is something new: the page does not jump, nothing is lost.
-    const ended = await answer.decode(signal, () => {
-      if (signal.aborted || answer.element.isConnected) return;
+    ended = await answer.decode(signal, () => {
+      if (!current() || answer.element.isConnected) return;
       details.hide();
       place.replaceChildren(answer.element);
     });
-    if (column.controller.signal === signal) {
-      place.removeAttribute("aria-busy");
-      if (!answer.element.isConnected) place.prepend(answer.alert);
-    }
-    return ended ? `${column.label}: ${answer.summary}.` : "";
+    if (!current()) return;
+    place.removeAttribute("aria-busy");
+    if (!answer.element.isConnected) place.prepend(answer.alert);
   });
+  return ended ? answer.summary : "";
 }
 
 async function runAll() {
   asked = settingsOf(form);
+  details.hide();
   clearBranches();
   const told = await Promise.all(Object.keys(COLUMNS).map(askColumn));
   if (told.every(Boolean)) say(`Done. ${told.join(" ")}`);
@@ -70,73 +70,25 @@ async function runBaco() {
   say(await askColumn("baco"));
 }
 
-// -- branches --------------------------------------------------------------------------------
-
-function branch(answer, index, alternative = "") {
-  const kept = answer.textBefore(index) + alternative;
-  const messages = answer.body.messages.filter((message) => message.role !== "assistant");
-  const body = { ...answer.body, messages, seed: newSeed() };
-  if (kept) {
-    messages.push({ role: "assistant", content: kept });
-    body.continue_final_message = true;
-  }
-  branches += 1;
-  const child = new Answer(`branch ${branches}`, body, details, kept);
-  const item = element("li", {}, captionOf(child, answer), child.element);
-  find("branch-list").append(item);
-  find("branches").hidden = false;
-  item.scrollIntoView({ block: "nearest" });
-  run(child, async (signal) => {
-    if (await child.decode(signal)) say(`${child.label}: ${child.summary}.`);
+async function branch(parent, kept) {
+  const child = addBranch(parent, kept, details);
+  await run(child, async (signal) => {
+    if (await child.decode(signal)) say(child.summary);
   });
-}
-
-function captionOf(child, parent) {
-  const { router, gamma, seed } = child.body;
-  const settings = [router, gamma === undefined ? "" : `gamma ${gamma}`, `seed ${seed}`];
-  const back = button(`from ${parent.label}`, () => parent.focus(parent.current));
-  back.title = "Go back to it";
-  const remove = button("Remove", () => {
-    child.controller?.abort();
-    details.hide();
-    remove.closest("li").remove();
-    find("branches").hidden = !find("branch-list").children.length;
-  });
-  remove.setAttribute("aria-label", `Remove ${child.label}`);
-  const title = element("h3", {}, child.label);
-  const told = element("span", { class: "hint" }, settings.filter(Boolean).join(" · "));
-  return element("div", { class: "caption" }, title, back, told, remove);
-}
-
-function clearBranches() {
-  details.hide();
-  find("branch-list").replaceChildren();
-  find("branches").hidden = true;
-  branches = 0;
-}
-
-function button(label, press) {
-  const made = element("button", { type: "button", class: "quiet" }, label);
-  made.addEventListener("click", press);
-  return made;
 }
 
 // -- sweep and code --------------------------------------------------------------------------
 
 async function runSweep() {
-  const place = find("sweep");
-  if (find("gamma").disabled) {
-    alertIn(find("sweep-alert"), `The router ${find("router").value} has no gamma. Choose another.`);
-    return;
-  }
-  alertIn(find("sweep-alert"));
+  const unused = `The router ${find("router").value} has no gamma. Choose another.`;
+  alertIn(find("sweep-alert"), find("gamma").disabled ? unused : "");
+  if (find("gamma").disabled) return;
   find("sweep-table").hidden = false;
   find("sweep-stop").disabled = false;
-  const body = requestOf(settingsOf(form));
   const rows = find("sweep-table").tBodies[0];
-  await run(place, async (signal) => {
+  await run(find("sweep"), async (signal) => {
     try {
-      await sweep(body, Number(find("samples").value), rows, signal);
+      await sweep(requestOf(settingsOf(form)), Number(find("samples").value), rows, signal);
       say("The sweep is done.");
     } catch (error) {
       if (!signal.aborted) alertIn(find("sweep-alert"), error.message);
@@ -147,11 +99,11 @@ async function runSweep() {
 
 function showCode() {
   const language = document.querySelector("[name=language]:checked").value;
-  const base = new URL("v1", location.href.split("#")[0]).href;
+  const base = new URL("v1", location.origin + location.pathname).href;
   find("code-text").textContent = code[language](base, requestOf(settingsOf(form)), api.hasKey());
 }
 
-// -- the form --------------------------------------------------------------------------------
+// -- settings --------------------------------------------------------------------------------
 
 /** Show what follows from the settings. */
 function showSettings() {
@@ -165,28 +117,22 @@ function showSettings() {
 /** Show the settings, and keep them in the URL. */
 function changed() {
   showSettings();
-  remember(settingsOf(form), { sweep: find("sweep").open ? 1 : undefined, n: find("samples").value });
+  const open = find("sweep").open ? { sweep: 1 } : {};
+  remember(settingsOf(form), { n: find("samples").value, ...open });
 }
 
-/** Fill the form in from the URL, over what the server sets for the pair. */
+/** Fill the forms in from the URL, over what the server sets for the pair. */
 function fillIn() {
-  const fragment = new URLSearchParams(location.hash.slice(1));
-  const wanted = fragment.get("pair");
-  form.reset();
-  useDefaults(pairs.find(({ id }) => id === wanted) ?? pairs[0]);
-  restore(form, fragment);
-  if (fragment.has("n")) setField(find("samples"), fragment.get("n"));
+  const values = remembered();
+  const wanted = pairs.find(({ id }) => id === values.pair);
+  setFields(form, (wanted ?? pairs[0]).baco.defaults ?? {});
+  setFields(form, values);
+  setFields(find("sweep-form"), values);
   find("system-box").open = find("system").value !== "";
-  find("sweep").open = fragment.get("sweep") === "1";
-  const served = !wanted || pairs.some(({ id }) => id === wanted);
-  alertIn(find("page-alert"), served ? "" : `The pair ${wanted} of this link is not served here.`);
+  find("sweep").open = values.sweep === "1";
+  const missing = values.pair && !wanted;
+  alertIn(find("page-alert"), missing ? `The pair ${values.pair} is not served here.` : "");
   showSettings();
-}
-
-function useDefaults({ baco }) {
-  for (const [name, value] of Object.entries(baco.defaults ?? {})) {
-    if (value !== null && form.elements[name]) setField(form.elements[name], value);
-  }
 }
 
 async function loadPairs() {
@@ -200,56 +146,60 @@ async function loadPairs() {
   } catch (error) {
     const refused = error.status === 401;
     find("key-form").hidden = !refused;
-    if (!refused || api.hasKey()) alertIn(find("page-alert"), error.message);
+    alertIn(find("page-alert"), refused && !api.hasKey() ? "" : error.message);
   }
 }
 
-function listen() {
-  const onSubmit = (id, submit) =>
-    find(id).addEventListener("submit", (event) => {
-      event.preventDefault();
-      submit();
-    });
-  const onClick = (id, click) => find(id).addEventListener("click", click);
-  onSubmit("ask", runAll);
-  onSubmit("sweep-form", runSweep);
-  onSubmit("key-form", () => {
-    api.keepKey(find("key").value);
-    loadPairs();
+// -- events ----------------------------------------------------------------------------------
+
+function onSubmit(id, submit) {
+  find(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
   });
-  onClick("stop", () => running.forEach((controller) => controller.abort()));
-  onClick("sweep-stop", () => find("sweep").controller.abort());
-  onClick("new-seed", () => {
-    find("seed").value = newSeed();
-    changed();
-  });
-  onClick("copy", () => copy(find("code-text").textContent, find("copy")));
-  onClick("copy-link", () => copy(location.href, find("copy-link")));
-  onClick("examples", ({ target }) => {
-    if (target.type !== "button") return;
-    find("prompt").value = target.textContent;
-    changed();
-    form.requestSubmit();
-  });
-  find("prompt").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
-  });
-  document.addEventListener("input", showSettings);
-  document.addEventListener("change", changed);
-  find("pair").addEventListener("change", () => {
-    useDefaults(pairs.find(({ id }) => id === find("pair").value));
-    changed();
-  });
-  let resting;
-  for (const id of ["gamma", "router"]) {
-    find(id).addEventListener("input", () => {
-      clearTimeout(resting);
-      if (asked) resting = setTimeout(runBaco, PAUSE);
-    });
-  }
-  find("sweep").addEventListener("toggle", changed);
-  addEventListener("hashchange", fillIn);
 }
 
-listen();
+const onClick = (id, click) => find(id).addEventListener("click", click);
+
+function set(field, value) {
+  field.value = value;
+  changed();
+}
+
+onSubmit("ask", runAll);
+onSubmit("sweep-form", runSweep);
+onSubmit("key-form", () => {
+  api.keepKey(find("key").value);
+  loadPairs();
+});
+onClick("stop", () => running.forEach((controller) => controller.abort()));
+onClick("sweep-stop", () => find("sweep").controller.abort());
+onClick("new-seed", () => set(find("seed"), newSeed()));
+onClick("copy", () => copy(find("code-text").textContent, find("copy")));
+onClick("copy-link", () => copy(location.href, find("copy-link")));
+onClick("examples", ({ target }) => {
+  if (target.type !== "button") return;
+  set(find("prompt"), target.textContent);
+  form.requestSubmit();
+});
+find("prompt").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+});
+let resting;
+for (const id of ["gamma", "router"]) {
+  find(id).addEventListener("input", () => {
+    clearTimeout(resting);
+    if (asked) resting = setTimeout(runBaco, PAUSE);
+  });
+}
+find("pair").addEventListener("change", ({ target }) =>
+  setFields(form, pairs.find(({ id }) => id === target.value).baco.defaults ?? {}),
+);
+document.addEventListener("input", showSettings);
+document.addEventListener("change", changed);
+find("sweep").addEventListener("toggle", changed);
+addEventListener("hashchange", () => {
+  form.reset(); // what the new URL does not say is as it was at first
+  fillIn();
+});
 loadPairs();

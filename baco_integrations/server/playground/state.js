@@ -1,39 +1,40 @@
 // The settings: as the form shows them, as a URL fragment, and as a request.
 
-const NAMES = ["prompt", "system", "pair", "gamma", "router", "temperature", "max_tokens", "seed"];
-const NUMBERS = new Set(["gamma", "temperature", "max_tokens", "seed"]);
+const TEXTS = ["prompt", "system", "pair", "router"];
+const NUMBERS = ["gamma", "temperature", "max_tokens", "seed"];
 
 /** Read the form. What is switched off, such as gamma under a router without one, is left out. */
 export function settingsOf(form) {
   const given = new FormData(form);
-  const names = NAMES.filter((name) => given.get(name));
-  return Object.fromEntries(
-    names.map((name) => [name, NUMBERS.has(name) ? Number(given.get(name)) : given.get(name)]),
-  );
+  const settings = {};
+  for (const name of TEXTS) if (given.get(name)) settings[name] = given.get(name);
+  for (const name of NUMBERS) if (given.get(name)) settings[name] = Number(given.get(name));
+  return settings;
 }
 
-/** Write the settings, and which panels are open, into the URL; keys are none of them. */
-export function remember(settings, panels) {
-  const all = Object.entries({ ...settings, ...panels });
-  const fragment = new URLSearchParams(all.filter(([, value]) => value !== undefined));
-  history.replaceState(null, "", `#${fragment}`);
+/** Write values into the form; what is no setting, or not allowed, is passed over. */
+export function setFields(form, values) {
+  for (const [name, value] of Object.entries(values)) {
+    const field = form.elements[name];
+    if (!field || value === null) continue;
+    const before = field.value;
+    field.value = value;
+    if (field.value === "" || !field.validity.valid) field.value = before;
+  }
 }
 
-/** Fill the form in from the URL's fragment; what is no setting, or not allowed, is passed over. */
-export function restore(form, fragment) {
-  for (const name of NAMES) if (fragment.has(name)) setField(form.elements[name], fragment.get(name));
+/** Write the settings, and what else is given, into the URL; keys are none of them. */
+export function remember(settings, more) {
+  history.replaceState(null, "", `#${new URLSearchParams({ ...settings, ...more })}`);
 }
 
-/** Set a field to a value, unless it is none that the field can have. */
-export function setField(field, value) {
-  const before = field.value;
-  field.value = value;
-  if (field.value === "" || !field.validity.valid) field.value = before;
-}
+/** What the URL says. */
+export const remembered = () =>
+  Object.fromEntries(new URLSearchParams(location.hash.slice(1)).entries());
 
 /** Make a request of settings; `over` replaces single ones, and undefined takes them out. */
-export function requestOf({ prompt, system, pair, ...rest }, over = {}) {
-  const messages = [{ role: "user", content: prompt ?? "" }];
+export function requestOf({ prompt = "", system, pair, ...rest }, over = {}) {
+  const messages = [{ role: "user", content: prompt }];
   if (system) messages.unshift({ role: "system", content: system });
   return { model: pair, messages, ...rest, ...over };
 }
