@@ -231,13 +231,13 @@ async def merged(streams: Sequence[AsyncStream]) -> AsyncGenerator[Event, None]:
     try:
         running = len(tasks)
         while running:
-            event = await came.get()
-            if isinstance(event, BaseException):
-                raise event
-            if event is None:
+            said = await came.get()
+            if isinstance(said, BaseException):
+                raise said
+            if said is None:
                 running -= 1
             else:
-                yield event
+                yield said
     finally:
         for task in tasks:
             task.cancel()

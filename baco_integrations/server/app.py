@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from math import ceil
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -20,7 +19,7 @@ from .. import __version__
 from ..api.errors import ApiError, ErrorAnswer, error_answer, status_of
 from ..api.requests import ChatBody, CompletionBody, GenerationBody
 from ..api.responses import ChatCompletion, Served, ServedList, TextCompletion
-from ..core.errors import BacoError, ParameterError, QueueFullError, shorten
+from ..core.errors import BacoError, ParameterError, QueueFullError
 from ..core.params import SamplingParams
 from ..core.settings import stated
 from .answers import ask, served_pair, stream_chat, stream_text, whole_chat, whole_text
@@ -86,7 +85,7 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
     app.state.draining = False
     add_endpoints(app)
     add_pages(app)
-    for kind in (BacoError, RequestValidationError, HTTPException, Exception):
+    for kind in (BacoError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
     if settings.allow_origins:
         app.add_middleware(
@@ -146,20 +145,19 @@ def add_endpoints(app: FastAPI) -> None:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def json_response(data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    data: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return data as JSON."""
-    return Response(
-        to_json(data), status, dict(headers or {}), media_type="application/json"
-    )
+    return Response(to_json(data), status, dict(headers or {}), media_type="application/json")
 
 
 def marked(response: Response, body: GenerationBody) -> Response:
     """Name the fields of a body that have no meaning here in a header of the response."""
     if body.ignored:
-        # Names come from outside: as JSON in ASCII, no header can be broken by them.
-        names = [shorten(name, 40) for name in body.ignored[:20]]
-        listed = ", ".join(name[1:-1].encode("ascii", "backslashreplace").decode() for name in names)
-        response.headers["x-baco-ignored"] = listed
+        # Names come from outside: escaped as ASCII, no header can be broken by them.
+        names = ", ".join(ascii(name[:40])[1:-1] for name in body.ignored[:20])
+        response.headers["x-baco-ignored"] = names
     return response
 
 

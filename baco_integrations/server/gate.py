@@ -18,8 +18,8 @@ from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..api.errors import ApiError, error_answer
-from .logs import log_request
+from ..api.errors import ApiError, error_answer, status_of
+from .logs import LOGGER, log_request
 from .metrics import ServerMetrics
 from .settings import ServerSettings, is_loopback
 
@@ -27,6 +27,8 @@ OPEN_PATHS = ("/health",)
 """What needs no key and is answered while the server drains."""
 KEYED = re.compile(r"/v1/|/metrics$")
 """What needs a key."""
+GONE = 499
+"""The status of a request whose caller has gone before there was one."""
 _ID = re.compile(r"[\w.-]{1,64}")
 
 
@@ -41,7 +43,7 @@ class Noted:
     """
 
     id: str
-    status: int = 499
+    status: int = GONE
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,8 +79,12 @@ class Gate:
             self.check_caller(scope, headers)
             body = await self.body(scope, headers, receive)
             await self.app(scope, replayed(body, receive), noting)
-        except ApiError as error:
-            await answer_error(noting, error)
+        except Exception as error:
+            if not isinstance(error, ApiError):
+                noted.facts["error"] = type(error).__name__
+                LOGGER.exception("a request failed", extra={"facts": {"id": noted.id}})
+            if noted.status == GONE:  # nothing has been sent yet
+                await answer_error(noting, error)
         finally:
             seconds = time.monotonic() - begun
             self.metrics.count(scope, noted.status, seconds)
@@ -171,13 +177,13 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def answer_error(send: Send, error: ApiError) -> None:
+async def answer_error(send: Send, error: Exception) -> None:
     """Send an error object."""
     answer = to_json(error_answer(error))
     headers = {"content-type": "application/json", "content-length": str(len(answer))}
     headers |= error_headers(error)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.start", "status": status_of(error), "headers": raw})
     await send({"type": "http.response.body", "body": answer})
 
 

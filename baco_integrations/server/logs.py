@@ -50,6 +50,7 @@ def log_to_stderr() -> None:
     """Write this package's and uvicorn's logs to standard error as lines of JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    logging.disable(logging.NOTSET)  # commands keep logs away; here they are asked for
     for name in ("baco_integrations", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

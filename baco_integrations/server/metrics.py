@@ -39,7 +39,9 @@ class DecoderCollector(Collector):
         """Return the numbers of all decoders that are open."""
         decoders = [(each.name, each.decoder) for each in self._pairs if each.decoder is not None]
         for name, text in COUNTED.items():
-            family = CounterMetricFamily(f"baco_{name.replace('_s', '_seconds')}", text, None, ["pair"])
+            family = CounterMetricFamily(
+                f"baco_{name.replace('_s', '_seconds')}", text, None, ["pair"]
+            )
             for pair, decoder in decoders:
                 family.add_metric([pair], getattr(decoder.metrics, name))
             yield family

@@ -1,4 +1,4 @@
-"""The pairs that a server serves, by name: loaded at its start, or when they are first asked for."""
+"""The pairs that a server serves, by name: loaded at its start, or on first use."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from ..decoder.pairs import check_pair_choice, open_pair
 from ..engines.base import EngineSettings
 from ..models.base import Pair
 from ..models.presets import PRESETS
-
-MAX_WAITING = 1024
-"""How many samples wait where nothing else is asked for: who waits longer should come again."""
 
 
 @dataclass(eq=False)
@@ -72,7 +69,7 @@ class ServedPairs:
     ) -> None:
         self.defaults, self._loading = dict(defaults or {}), dict(loading or {})
         SamplingParams(**self.defaults)
-        self._engine = {"max_waiting": MAX_WAITING, **(engine or {})}
+        self._engine = dict(engine or {})
         EngineSettings(**self._engine)
         named = {name: name for name in pairs} if isinstance(pairs, list) else pairs
         self._served = {name: self._named(name, which) for name, which in named.items()}
@@ -85,8 +82,9 @@ class ServedPairs:
             raise ParameterError("pairs", "names without @ and control characters", name, remedy)
         both = which if isinstance(which, tuple) else (None, None)
         pair = None if isinstance(which, tuple) else which
-        check_pair_choice(pair, *both, self._loading if isinstance(which, str | tuple) else {})
-        return ServedPair(name, pair, *both)
+        options = self._loading if isinstance(which, str | tuple) else {}
+        check_pair_choice(pair, both[0], both[1], options)
+        return ServedPair(name, pair, both[0], both[1])
 
     def __iter__(self) -> Any:
         return iter(self._served.values())
