@@ -13,6 +13,7 @@ export class Details {
     this.box = element("div", { id: "details", role: "group", "aria-label": "Token", hidden: "" });
     this.box.addEventListener("pointerleave", () => this.leave());
     this.box.addEventListener("focusout", () => this.leave());
+    this.box.addEventListener("keydown", (event) => this.press(event));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
     addEventListener("resize", () => this.hide());
   }
@@ -25,7 +26,7 @@ export class Details {
     this.box.hidden = false;
     this.token.setAttribute("aria-describedby", "details-summary");
     this.token.classList.add("shown");
-    answer.text.after(this.box); // so that Tab leads from the token into the box
+    answer.text.after(this.box); // so that Tab leads on from there
     this.put();
   }
 
@@ -40,7 +41,7 @@ export class Details {
       element("div", { id: "details-summary" }, element("p", { class: "name" }, ...given), chances),
       this.table(alternatives, step, open),
       open
-        ? button("Branch here", () => this.branch(this.answer, this.index))
+        ? this.action("Branch here")
         : element("p", { class: "hint" }, "It begins inside a character: no branch here."),
     ];
   }
@@ -60,10 +61,16 @@ export class Details {
     const { token_id, text } = offer;
     const whole = open && text && !text.includes("\uFFFD");
     const choice = whole
-      ? button(visible(text), () => this.branch(this.answer, this.index, text))
+      ? this.action(visible(text), text)
       : element("span", {}, text ? visible(text) : "(end)");
     if (token_id === step.baco.token_id) choice.setAttribute("aria-current", "true");
     return element("td", {}, choice, " ", probability(offer.probability, 0));
+  }
+
+  /** A button that the arrow keys reach: Tab would have to pass too many of them. */
+  action(label, alternative) {
+    const branch = () => this.branch(this.answer, this.index, alternative);
+    return button(label, branch, { tabindex: -1 });
   }
 
   /** Branch at a token, unless it begins inside a character. */
@@ -76,6 +83,16 @@ export class Details {
   /** Move the focus into the box. */
   enter() {
     this.box.querySelector("button")?.focus();
+  }
+
+  /** Move on to the next button, or back, and from the first one back to the token. */
+  press(event) {
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const all = [...this.box.querySelectorAll("button")];
+    const next = all.indexOf(document.activeElement) + step;
+    (next < 0 ? this.token : all[next])?.focus();
+    event.preventDefault();
   }
 
   /** Put the box under its token, or above where there is no room, and within the page. */

@@ -43,6 +43,7 @@ async function askColumn(name) {
   await run(COLUMNS[name], async (signal) => {
     const current = () => COLUMNS[name].controller.signal === signal;
     place.setAttribute("aria-busy", "true");
+    place.querySelector(".empty")?.replaceChildren("Waiting for the first token ...");
     // What was there stays until there is something new: the page does not jump, nothing is lost.
     ended = await answer.decode(signal, () => {
       if (!current() || answer.element.isConnected) return;
@@ -109,7 +110,7 @@ function showCode() {
 function showSettings() {
   const unused = find("router").selectedOptions[0].dataset.gamma === "unused";
   find("gamma").disabled = unused;
-  find("gamma-value").value = unused ? "unused" : Number(find("gamma").value).toFixed(2);
+  find("gamma-value").textContent = unused ? "unused" : Number(find("gamma").value).toFixed(2);
   find("examples").hidden = find("pair").value !== "tiny";
   showCode();
 }
@@ -138,9 +139,7 @@ function fillIn() {
 async function loadPairs() {
   try {
     pairs = await api.models();
-    const option = ({ id, baco }) =>
-      element("option", { value: id }, baco.loaded ? id : `${id} (loads when asked)`);
-    find("pair").replaceChildren(...pairs.map(option));
+    find("pair").replaceChildren(...pairs.map(({ id }) => element("option", {}, id)));
     find("key-form").hidden = true;
     fillIn();
   } catch (error) {

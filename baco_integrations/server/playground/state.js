@@ -15,7 +15,7 @@ export function settingsOf(form) {
 /** Write values into the form; what is no setting, or not allowed, is passed over. */
 export function setFields(form, values) {
   for (const [name, value] of Object.entries(values)) {
-    const field = form.elements[name];
+    const field = form.elements.namedItem(name); // which knows no prototypes
     if (!field || value === null) continue;
     const before = field.value;
     field.value = value;
