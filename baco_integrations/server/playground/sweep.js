@@ -8,20 +8,16 @@ const GAMMAS = [0, 0.2, 0.4, 0.6, 0.8, 1];
 /** What answers have in common that count as one. */
 const plain = (text) => text.toLowerCase().replace(/\p{P}/gu, "").replace(/\s+/g, " ").trim();
 
-/** Ask for n answers at each gamma, one gamma after the other, and fill the rows of a table. */
+/** Ask for n answers at each gamma, one gamma after the other, and add a row to a table for each. */
 export async function sweep(body, n, rows, signal) {
-  const waiting = (gamma) => row(gamma, element("td", {}, "..."), element("td"));
-  rows.replaceChildren(...GAMMAS.map(waiting));
-  for (const [place, gamma] of GAMMAS.entries()) {
+  rows.replaceChildren();
+  for (const gamma of GAMMAS) {
     const { choices } = await complete({ ...body, gamma, n }, signal);
-    rows.children[place].replaceWith(filled(gamma, choices));
+    rows.append(rowOf(gamma, choices));
   }
 }
 
-const row = (gamma, ...cells) =>
-  element("tr", {}, element("th", { scope: "row" }, gamma.toFixed(1)), ...cells);
-
-function filled(gamma, choices) {
+function rowOf(gamma, choices) {
   const groups = Map.groupBy(choices, (choice) => plain(choice.message.content));
   const answers = [...groups.values()].map(item);
   const share = choices.reduce((sum, choice) => sum + choice.baco.base_share, 0) / choices.length;
@@ -29,8 +25,10 @@ function filled(gamma, choices) {
   bar.style.setProperty("--part", groups.size / choices.length);
   const count = [element("b", {}, groups.size), ` of ${choices.length}`, bar];
   count.push(element("small", {}, `${percent(share)} base`));
-  const list = element("td", {}, element("ul", {}, ...answers));
-  return row(gamma, element("td", { class: "count" }, ...count), list);
+  return element("tr", {},
+    element("th", { scope: "row" }, gamma.toFixed(1)),
+    element("td", { class: "count" }, ...count),
+    element("td", {}, element("ul", {}, ...answers)));
 }
 
 function item(same) {
