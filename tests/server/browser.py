@@ -22,6 +22,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+expect.set_options(timeout=20_000)  # where all cores are busy
 COLUMNS = ("base", "aligned", "baco")
 
 

@@ -22,6 +22,7 @@ async function call(path, options = {}) {
     throw new ApiError("The server cannot be reached. Is it still running?");
   });
   if (response.ok) return response;
+  if (response.status === 401) dispatchEvent(new Event("key-needed"));
   const told = await response.json().catch(() => ({}));
   const message = told.error?.message ?? `The server answered with status ${response.status}.`;
   const wait = response.headers.get("Retry-After");

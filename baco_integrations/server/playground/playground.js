@@ -52,7 +52,10 @@ async function askColumn(name) {
     });
     if (!current()) return;
     place.removeAttribute("aria-busy");
-    if (!answer.element.isConnected) place.prepend(answer.alert);
+    place.querySelector(".empty")?.replaceChildren("There is no answer yet.");
+    if (answer.element.isConnected) return;
+    place.querySelector(":scope > .alert")?.remove();
+    place.prepend(answer.alert);
   });
   return ended ? answer.summary : "";
 }
@@ -143,9 +146,8 @@ async function loadPairs() {
     find("key-form").hidden = true;
     fillIn();
   } catch (error) {
-    const refused = error.status === 401;
-    find("key-form").hidden = !refused;
-    alertIn(find("page-alert"), refused && !api.hasKey() ? "" : error.message);
+    const first = error.status === 401 && !api.hasKey();
+    alertIn(find("page-alert"), first ? "" : error.message);
   }
 }
 
@@ -197,6 +199,7 @@ find("pair").addEventListener("change", ({ target }) =>
 document.addEventListener("input", showSettings);
 document.addEventListener("change", changed);
 find("sweep").addEventListener("toggle", changed);
+addEventListener("key-needed", () => (find("key-form").hidden = false));
 addEventListener("hashchange", () => {
   form.reset(); // what the new URL does not say is as it was at first
   fillIn();

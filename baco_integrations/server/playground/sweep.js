@@ -33,7 +33,7 @@ function rowOf(gamma, choices) {
 
 function item(same) {
   const made = element("li", {}, same[0].message.content.trim());
-  const times = element("span", { class: "times", title: "so many duplicates" }, `×${same.length}`);
+  const times = element("span", { class: "times", title: "so many of these" }, `×${same.length}`);
   if (same.length > 1) made.append(" ", times);
   return made;
 }
