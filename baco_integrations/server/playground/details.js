@@ -6,7 +6,7 @@ import { button, element, probability } from "./dom.js";
 const PATIENCE = 200; // ms in which a pointer can cross from a token into the box
 const SIDES = ["base", "aligned", "sampled"];
 
-/** @param {function} branched Called with an answer, a token's index, and an alternative's text. */
+/** @param {function} branched Called with an answer, and the text of it that is kept. */
 export class Details {
   constructor(branched) {
     this.branched = branched;
@@ -15,7 +15,7 @@ export class Details {
     this.box.addEventListener("focusout", () => this.leave());
     this.box.addEventListener("keydown", (event) => this.press(event));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
-    addEventListener("resize", () => this.hide());
+    addEventListener("resize", () => this.box.hidden || this.put());
   }
 
   /** Show a token's details, and describe the token by them. */
@@ -75,9 +75,10 @@ export class Details {
 
   /** Branch at a token, unless it begins inside a character. */
   branch(answer, index, alternative = "") {
-    if (answer.textBefore(index) === null) return;
+    const text = answer.textBefore(index);
+    if (text === null) return;
     this.close();
-    this.branched(answer, answer.textBefore(index) + alternative);
+    this.branched(answer, text + alternative);
   }
 
   /** Move the focus into the box. */

@@ -37,8 +37,8 @@ export function probability(p, places) {
 export const newSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
 export async function copy(text, pressed) {
-  if (navigator.clipboard) await navigator.clipboard.writeText(text);
-  else copyFromField(text); // without https, from another machine
+  const written = navigator.clipboard?.writeText(text) ?? Promise.reject();
+  await written.catch(() => copyFromField(text)); // without https, from another machine
   say("Copied.");
   pressed.dataset.copied = "";
   setTimeout(() => delete pressed.dataset.copied, 1500);

@@ -86,7 +86,7 @@ async function branch(parent, kept) {
 async function runSweep() {
   const unused = `The router ${find("router").value} has no gamma. Choose another.`;
   alertIn(find("sweep-alert"), find("gamma").disabled ? unused : "");
-  if (find("gamma").disabled) return;
+  if (find("gamma").disabled || !form.reportValidity()) return;
   find("sweep-table").hidden = false;
   find("sweep-stop").disabled = false;
   const rows = find("sweep-table").tBodies[0];
