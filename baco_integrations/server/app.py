@@ -132,6 +132,7 @@ def add_endpoints(app: FastAPI) -> None:
         pairs = request.app.state.pairs
         return json_response(served_data(served_pair(pairs, model)[0], pairs.defaults))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=dict[str, str])
     async def health(request: Request) -> Response:
         """Tell whether the server takes requests."""
