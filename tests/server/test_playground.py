@@ -463,6 +463,7 @@ def test_copied_curl_gives_the_same_text(page: Page, browser: Browser) -> None:
 
 @pytest.mark.parametrize("language", ["LangChain", "LlamaIndex"])
 def test_copied_python_gives_the_same_text(page: Page, language: str) -> None:
+    pytest.importorskip("baco_integrations.remote")
     run(page, NASTY)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
