@@ -79,7 +79,11 @@ def open_page(page: Page, url: str) -> None:
 def run(page: Page, prompt: str | None = None) -> dict[str, Request]:
     """Press Run, wait for the three answers, and return their requests by column."""
     asked: list[Request] = []
-    keep = lambda request: asked.append(request) if is_chat(request) else None  # noqa: E731
+
+    def keep(request: Request) -> None:
+        if is_chat(request):
+            asked.append(request)
+
     page.on("request", keep)
     if prompt is not None:
         page.get_by_label("Prompt").fill(prompt)
