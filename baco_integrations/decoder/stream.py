@@ -15,13 +15,15 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from ..core.errors import StreamOverrunError
+from ..core.errors import StreamOverrunError, too_late
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams
-from ..engines.base import Engine, EngineRequest
-from ..engines.faults import too_late
-from .output import Event
+
+if TYPE_CHECKING:  # what comes over the network is read without torch
+    from ..engines.base import Engine, EngineRequest
+    from .output import Event
 
 MAX_UNREAD = 16384
 """A request whose caller leaves so many tokens unread is cancelled: they take memory."""
