@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
-from typing_extensions import NotRequired
+from typing_extensions import NotRequired, TypedDict
 
 from ..core.outputs import Alternative, Completion, TokenStep
 from ..core.tool_calls import CallPiece, ToolCall
@@ -123,7 +123,9 @@ class ServedList(TypedDict):
 
 def usage_of(completions: Iterable[Completion]) -> Usage:
     """Return the numbers of tokens of one request's samples."""
-    return Usage(**token_usage(completions))  # type: ignore[typeddict-item]
+    usage: Any = token_usage(completions)
+    counted: Usage = usage
+    return counted
 
 
 def likely(token: int, probability: float, spell: Spell) -> LikelyToken:

@@ -20,6 +20,7 @@ from .generate import generate
 from .lora import extract
 from .measure import bench
 from .pairs import check, pairs
+from .serve import serve
 from .tuning import tune
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ EXAMPLES: dict[str, dict[Callable[..., None], str]] = {
         chat: "baco chat --pair qwen2.5-0.5b --trace",
         compare: 'baco compare "Name a place to visit." --gamma 0.3 --gamma 0.9',
     },
+    "Serve": {serve: "baco serve --pair qwen2.5-7b --dtype bfloat16 --api-key-file keys.txt"},
     "Choose a pair": {
         pairs: "baco pairs",
         check: "baco check Qwen/Qwen2.5-7B Qwen/Qwen2.5-7B-Instruct",

@@ -113,11 +113,19 @@ def takes(*options: Parameter | str, **defaults: Any) -> Callable[[Function], Fu
 def setting_option(name: str, default: Any = None) -> Parameter:
     """Make an option of a setting's field; without a default, one that is not given is None."""
     from ..core.params import SamplingParams
-    from ..core.settings import stated
+    from ..core.settings import Checked, stated
+    from ..engines.base import EngineSettings
     from ..models.options import LoadOptions
+    from ..server.settings import ServerSettings
 
-    loading = name in LoadOptions.model_fields
-    field = (LoadOptions if loading else SamplingParams).model_fields[name]
+    homes: dict[str, type[Checked]] = {
+        "Pair": LoadOptions,
+        "Sampling": SamplingParams,
+        "Engine": EngineSettings,
+        "Server": ServerSettings,
+    }
+    panel = next(panel for panel, home in homes.items() if name in home.model_fields)
+    field = homes[panel].model_fields[name]
     kind = option_type(field.annotation)
     kind = list[kind] if isinstance(default, list) else kind  # type: ignore[valid-type]
     several = " May be given several times." if get_origin(kind) is list else ""
@@ -126,7 +134,7 @@ def setting_option(name: str, default: Any = None) -> Parameter:
         *(name, kind | None, default),
         stated(field, "help") + several,
         *FLAGS.get(name, ()),
-        panel="Pair" if loading else "Routing" if name in ("gamma", "router") else "Sampling",
+        panel="Routing" if name in ("gamma", "router") else panel,
         show_default=usual or False if default in (None, []) else True,
         autocompletion=starting(stated(field, "names")),
     )

@@ -11,8 +11,12 @@ from .tool_calls import CallPiece, ToolCall
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
+Distribution = Source | Literal["sampled"]
+"""Whose most probable tokens: a side's raw ones, or those of the distribution sampled from."""
+
+
 class Alternative(NamedTuple):
-    """A token that a side considered, with its raw probability at temperature 1."""
+    """A token that could have come, with its probability in one of a step's distributions."""
 
     token_id: int
     text: str
@@ -23,7 +27,8 @@ class TokenStep(NamedTuple):
     """One token and where it came from.
 
     Probabilities and entropy (in nats) are those of the raw distributions at temperature 1 over the
-    shared vocabulary, before bans, word boundaries and sampling filters.
+    shared vocabulary, before bans, word boundaries and sampling filters. What is called sampled is
+    of the distribution that the token was drawn from, after all of these.
 
     Attributes:
         token_id: The token.
@@ -32,11 +37,14 @@ class TokenStep(NamedTuple):
         source: Who gave the token.
         p_base: The base model's probability of the token.
         p_aligned: The aligned model's probability of the token.
+        p_sampled: Its probability in the distribution that it was drawn from: its source's, with
+            temperature, filters, bans, word boundary and grammar; 1 at temperature 0.
         p_max: The base model's highest probability at this step.
         entropy: The base model's entropy at this step.
         switched: Whether the source differs from the previous token's.
         sample: Which of the request's samples this belongs to.
-        alternatives: Each side's most probable tokens, if asked for.
+        alternatives: The most probable tokens of each side, and (``sampled``) of the distribution
+            that the token was drawn from, if asked for; none of probability 0.
         calls: The pieces of tool calls that it releases instead of text.
     """
 
@@ -45,11 +53,12 @@ class TokenStep(NamedTuple):
     source: Source
     p_base: float
     p_aligned: float
+    p_sampled: float
     p_max: float
     entropy: float
     switched: bool
     sample: int = 0
-    alternatives: dict[Source, tuple[Alternative, ...]] | None = None
+    alternatives: dict[Distribution, tuple[Alternative, ...]] | None = None
     calls: tuple[CallPiece, ...] = ()
 
 

@@ -162,7 +162,8 @@ class SamplingParams(Checked):
         "a whole number from 0 to 64",
         "It asks for each side's most probable tokens at each step.",
     )
-    """How many of each side's most probable tokens come with each token."""
+    """How many of the most probable tokens come with each token: of each side, and of what it was
+    drawn from."""
     json_schema: Annotated[dict[str, Any] | None, AfterValidator(check_json_schema)] = param(
         None,
         "a JSON schema as a dict",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.outputs import Alternative, Completion, FinishReason, TokenStep, Usage
+from ..core.outputs import (
+    Alternative,
+    Completion,
+    Distribution,
+    FinishReason,
+    TokenStep,
+    Usage,
+)
 from ..core.params import SamplingParams
 from ..core.routing import Source
 from ..core.text_stream import TextStream
@@ -13,6 +20,7 @@ from ..engines.base import TokenOutput
 from ..text.token_space import TokenSpace
 
 SOURCES: tuple[Source, Source] = ("base", "aligned")
+DISTRIBUTIONS: tuple[Distribution, ...] = (*SOURCES, "sampled")
 
 Event = TokenStep | Completion | BaseException
 """What a sample publishes: its steps, then its completion, or the error that ended it."""
@@ -63,6 +71,7 @@ class SampleOutput:
             source=SOURCES[token.source],
             p_base=token.p_base,
             p_aligned=token.p_aligned,
+            p_sampled=token.p_sampled,
             p_max=token.p_max,
             entropy=token.entropy,
             switched=token.switched,
@@ -108,14 +117,17 @@ class SampleOutput:
             )
         )
 
-    def _alternatives(self, token: TokenOutput) -> dict[Source, tuple[Alternative, ...]] | None:
+    def _alternatives(
+        self, token: TokenOutput
+    ) -> dict[Distribution, tuple[Alternative, ...]] | None:
         count = self._params.alternatives
         if not count or token.alternatives is None:
             return None
         return {
-            source: tuple(
+            distribution: tuple(
                 Alternative(each, self._space.bytes_of([each]).decode("utf-8", "replace"), p)
                 for each, p in offered[:count]
+                if p
             )
-            for source, offered in zip(SOURCES, token.alternatives, strict=True)
+            for distribution, offered in zip(DISTRIBUTIONS, token.alternatives, strict=True)
         }

@@ -41,16 +41,28 @@ def open_decoder(
     """
     from .decoder import Decoder
 
+    return Decoder.shared(open_pair(pair, base=base, aligned=aligned, **options), user)
+
+
+def open_pair(
+    pair: str | Pair | None = None,
+    *,
+    base: str | None = None,
+    aligned: str | None = None,
+    **options: Any,
+) -> Pair:
+    """Return a pair, loading it unless the process has it; as for `open_decoder`."""
     if pair is not None and not isinstance(pair, str):
         check_pair_choice(pair, base, aligned, options)
-        return Decoder.shared(pair, user)
+        return pair
     # With their types, as True is equal to 1 and only one of them may be allowed.
     given = (pair, base, aligned, tuple((n, type(each), each) for n, each in options.items()))
     try:
         key = _key(*given)
     except TypeError:  # an option that cannot be hashed, such as a device map
         key = _key.__wrapped__(*given)
-    return Decoder.shared(_PAIRS.get(key, lambda: _load(pair, base, aligned, options)), user)
+    loaded: Pair = _PAIRS.get(key, lambda: _load(pair, base, aligned, options))
+    return loaded
 
 
 @lru_cache(maxsize=256)

@@ -72,22 +72,25 @@ class TokenOutput(NamedTuple):
     Attributes:
         token: The token.
         source: Who gave it: `BASE` or `ALIGNED`.
-        p_base: Base's probability of it; like all that follow, of the raw distribution.
-        p_aligned: Aligned's probability of it.
+        p_base: Base's probability of it, in the raw distribution.
+        p_aligned: Aligned's probability of it, in the raw distribution.
+        p_sampled: Its probability in the distribution that it was drawn from.
         p_max: Base's highest probability.
         entropy: Base's entropy, in nats.
         switched: Whether the previous token came from the other side.
-        alternatives: The most probable tokens of base and of aligned, as (id, probability) pairs.
+        alternatives: The most probable tokens of base, of aligned, and of the distribution that
+            was sampled from, as (id, probability) pairs.
     """
 
     token: int
     source: int
     p_base: float
     p_aligned: float
+    p_sampled: float
     p_max: float
     entropy: float
     switched: bool
-    alternatives: tuple[list[tuple[int, float]], list[tuple[int, float]]] | None = None
+    alternatives: tuple[list[tuple[int, float]], ...] | None = None
 
 
 class TokenSink(Protocol):

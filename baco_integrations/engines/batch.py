@@ -10,7 +10,7 @@ import torch
 
 from ..core.outputs import FinishReason
 from ..policy.grammar_masks import Constraint, GrammarMasks
-from ..policy.params import ALIGNED, BASE, NOBODY, State
+from ..policy.params import BASE, NOBODY, State
 from ..policy.step import StepOutput
 from .base import TokenOutput
 from .faults import off_grammar, worker_failure
@@ -100,19 +100,18 @@ def accept(sequence: SequenceState, token: TokenOutput) -> bool:
 
 def outputs_of(output: StepOutput) -> list[TokenOutput | None]:
     """Bring a step's output to Python in one copy; None where a row's logits are not finite."""
-    rows = torch.stack([column.double() for column in output[:7]], -1).tolist()
-    offers: list[tuple[list[tuple[int, float]], list[tuple[int, float]]] | None]
-    offers = [None] * len(rows)
+    rows = torch.stack([column.double() for column in output[:8]], -1).tolist()
+    offers: list[tuple[list[tuple[int, float]], ...] | None] = [None] * len(rows)
     if output.alternatives is not None:
         ids, probabilities = (tensor.tolist() for tensor in output.alternatives)
-        base, aligned = (
-            [list(zip(*row, strict=True)) for row in zip(ids[s], probabilities[s], strict=True)]
-            for s in (BASE, ALIGNED)
+        kinds = (
+            [list(zip(*row, strict=True)) for row in zip(*each, strict=True)]
+            for each in zip(ids, probabilities, strict=True)
         )
-        offers = list(zip(base, aligned, strict=True))
+        offers = list(zip(*kinds, strict=True))
     return [
-        TokenOutput(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], False, offer)
-        if row[6]
+        TokenOutput(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], row[6], False, offer)
+        if row[7]
         else None
         for row, offer in zip(rows, offers, strict=True)
     ]

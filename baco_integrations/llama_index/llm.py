@@ -48,8 +48,8 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     ``llm.with_gamma(0.1)``.
 
     Where ``alternatives`` are asked for, ``raw["tokens"]`` has the source of each token and both
-    models' most probable tokens there, and ``logprobs`` those of the source; a piece of a stream
-    has them for its own token.
+    models' most probable tokens there, and ``logprobs`` those of the distribution that it was
+    drawn from; a piece of a stream has them for its own token.
 
     Example:
         ```python

@@ -113,7 +113,7 @@ def is_last(response: ChatResponse) -> bool:
 
 
 def further_fields(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return ``additional_kwargs``, and ``logprobs`` of the side that gave each token."""
+    """Return ``additional_kwargs``, and ``logprobs`` of the distribution really sampled."""
     flat = {**raw.get("usage", {}), **raw}
     further = {name: value for name, value in flat.items() if name not in ("usage", "tokens")}
     logprobs = [
@@ -123,8 +123,7 @@ def further_fields(raw: dict[str, Any]) -> dict[str, Any]:
                 logprob=math.log(each["probability"]),
                 bytes=list(each["text"].encode()),
             )
-            for each in token["alternatives"][token["source"]]
-            if each["probability"]
+            for each in token["alternatives"]["sampled"]
         ]
         for token in raw.get("tokens", ())
     ]

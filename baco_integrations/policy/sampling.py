@@ -17,7 +17,24 @@ class Sampling(NamedTuple):
     min_p: Tensor
 
 
-def sample(logits: Tensor, uniform: Tensor, settings: Sampling, *, filters: bool) -> Tensor:
+class Sampled(NamedTuple):
+    """What was drawn, and from what.
+
+    Attributes:
+        token: ``(r,)`` the tokens.
+        probability: ``(r,)`` the probability of each in the distribution that it was drawn from.
+        likeliest: Ids and probabilities ``(r, k)`` of that distribution's most probable tokens, if
+            asked for; behind those that can be drawn are some of probability 0.
+    """
+
+    token: Tensor
+    probability: Tensor
+    likeliest: tuple[Tensor, Tensor] | None = None
+
+
+def sample(
+    logits: Tensor, uniform: Tensor, settings: Sampling, *, filters: bool, alternatives: int = 0
+) -> Sampled:
     """Choose a token per row.
 
     Args:
@@ -26,9 +43,7 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling, *, filters: bool
         settings: Sampling settings; temperature 0 takes the most probable token, the lowest id
             winning ties.
         filters: Whether any row uses top-k, top-p or min-p; without, their work is skipped.
-
-    Returns:
-        Token ids, ``(r,)``.
+        alternatives: How many of the most probable tokens are asked for.
     """
     best = logits.argmax(-1)
     greedy = settings.temperature == 0
@@ -38,11 +53,22 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling, *, filters: bool
     scaled = (logits - peak) / temperature[:, None]
     if filters:
         scaled = _filtered(scaled, settings)
-    cdf = scaled.softmax(-1).cumsum(-1, dtype=torch.float64)
+    probabilities = scaled.softmax(-1)
+    cdf = probabilities.cumsum(-1, dtype=torch.float64)
     point = uniform.double() * cdf[:, -1]
-    drawn = torch.searchsorted(cdf, point[:, None], right=True)[:, 0]
+    drawn = torch.searchsorted(cdf, point[:, None], right=True)
     drawn = drawn.clamp(max=logits.shape[-1] - 1)  # not a number: the caller fails the row
-    return torch.where(greedy, best, drawn)
+    token, total = torch.where(greedy[:, None], best[:, None], drawn), cdf[:, -1:].to(scaled.dtype)
+    probability = (probabilities.gather(-1, token) / total).masked_fill(greedy[:, None], 1)
+    likeliest = None
+    if alternatives:
+        top = probabilities.topk(min(alternatives, probabilities.shape[-1]), -1)
+        alone = torch.arange(top.values.shape[-1], device=token.device) == 0
+        likeliest = (
+            torch.where(greedy[:, None], token, top.indices),
+            torch.where(greedy[:, None], alone, top.values / total),
+        )
+    return Sampled(token[:, 0], probability[:, 0], likeliest)
 
 
 def _filtered(scaled: Tensor, settings: Sampling) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .grammar_masks import GrammarMasks
 from .params import ALIGNED, BASE, NOBODY, PolicyParams, State
 from .routers import RouteInputs, statistics
-from .sampling import Sampling, sample
+from .sampling import Sampled, Sampling, sample
 from .signals import Signals
 from .token_classes import FIRST_OPENER, TokenClasses
 
@@ -66,13 +66,14 @@ class StepOutput(NamedTuple):
 
     ``token`` is -1 where nothing that a grammar allows has any probability. ``sound`` is false
     where a side's logits are not finite, so that nothing about the row holds. Alternatives are ids
-    and probabilities, ``(2, r, k)`` each.
+    and probabilities, ``(3, r, k)`` each: of base, of aligned, and of what was sampled from.
     """
 
     token: Tensor
     source: Tensor
     p_base: Tensor
     p_aligned: Tensor
+    p_sampled: Tensor
     p_max: Tensor
     entropy: Tensor
     sound: Tensor
@@ -120,15 +121,22 @@ def decide(
     return Decision(source, logits, base, aligned, signals)
 
 
-def draw(decision: Decision, params: PolicyParams, uniform: Tensor) -> Tensor:
-    """Draw each row's token ``(r,)`` with its source's sampling settings and a uniform ``(r,)``."""
+def draw(decision: Decision, params: PolicyParams, uniform: Tensor) -> Sampled:
+    """Draw each row's token with its source's sampling settings and a uniform ``(r,)``."""
     from_base = decision.source == BASE
     own = (torch.where(from_base, pair[BASE], pair[ALIGNED]) for pair in params.sampling)
-    return sample(decision.logits, uniform, Sampling(*own), filters=params.filters)
+    return sample(
+        decision.logits,
+        uniform,
+        Sampling(*own),
+        filters=params.filters,
+        alternatives=params.alternatives,
+    )
 
 
-def report(decision: Decision, params: PolicyParams, token: Tensor) -> StepOutput:
-    """Return what is known about each row's token ``(r,)``."""
+def report(decision: Decision, params: PolicyParams, drawn: Sampled) -> StepOutput:
+    """Return what is known about each row's token."""
+    token = drawn.token
     base, aligned, signals = decision.base, decision.aligned, decision.signals
     log_z = aligned.logsumexp(-1)
     possible = decision.logits.gather(-1, token[:, None])[:, 0] > -torch.inf
@@ -137,10 +145,11 @@ def report(decision: Decision, params: PolicyParams, token: Tensor) -> StepOutpu
         decision.source,
         probability(base, signals.log_z, token),
         probability(aligned, log_z, token),
+        drawn.probability,
         signals.p_max,
         signals.entropy,
         signals.log_z.isfinite() & log_z.isfinite(),
-        most_probable((base, aligned), (signals.log_z, log_z), params.alternatives),
+        most_probable((base, aligned), (signals.log_z, log_z), drawn.likeliest),
     )
 
 
@@ -252,11 +261,20 @@ def probability(logits: Tensor, log_z: Tensor, token: Tensor) -> Tensor:
 
 
 def most_probable(
-    sides: tuple[Tensor, Tensor], log_z: tuple[Tensor, Tensor], count: int
+    sides: tuple[Tensor, Tensor],
+    log_z: tuple[Tensor, Tensor],
+    sampled: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor] | None:
-    """Return ids and probabilities of each side's most probable tokens, ``(2, r, count)`` each."""
-    if not count:
+    """Return ids and probabilities of the most probable tokens, ``(3, r, k)`` each.
+
+    Args:
+        sides: Logits of base and aligned, ``(r, v)`` each.
+        log_z: Their normalisers, ``(r,)`` each.
+        sampled: Ids and probabilities ``(r, k)`` of what was sampled from; None if not asked for.
+    """
+    if sampled is None:
         return None
-    tops = [logits.topk(min(count, logits.shape[-1]), -1) for logits in sides]
-    probabilities = [(top.values - z[:, None]).exp() for top, z in zip(tops, log_z, strict=True)]
-    return torch.stack([top.indices for top in tops]), torch.stack(probabilities)
+    tops = [logits.topk(sampled[0].shape[-1], -1) for logits in sides]
+    raw = [(top.values - z[:, None]).exp() for top, z in zip(tops, log_z, strict=True)]
+    ids = torch.stack([*(top.indices for top in tops), sampled[0]])
+    return ids, torch.stack([*raw, sampled[1]])

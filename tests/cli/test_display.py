@@ -15,7 +15,7 @@ COLOUR = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": None}
 
 
 def steps(*tokens: tuple[str, Source]) -> list[TokenStep]:
-    return [TokenStep(0, text, source, 1, 1, 1, 0, False) for text, source in tokens]
+    return [TokenStep(0, text, source, 1, 1, 1, 1, 0, False) for text, source in tokens]
 
 
 PICK = steps(

@@ -47,6 +47,7 @@ WORD_MASS = 1e-3
 class Decision:
     token: int
     source: str
+    sampled: np.ndarray
 
 
 @dataclass
@@ -161,12 +162,19 @@ def decide(
             mass = softmax(emits[routed])[vocabulary.starts_word].sum()
             source, restricted = (owner, False) if mass < WORD_MASS else (routed, True)
     logits = np.where(restricted & ~vocabulary.starts_word, -np.inf, emits[source])
-    return Decision(draw(logits, params.side(source), u_token), source)
+    settings = params.side(source)
+    return Decision(draw(logits, settings, u_token), source, distribution(logits, settings))
 
 
 def draw(logits: np.ndarray, settings: Any, u: float) -> int:
+    cdf = np.cumsum(distribution(logits, settings))
+    return int(np.searchsorted(cdf, u * cdf[-1], side="right"))
+
+
+def distribution(logits: np.ndarray, settings: Any) -> np.ndarray:
+    """What a token is drawn from."""
     if settings.temperature == 0:
-        return int(logits.argmax())
+        return np.eye(len(logits))[int(logits.argmax())]
     scaled = (logits - logits.max()) / settings.temperature
     if settings.top_k:
         kth = np.sort(scaled)[::-1][min(settings.top_k, len(scaled)) - 1]
@@ -180,8 +188,7 @@ def draw(logits: np.ndarray, settings: Any, u: float) -> int:
     if settings.min_p:
         probabilities = softmax(scaled)
         scaled = np.where(probabilities < settings.min_p * probabilities.max(), -np.inf, scaled)
-    cdf = np.cumsum(softmax(scaled))
-    return int(np.searchsorted(cdf, u * cdf[-1], side="right"))
+    return softmax(scaled)
 
 
 @torch.inference_mode()
@@ -227,16 +234,32 @@ def check(pair: Any, messages: Any, params: SamplingParams, completion: Completi
         assert step.switched == (owner is not None and owner != step.source), where
         raw = softmax(base)
         entropy = -sum(p * math.log(p) for p in raw if p > 0)
-        found = (step.p_base, step.p_aligned, step.p_max, step.entropy)
-        wanted = (raw[step.token_id], softmax(aligned)[step.token_id], raw.max(), entropy)
+        found = (step.p_base, step.p_aligned, step.p_sampled, step.p_max, step.entropy)
+        kinds = {"base": raw, "aligned": softmax(aligned), "sampled": expected.sampled}
+        wanted = (*(each[step.token_id] for each in kinds.values()), raw.max(), entropy)
         # Norms are in float32 even in a float64 model: now and then a rounding flips there.
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9, err_msg=where)
+        check_alternatives(params, step, kinds)
         free = limit is not None and (limit.structure or limit.begins)
         if step.switched and params.boundary and not free:
             assert pair.vocabulary.starts_word[step.token_id], where
         owner = step.source
     check_end(pair, params, completion)
     return len(tokens)
+
+
+def check_alternatives(params: SamplingParams, step: Any, kinds: dict[str, np.ndarray]) -> None:
+    """Confirm the most probable tokens of base, of aligned, and of what was drawn from."""
+    assert (step.alternatives is None) == (params.alternatives == 0)
+    for kind, offered in (step.alternatives or {}).items():
+        wanted = np.sort(kinds[kind])[::-1][: params.alternatives]
+        found = [each.probability for each in offered]
+        missing = [0.0] * (len(wanted) - len(found))
+        assert all(found)
+        assert len({each.token_id for each in offered}) == len(offered)
+        told = [kinds[kind][each.token_id] for each in offered]
+        np.testing.assert_allclose(found, told, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose([*found, *missing], wanted, rtol=1e-6, atol=1e-9)
 
 
 # -- grammars --------------------------------------------------------------------------------------

@@ -41,7 +41,14 @@ def quiet(**values: object) -> SamplingParams:
 def test_every_router_in_one_mixed_batch(family: str, kind: str) -> None:
     pair = random_pair(family, kind)
     params = [
-        quiet(router=router, gamma=gamma, temperature=temperature, seed=seed, max_tokens=24)
+        quiet(
+            router=router,
+            gamma=gamma,
+            temperature=temperature,
+            seed=seed,
+            max_tokens=24,
+            alternatives=seed % 3,
+        )
         for seed, router in enumerate(ROUTERS)
         for gamma, temperature in ((0.35, 0.0), (0.7, 1.0), (0.9, 0.6))
     ]
@@ -78,6 +85,7 @@ request = st.fixed_dictionaries(
         "seed": st.integers(0, 2**64 - 1),
         "n": st.integers(1, 3),
         "max_tokens": st.integers(1, 20),
+        "alternatives": st.sampled_from([0, 3, 64]),
     }
 )
 messages = st.text(min_size=1, max_size=60).filter(str.strip)

@@ -123,7 +123,9 @@ def test_every_form_and_router_in_one_mixed_batch(family: str, kind: str) -> Non
     # Every other pairing of form and route, and the rest of them with the other tokenizer.
     pairings = [(form, route) for route in ROUTES for form in FORMS][KINDS.index(kind) :: 2]
     params = [
-        SamplingParams(**({"temperature": 0.8} | form | route), seed=seed, max_tokens=44)
+        SamplingParams(
+            **({"temperature": 0.8} | form | route), seed=seed, max_tokens=44, alternatives=seed % 3
+        )
         for seed, (form, route) in enumerate(pairings)
     ]
     with Decoder(pair, max_rows=40, lookahead=2 if kind == KINDS[0] else "off") as decoder:

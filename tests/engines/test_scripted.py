@@ -46,7 +46,7 @@ def test_both_engines_decode_alike(
     router: str, gamma: float, seed: int, regex: str | None, lookahead: Any
 ) -> None:
     asked: dict[str, Any] = {"router": router, "seed": seed, "n": 3, "max_tokens": 12}
-    asked |= {"regex": regex, "alternatives": 2}
+    asked |= {"regex": regex, "alternatives": 2, "top_p": 0.9}
     if ROUTERS[router].rule:
         asked["gamma"] = gamma
     with Decoder(PAIR) as scripted, local_decoder(PAIR, lookahead=lookahead) as local:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ def draw(
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
-) -> int:
+    alternatives: int = 0,
+) -> Any:
     logits = torch.tensor(
         [[math.log(p) if p else -math.inf for p in probabilities]], dtype=torch.float64
     )
@@ -28,7 +30,12 @@ def draw(
         torch.tensor([top_p], dtype=torch.float64),
         torch.tensor([min_p], dtype=torch.float64),
     )
-    return int(sample(logits, torch.tensor([u], dtype=torch.float64), settings, filters=True))
+    uniform = torch.tensor([u], dtype=torch.float64)
+    drawn = sample(logits, uniform, settings, filters=True, alternatives=alternatives)
+    if drawn.likeliest is None:
+        return int(drawn.token)
+    (ids,), (chances,) = (each.tolist() for each in drawn.likeliest)
+    return float(drawn.probability), {i: p for i, p in zip(ids, chances, strict=True) if p}
 
 
 ABOVE_HALF = 0.5 + 1e-9
@@ -67,7 +74,8 @@ def test_extreme_temperatures(dtype: torch.dtype, temperature: float) -> None:
     logits = torch.tensor([[-90.0, 40.0, 39.9, -torch.inf]], dtype=dtype)
     settings = Sampling(*(torch.tensor([value]) for value in (temperature, 0, 1.0, 0.0)))
     settings = settings._replace(temperature=torch.tensor([temperature], dtype=torch.float64))
-    token = int(sample(logits, torch.tensor([LAST], dtype=torch.float64), settings, filters=False))
+    uniform = torch.tensor([LAST], dtype=torch.float64)
+    token = int(sample(logits, uniform, settings, filters=False).token)
     assert token == (2 if temperature == 100 else 1)
 
 
@@ -99,3 +107,27 @@ def test_min_p_is_relative_to_the_best() -> None:
 def test_filters_apply_in_order() -> None:
     # top-k leaves .4 and .3 (of .7); of these top-p = .5 keeps only the first.
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, top_k=2, top_p=0.5) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4}),
+        ({"temperature": 0.5}, {0: 1 / 30, 1: 4 / 30, 2: 9 / 30, 3: 16 / 30}),
+        ({"temperature": 0}, {3: 1}),
+        ({"top_k": 2}, {2: 3 / 7, 3: 4 / 7}),
+        ({"top_p": 0.71}, {1: 2 / 9, 2: 3 / 9, 3: 4 / 9}),
+        ({"min_p": 0.7}, {2: 3 / 7, 3: 4 / 7}),
+    ],
+)
+def test_what_was_drawn_from(settings: dict, expected: dict) -> None:
+    for u in (0.0, 0.5, LAST):
+        token = draw([0.1, 0.2, 0.3, 0.4], u, **settings)
+        p, likeliest = draw([0.1, 0.2, 0.3, 0.4], u, **settings, alternatives=9)
+        assert likeliest == pytest.approx(expected)
+        assert p == likeliest[token]
+        assert list(likeliest.values()) == sorted(likeliest.values(), reverse=True)
+
+
+def test_greedy_offers_the_lowest_of_equals() -> None:
+    assert draw([0.2, 0.4, 0.4, 0.0], LAST, temperature=0, alternatives=3) == (1, {1: 1})

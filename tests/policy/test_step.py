@@ -163,6 +163,24 @@ def test_rand_follows_its_own_uniform() -> None:
     assert 0.2 < firsts.count("base") / 300 < 0.4
 
 
+def test_what_is_drawn_from_leaves_out_what_base_may_not_emit_and_what_begins_no_word() -> None:
+    base = {"": {"\n": 0.2, " red": 0.5, " fox": 0.3}}
+    (step, *_) = run(base, {}, router="p", gamma=0.9, temperature=1, alternatives=3, seed=1)
+    chance = {" red": 0.625, " fox": 0.375}
+    assert step.alternatives is not None and step.source == "base"
+    found = {each.text: each.probability for each in step.alternatives["sampled"]}
+    assert found == pytest.approx(chance)
+    assert step.p_sampled == pytest.approx(chance[" " + step.text])
+
+    aligned = {"": {" red": 1.0}, " red": {" fox": 0.5, "es": 0.5}}
+    base = {"": {" red": 1.0}, " red": {" fox": 0.45, ".": 0.3, "es": 0.25}}
+    _, step, *_ = run(base, aligned, router="p", temperature=1, alternatives=3, seed=1)
+    assert step.switched
+    assert step.alternatives is not None
+    found = {each.text: each.probability for each in step.alternatives["sampled"]}
+    assert found == pytest.approx({" fox": 0.6, ".": 0.4})
+
+
 def test_alternatives_of_both_sides() -> None:
     (step, *_) = run({"": {" red": 0.7, " fox": 0.3}}, {"": {" fox": 1.0}}, alternatives=2)
     assert step.alternatives is not None
@@ -170,7 +188,9 @@ def test_alternatives_of_both_sides() -> None:
         (" red", 0.7),
         (" fox", 0.3),
     ]
-    assert step.alternatives["aligned"][0][1:] == (" fox", 1.0)
+    assert [each[1:] for each in step.alternatives["aligned"]] == [(" fox", 1.0)]
+    assert [each[1:] for each in step.alternatives["sampled"]] == [(" fox", 1.0)]
+    assert step.p_sampled == 1
 
 
 JSON = [*'{}":,[]', " ", "a", "b", " c", "es", 's"']

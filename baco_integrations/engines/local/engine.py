@@ -219,7 +219,7 @@ class LocalEngine(Worker[LocalSequence]):
         longest = min(self.max_draft, max(left), *room)
         if longest <= 0:
             return draft
-        policy = self.policy_of(running).take(range(len(running)))
+        policy = self.policy_of(running).take(range(len(running)))._replace(alternatives=0)
         # A user's router is asked only once for each token.
         chances = [float(request.router is None) for request in requests]
         owners = [sequence.owner for sequence in running]

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from baco_integrations import Completion, Decoder, ModelPair, SamplingParams, ScriptedPair
+from baco_integrations import (
+    Completion,
+    Decoder,
+    ModelPair,
+    SamplingParams,
+    ScriptedPair,
+    TokenStep,
+)
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.engines.base import EngineSettings
 from baco_integrations.engines.local.speculative import MAX_DRAFT, AcceptanceEstimate, is_worthwhile
@@ -64,6 +71,10 @@ def answers(decoder: Decoder, settings: dict[str, Any]) -> list[Completion]:
     return [c for each in decoder.generate_batch(PROMPTS, params) for c in each]
 
 
+def likeliest(step: TokenStep) -> list[float]:
+    return [each.probability for each in (step.alternatives or {})["sampled"]]
+
+
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_the_output_is_that_of_lockstep(
     decoders: dict[Any, Decoder], settings: dict[str, Any]
@@ -79,6 +90,8 @@ def test_the_output_is_that_of_lockstep(
             assert (step.token_id, step.source) == (same.token_id, same.source)
             assert same.p_aligned == pytest.approx(step.p_aligned, abs=1e-9)
             assert same.p_base == pytest.approx(step.p_base, abs=1e-9)
+            assert same.p_sampled == pytest.approx(step.p_sampled, abs=1e-9)
+            assert likeliest(same) == pytest.approx(likeliest(step), abs=1e-9)
 
 
 def test_a_mixture_is_that_of_lockstep(pair: ModelPair) -> None:

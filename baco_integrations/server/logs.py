@@ -1,0 +1,57 @@
+"""Structured logs: one JSON object a line, without prompts and answers unless asked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from pydantic_core import to_json
+
+LOGGER = logging.getLogger("baco_integrations.server")
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record as one line of JSON; ``extra={"facts": {...}}`` adds to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        when = datetime.fromtimestamp(record.created, timezone.utc)
+        line: dict[str, Any] = {
+            "time": when.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return to_json(line, fallback=str, inf_nan_mode="constants").decode("utf-8", "replace")
+
+
+def log_request(
+    scope: Mapping[str, Any], its_id: str, status: int, seconds: float, facts: Mapping[str, Any]
+) -> None:
+    """Log a request that has been answered."""
+    told = {
+        "id": its_id,
+        "method": scope["method"],
+        "path": scope["path"][:200],
+        "status": status,
+        "seconds": round(seconds, 4),
+        **facts,
+    }
+    quiet = scope["path"] in ("/health", "/metrics")
+    LOGGER.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"facts": told})
+
+
+def log_to_stderr() -> None:
+    """Write this package's and uvicorn's logs to standard error as lines of JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.disable(logging.NOTSET)  # commands keep logs away; here they are asked for
+    for name in ("baco_integrations", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
