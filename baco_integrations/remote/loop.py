@@ -96,12 +96,15 @@ class NetworkLoop:
 
     def _run(self) -> None:
         self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
+        self._loop.run_until_complete(self._end())
+        self._loop.close()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        last = asyncio.gather(*tasks, self.http.aclose(), return_exceptions=True)
-        self._loop.run_until_complete(last)
-        self._loop.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.http.aclose()
 
 
 @atexit.register
