@@ -6,9 +6,9 @@ import json
 import secrets
 from typing import Any
 
-from ..core.errors import ParameterError
 from ..core.messages import Conversation, Message
 from ..core.params import SamplingParams
+from .settings import require_named_router
 
 SEEDS = 53
 """Bits of a seed that is drawn here."""
@@ -22,13 +22,7 @@ def chat_body(messages: Conversation, params: SamplingParams) -> dict[str, Any]:
     Raises:
         ParameterError: There is a router that cannot go over the network.
     """
-    if not isinstance(params.router, str):
-        raise ParameterError(
-            "router",
-            "the name of a router where base_url is given",
-            params.router,
-            "A router of your own runs where the models are: load them in this process.",
-        )
+    require_named_router(params)
     given = params.model_dump(include=params.model_fields_set, exclude_none=True)
     given["tool_choice"] = written_choice(params)
     return {

@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -47,15 +48,24 @@ class Client:
         retries: How often to try again where nothing can have happened yet.
 
     Attributes:
-        loop: The network's event loop.
+        url: Where the API begins.
     """
 
     def __init__(self, url: str, key: str | None, retries: int) -> None:
-        self.loop, self.url = NetworkLoop.current(), url
-        self._key, self._retries = key, retries
+        self.url, self._key, self._retries = url, key, retries
         own = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._headers = {"Content-Type": "application/json", **own}
         self._turns = asyncio.Semaphore(AT_ONCE)
+
+    @cached_property
+    def loop(self) -> NetworkLoop:
+        """The network's event loop of the process that first asks."""
+        return NetworkLoop.current()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child of the process that has asked."""
+        return "loop" in vars(self) and self.loop.forked
 
     async def json(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the JSON data that a path answers with.

@@ -7,9 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
-from urllib.parse import urlsplit
 
-from ..core.errors import BacoError, ParameterError
+from ..core.errors import BacoError
 from ..core.messages import Messages, conversation
 from ..core.outputs import Completion
 from ..core.params import SamplingParams
@@ -21,12 +20,10 @@ from .body import chat_body
 from .client import AT_ONCE, Client
 from .engine import RemoteEngine, RemoteRequest
 from .pair import RemotePair
+from .settings import RemoteOptions
 
 S = TypeVar("S", Stream, AsyncStream)
 T = TypeVar("T")
-
-MAX_RETRIES = 2
-"""How often to try again where nothing else is asked for."""
 
 GRACE_S = 1.0
 """For so long the server's own error is waited for, once a request has run out of time."""
@@ -45,30 +42,23 @@ class RemoteDecoder:
 
     Args:
         base_url: Where the server's API begins, such as ``http://host:8000/v1``.
-        api_key: The server's key, if it wants one.
         pair: What the server calls the pair; None for its only one.
-        max_retries: How often to try again where no connection can be made, or the server is busy.
+        **options: Further ones of `RemoteOptions`.
 
     Attributes:
         pair: What is known of the pair.
         engine: Has the server decode.
 
     Raises:
-        ParameterError: The URL is none.
+        ParameterError: An option is not allowed.
     """
 
     max_rows = AT_ONCE
     """Most requests that are sent at once."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        pair: str | None = None,
-        max_retries: int = MAX_RETRIES,
-    ) -> None:
-        client = Client(server_url(base_url), server_key(api_key), max_retries)
+    def __init__(self, base_url: str, *, pair: str | None = None, **options: Any) -> None:
+        asked = RemoteOptions(base_url=base_url, **options)
+        client = Client(str(asked.base_url), asked.api_key or None, asked.max_retries)
         self.pair = RemotePair(client, pair)
         self.engine = RemoteEngine(client, self.pair)
         self._users = Users()
@@ -80,7 +70,7 @@ class RemoteDecoder:
         Args:
             base_url: As for the constructor.
             user: The object that uses it, as in `Decoder.shared`.
-            **settings: Arguments of the constructor.
+            **settings: Further arguments of the constructor.
         """
         Users.require(user)
         key = (base_url, *sorted(settings.items()))
@@ -206,41 +196,6 @@ class RemoteDecoder:
     def _submit(self, stream: S) -> S:
         self.engine.submit(stream.mailbox.requests)
         return stream
-
-
-def server_url(url: str) -> str:
-    """Return a URL without a slash at its end; one without a path gets ``/v1``.
-
-    Raises:
-        ParameterError: It is none, or holds a password or a query, which errors would show.
-    """
-    try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        right = right and not any(char in "@?#" or not char.isprintable() for char in url)
-    except (ValueError, TypeError, AttributeError):
-        right = False
-    if not right or " " in url:
-        shown = url if isinstance(url, str) and not set(url) & set("@?#") else type(url).__name__
-        raise ParameterError(
-            "base_url",
-            "a URL such as 'http://host:8000/v1', without user, password and query",
-            shown,
-            "It is where `baco serve` listens; a key is given as api_key.",
-        )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
-
-
-def server_key(key: str | None) -> str | None:
-    """Return a key that a header can carry; an empty one is none.
-
-    Raises:
-        ParameterError: It holds something else than visible ASCII characters.
-    """
-    if not isinstance(key, str | None) or not all("!" <= char <= "~" for char in key or ""):
-        remedy = "Look for a space or a line break at its end."
-        raise ParameterError("api_key", "visible ASCII characters", type(key), remedy)
-    return key or None
 
 
 def called(call: Callable[[], T]) -> T:

@@ -86,7 +86,7 @@ class RemoteEngine:
     @property
     def forked(self) -> bool:
         """Whether this is a forked child of the process that the requests belong to."""
-        return self._client.loop.forked
+        return self._client.forked
 
     @property
     def closed(self) -> bool:

@@ -50,15 +50,15 @@ class RemotePair:
 
         Raises:
             ParameterError: The server serves no such pair.
-            ServerError: It cannot be asked, or cannot tell before the pair is loaded.
+            ServerError: It cannot be asked, or does not tell.
         """
         if self._context is None:
             self._client.loop.wait(self.ask())
+        if self._context is None:  # the server loads the pair when it is first used
+            self.encode("")
+            self._client.loop.wait(self.ask())
         if self._context is None:
-            raise ServerError(
-                f"{self._client.url} does not tell the context window of {self._name!r} before it "
-                "has loaded it. Ask for an answer first, or start the server with it loaded."
-            )
+            raise ServerError(f"{self._client.url} does not tell the pair's context window.")
         return self._context
 
     def encode(self, text: str) -> list[int]:
