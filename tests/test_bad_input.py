@@ -94,6 +94,8 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"alternatives": -1}, "alternatives"),
     ({"alternatives": 1000}, "alternatives"),
     ({"alternatives": 0.5}, "alternatives"),
+    ({"raw": 1}, "raw"),
+    ({"continue_final_message": "yes"}, "continue_final_message"),
 ]
 
 F = {"function": {"name": "f"}}
@@ -140,6 +142,21 @@ TOLD: list[tuple[dict[str, Any], str]] = [
         "stop must be whole characters (no lone surrogates, which are halves of one), got "
         "'\\ud835'. At 0 it holds one: cut texts between characters, or replace it: "
         "text.encode('utf-8', 'replace').decode().",
+    ),
+    (
+        {"raw": True, "continue_final_message": True},
+        "continue_final_message must be left out where raw is given, got True. A raw prompt is "
+        "shown to the models as it stands.",
+    ),
+    ({"raw": True, "tools": [F]}, "tools must be left out where raw is given"),
+    (
+        {"raw": True, "json_schema": {"type": "object"}, "show_schema": True},
+        "show_schema must be left out where raw is given",
+    ),
+    (
+        {"continue_final_message": True, "tools": [F], "tool_choice": "f"},
+        "tool_choice must be left out where continue_final_message is given, got 'f'. What goes on "
+        "with a text begins with no call.",
     ),
     ({"choices": ["a", HALF]}, "choices must be whole characters"),
     ({"regex": HALF}, "regex must be whole characters"),

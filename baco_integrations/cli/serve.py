@@ -25,7 +25,7 @@ def serve(
     pair: Annotated[
         list[str] | None,
         typer.Option(
-            help="A pair to serve: 'tiny', a preset, or NAME=BASE,ALIGNED. May be given several "
+            help="A pair to serve: 'tiny', a preset, or NAME=BASE+ALIGNED. May be given several "
             "times.",
             rich_help_panel="Pair",
             show_default="tiny",
@@ -76,7 +76,7 @@ def serve(
 
 
 def named_pairs(given: Sequence[str]) -> Mapping[str, Any]:
-    """Return pairs by name: presets by their own, others as ``NAME=BASE,ALIGNED``.
+    """Return pairs by name: presets by their own, others as ``NAME=BASE+ALIGNED``.
 
     Raises:
         ParameterError: One is neither, or a name is given twice.
@@ -84,11 +84,11 @@ def named_pairs(given: Sequence[str]) -> Mapping[str, Any]:
     pairs: dict[str, Any] = {}
     for each in given:
         name, equals, models = each.partition("=")
-        base, comma, aligned = models.partition(",")
+        base, plus, aligned = models.partition("+")
         if name in pairs or (equals and not (base and aligned)):
-            allowed = "a name of `baco pairs`, or NAME=BASE,ALIGNED, each name once"
-            raise ParameterError("pair", allowed, each, "For example my=org/model,org/model-it.")
-        pairs[name] = (base, aligned) if comma else name
+            allowed = "a name of `baco pairs`, or NAME=BASE+ALIGNED, each name once"
+            raise ParameterError("pair", allowed, each, "For example my=org/model+org/model-it.")
+        pairs[name] = (base, aligned) if plus else name
     return pairs
 
 

@@ -7,6 +7,8 @@ dicts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from .errors import PromptError, nearest
@@ -15,7 +17,8 @@ from .plain import plain
 
 ROLES = ("system", "user", "assistant", "tool")
 Message = dict[str, Any]
-Messages = str | Sequence[Mapping[str, Any]]
+Messages = str | Sequence[Mapping[str, Any]] | Sequence[int]
+"""What a caller may ask with: a text, messages, or (of a raw prompt) token ids."""
 
 _EXAMPLE = "For example [{'role': 'user', 'content': 'Name a city.'}]."
 _CALL = "For example {'id': 'a', 'function': {'name': 'f', 'arguments': {'x': 1}}}."
@@ -23,6 +26,56 @@ _CALL = "For example {'id': 'a', 'function': {'name': 'f', 'arguments': {'x': 1}
 
 class Conversation(list[Message]):
     """A conversation that has been checked; see `conversation`."""
+
+
+@dataclass(frozen=True)
+class RawPrompt:
+    """A text, or token ids, that both models go on with as it stands; see `raw_prompt`."""
+
+    content: str | tuple[int, ...]
+
+
+def raw_prompt(messages: Messages | RawPrompt) -> RawPrompt:
+    """Return the one text, or the token ids, that stand for a prompt without a frame.
+
+    Raises:
+        PromptError: It is something else, such as several messages.
+    """
+    if isinstance(messages, RawPrompt):
+        return messages
+    if isinstance(messages, list | tuple):
+        ids = [int(each) for each in messages if isinstance(each, Integral)]
+        if ids and len(ids) == len(messages):
+            return RawPrompt(tuple(ids))
+    first, *others = conversation(messages)
+    if others or first["role"] != "user" or "tool_calls" in first:
+        raise PromptError(
+            "messages",
+            "one text, one message of the user, or a list of token ids, where raw is set",
+            messages,
+            "Write the whole frame into one text, or leave raw out.",
+        )
+    return RawPrompt(first["content"])
+
+
+def begun_answer(turns: Conversation) -> tuple[Conversation, str]:
+    """Split a conversation into what comes before the assistant's last message, and its text.
+
+    Raises:
+        PromptError: The last message is not the assistant's, has no text or calls a tool, or
+            nothing comes before it.
+    """
+    *before, last = turns
+    said = last["role"] == "assistant" and last["content"].strip() and "tool_calls" not in last
+    if not (said and before):
+        raise PromptError(
+            "messages",
+            "a conversation whose last message, behind another, is the assistant's, with text and "
+            "without tool calls, where continue_final_message is set",
+            turns,
+            "Let it end with the beginning of the answer, or leave continue_final_message out.",
+        )
+    return Conversation(before), last["content"]
 
 
 def conversation(messages: Messages) -> Conversation:
@@ -58,7 +111,7 @@ def require_text(messages: Sequence[Message]) -> None:
         raise PromptError("messages", "a conversation with some text in it", messages, _EXAMPLE)
 
 
-def read_message(where: str, message: Mapping[str, Any]) -> Message:
+def read_message(where: str, message: object) -> Message:
     """Check a message and return a copy without what is None; `where` names it in errors."""
     if not isinstance(message, Mapping):
         raise PromptError(where, "a dict with 'role' and 'content'", message, _EXAMPLE)

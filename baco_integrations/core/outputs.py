@@ -80,8 +80,8 @@ class Completion:
     """One finished sample.
 
     Attributes:
-        text: The text; it never begins with white space and never holds a stop string. Tool calls
-            are not part of it.
+        text: The text; it never begins with white space (unless it goes on with a text) and never
+            holds a stop string. Tool calls are not part of it.
         steps: Every decoded token, an end-of-turn token included.
         finish_reason: ``stop`` (end of turn or stop string), ``length``, ``tool_calls`` or
             ``cancelled``.

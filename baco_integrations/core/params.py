@@ -192,6 +192,15 @@ class SamplingParams(Checked):
         True, "True or False", "False asks for one call at most in an answer."
     )
     """Whether one answer may hold several calls."""
+    raw: bool = param(False, "True or False", "True feeds a text to both models as it stands.")
+    """Whether the prompt is one text (or aligned's token ids) that both models go on with as it
+    stands: no template, no base prompt, and control tokens that it spells are control tokens. The
+    answer keeps the white space that it begins with, and a JSON schema is not shown."""
+    continue_final_message: bool = param(
+        False, "True or False", "True goes on with the assistant's last message."
+    )
+    """Whether the last message, which is the assistant's, is the beginning of the answer. The
+    answer holds only what is new, and keeps the white space that it begins with."""
     timeout: Annotated[float, Field(gt=0)] | None = param(
         None,
         "a number of seconds above 0",
@@ -256,6 +265,32 @@ class SamplingParams(Checked):
                 f"{nearest(self.tool_choice, known)}Tools are given as tools=[...].",
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> SamplingParams:
+        shown = self.json_schema is not None and "show_schema" in self.model_fields_set
+        refused = {
+            "continue_final_message": self.raw and self.continue_final_message,
+            "tools": self.raw and bool(self.offered),
+            "show_schema": self.raw and shown and self.show_schema,
+            "tool_choice": self.continue_final_message and self.forced_calls,
+        }
+        for name in (name for name, wrong in refused.items() if wrong):
+            other = "raw" if self.raw else "continue_final_message"
+            raise ParameterError(
+                name,
+                f"left out where {other} is given",
+                getattr(self, name),
+                "A raw prompt is shown to the models as it stands."
+                if self.raw
+                else "What goes on with a text begins with no call.",
+            )
+        return self
+
+    @property
+    def continues(self) -> bool:
+        """Whether what is decoded goes on with a text."""
+        return self.raw or self.continue_final_message
 
     @property
     def forced_calls(self) -> bool:

@@ -10,22 +10,23 @@ class TextStream:
     """Turns the bytes of successive tokens into text that is safe to show.
 
     Held back are the bytes of an unfinished character and any ending that may still become a stop
-    string. White space before the first other character is dropped. The joined results are the
-    whole text, which ends before the first stop string.
+    string. White space before the first other character is dropped, unless it is to be kept. The
+    joined results are the whole text, which ends before the first stop string.
 
     Args:
         stops: Strings that end the text.
+        keep_space: Whether white space at the beginning is kept.
 
     Attributes:
         stopped: Whether a stop string has come.
     """
 
-    def __init__(self, stops: Sequence[str] = ()) -> None:
+    def __init__(self, stops: Sequence[str] = (), *, keep_space: bool = False) -> None:
         self.stopped = False
         self._stops = tuple(stops)
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
-        self._begun = False
+        self._begun = keep_space
 
     def push(self, data: bytes, *, last: bool = False) -> str:
         """Take a token's bytes; return the text that can be shown now.

@@ -20,7 +20,7 @@ from ..core.errors import (
     ParameterError,
     QueueFullError,
 )
-from ..core.messages import Conversation, Messages, conversation
+from ..core.messages import Messages
 from ..core.outputs import Completion
 from ..core.params import SamplingParams
 from ..core.registry import Registry
@@ -30,7 +30,7 @@ from ..engines.faults import worker_failure
 from ..engines.metrics import Metrics
 from ..engines.open import open_engine
 from ..models.base import Pair, is_pair
-from .request import Renderer
+from .request import Prompt, Renderer, checked_prompt
 from .settings import deadline_of, params_of_call, params_of_each
 from .stream import AsyncStream, Stream
 from .users import Users
@@ -155,7 +155,7 @@ class Decoder:
         """Decode a conversation to its end.
 
         Args:
-            messages: Role/content dicts, or one string.
+            messages: Role/content dicts, or one string; with ``raw``, one text or token ids.
             params: How to decode.
             **settings: Single settings, over those of `params`.
 
@@ -341,9 +341,9 @@ class Decoder:
                 f"{len(self._unrendered)} requests wait to be rendered, and the queue holds no "
                 "more. Send fewer at once, or raise max_waiting."
             )
-        turns = conversation(messages)
+        prompt = checked_prompt(messages, checked)
         stream = AsyncStream(self.engine, self, checked, deadline, streaming=streaming)
-        render = partial(self._render, stream, turns, checked, deadline)
+        render = partial(self._render, stream, prompt, checked, deadline)
         self._unrendered.add(stream)
         try:
             self._rendering.submit(partial(copy_context().run, render))
@@ -355,7 +355,7 @@ class Decoder:
         return stream
 
     def _render(
-        self, stream: AsyncStream, turns: Conversation, params: SamplingParams, deadline: float
+        self, stream: AsyncStream, prompt: Prompt, params: SamplingParams, deadline: float
     ) -> None:
         publish = stream.mailbox.publish
         try:
@@ -363,7 +363,7 @@ class Decoder:
                 self.engine.require_open()
                 if not stream.wanted:
                     return
-                requests = self._renderer.requests(turns, params, deadline, publish)
+                requests = self._renderer.requests(prompt, params, deadline, publish)
             finally:
                 self._unrendered.discard(stream)
             stream.begin(requests)

@@ -53,7 +53,7 @@ class SampleOutput:
     ) -> None:
         self._publish, self._params, self._seed = publish, params, seed
         self._index, self._usage, self._space = index, usage, space
-        self._text, self._reader = TextStream(stop), reader
+        self._text, self._reader = TextStream(stop, keep_space=params.continues), reader
         self._steps: list[TokenStep] = []
         self._finished = False
 

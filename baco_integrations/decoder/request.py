@@ -6,16 +6,26 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
+from itertools import dropwhile
 from typing import Any
 
 from ..core.errors import BacoError, PromptError, too_late
-from ..core.messages import Conversation, Messages, conversation, require_text
+from ..core.messages import (
+    Conversation,
+    Messages,
+    RawPrompt,
+    begun_answer,
+    conversation,
+    raw_prompt,
+    require_text,
+)
 from ..core.outputs import Usage
 from ..core.params import SamplingParams
+from ..core.text_stream import unsettled
 from ..core.tool_calls import CallReader
 from ..engines.base import EngineRequest
 from ..models.base import Pair
@@ -27,6 +37,12 @@ from ..text.prompts import with_schema
 from ..text.template_bounds import rendering_until
 from ..text.trial import OutOfTimeError
 from .output import SOURCES, Event, SampleOutput
+
+Prompt = Conversation | RawPrompt
+"""What was asked, checked."""
+
+Prompts = tuple[tuple[int, ...], tuple[int, ...]]
+"""The ids of base's prompt and of aligned's."""
 
 LARGE = 2**16
 """For vocabularies of so many tokens, what compiles grammars is made before the first request."""
@@ -51,7 +67,7 @@ class Renderer:
 
     def requests(
         self,
-        messages: Messages,
+        messages: Messages | RawPrompt,
         params: SamplingParams,
         deadline: float,
         publish: Callable[[Event], None],
@@ -59,7 +75,7 @@ class Renderer:
         """Return what an engine is asked for, a request for each sample.
 
         Args:
-            messages: The conversation.
+            messages: The conversation, or the raw prompt.
             params: The settings.
             deadline: When the request fails, by `time.monotonic`.
             publish: Takes the samples' events: steps, completions and errors.
@@ -69,15 +85,15 @@ class Renderer:
             ParameterError: A schema or a pattern cannot be compiled.
             PromptError: The conversation is malformed, or does not fit the models' windows.
         """
-        checked = conversation(messages)
-        require_text(checked)
-        prompts = self.prompts(checked, params, deadline)
+        prompts, begun = self.prompts(checked_prompt(messages, params), params, deadline)
         room = self.room(prompts)
         seed = secrets.randbits(53) if params.seed is None else params.seed
         only_base = params.spec.only == "base"
         end = self._pair.base_eos if only_base else self._pair.aligned_eos
         router = None if isinstance(params.router, str) else GuardedRouter(params.router)
         matcher = self.matcher(params, end, deadline)
+        if matcher and begun:
+            self.require_allowed(matcher, begun)
         output = partial(
             SampleOutput,
             publish,
@@ -85,7 +101,7 @@ class Renderer:
             seed,
             usage=Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0),
             space=self._space.with_markers(self._pair.call_markers if params.offered else {}),
-            stop=(*params.stop, *(self._pair.base_stop if only_base else ())),
+            stop=(*params.stop, *(self._pair.base_stop if only_base and not params.raw else ())),
         )
         # Of what the ids of calls are made: prompts may be long, and samples many.
         origin = blake2b(repr((prompts, seed)).encode()).digest() if params.offered else b""
@@ -107,9 +123,12 @@ class Renderer:
         ]
 
     def prompts(
-        self, messages: Conversation, params: SamplingParams, deadline: float
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Render a conversation for base and aligned; only aligned is shown schemas and tools.
+        self, prompt: Prompt, params: SamplingParams, deadline: float
+    ) -> tuple[Prompts, Sequence[int]]:
+        """Render a conversation for base and aligned, in time.
+
+        Returns:
+            Both prompts, and the ids in aligned's with which the answer begins.
 
         Raises:
             DeadlineError: The time is over.
@@ -117,17 +136,11 @@ class Renderer:
         """
         if time.monotonic() > deadline:
             raise too_late(params.timeout, 0, params.max_tokens)
-        shown = messages
-        if params.json_schema is not None and params.show_schema:
-            shown = conversation(with_schema(messages, params.json_schema))
-        tools = {"tools": list(params.offered)} if params.offered else {}
         try:
             with rendering_until(deadline):
-                self.refuse_far_too_long(shown, tools)
-                return (
-                    tuple(self._pair.render_base(messages, tokenize=True)),
-                    tuple(self._pair.render_aligned(shown, tokenize=True, **tools)),
-                )
+                if isinstance(prompt, RawPrompt):
+                    return self.render_raw(prompt), ()
+                return self.render(prompt, params)
         except Exception as error:
             of_prompt = isinstance(error, PromptError) or not isinstance(error, BacoError)
             if time.monotonic() > deadline and of_prompt:
@@ -137,20 +150,89 @@ class Renderer:
             raise PromptError(  # of a base prompt or a pair of the user's own
                 "messages",
                 "a conversation that the pair can render",
-                messages,
+                prompt.content if isinstance(prompt, RawPrompt) else prompt,
                 f"Rendering it fails with {type(error).__name__}: {error}.",
             ) from error
 
-    def refuse_far_too_long(self, messages: Conversation, tools: Mapping[str, Any]) -> None:
+    def render_raw(self, prompt: RawPrompt) -> Prompts:
+        """Return a raw prompt for base and aligned."""
+        text = prompt.content
+        if isinstance(text, str):
+            self.refuse_far_too_long(len(text), lambda: text)
+        base, aligned = self._pair.raw_ids(text)
+        return tuple(base), tuple(aligned)
+
+    def render(
+        self, messages: Conversation, params: SamplingParams
+    ) -> tuple[Prompts, Sequence[int]]:
+        """Render a conversation; only aligned is shown schemas and tools. Returns as `prompts`."""
+        pair, begun = self._pair, ""
+        if params.continue_final_message:
+            messages, begun = begun_answer(messages)
+            self.require_no_call(begun, params)
+        shown = messages
+        if params.json_schema is not None and params.show_schema:
+            shown = conversation(with_schema(messages, params.json_schema))
+        tools: dict[str, Any] = {"tools": list(params.offered)} if params.offered else {}
+        told = [begun, tools, *(value for message in shown for value in message.values())]
+        self.refuse_far_too_long(
+            sum(len(str(value)) for value in told),
+            lambda: str(pair.render_aligned(shown, **tools)) + begun,
+        )
+        more: tuple[Sequence[int], Sequence[int]] = pair.answer_ids(begun) if begun else ((), ())
+        base = (*pair.render_base(messages, tokenize=True), *more[BASE])
+        aligned = (*pair.render_aligned(shown, tokenize=True, **tools), *more[ALIGNED])
+        return (base, aligned), more[ALIGNED]
+
+    def require_no_call(self, begun: str, params: SamplingParams) -> None:
+        """Refuse an answer that begins with a call of a tool: only whole calls can be read.
+
+        Raises:
+            PromptError: It does.
+        """
+        opener = self._pair.call_format.opener
+        opened = begun.lstrip().startswith(("{", "["))
+        if opener:
+            opened = opener in begun or unsettled(begun, (opener,)) > 0
+        if params.offered and opened:
+            raise PromptError(
+                "messages",
+                "an answer that begins with text, where continue_final_message and tools are set",
+                begun,
+                "Leave out the call, or the tools.",
+            )
+
+    def require_allowed(self, matcher: TextMatcher, begun: Sequence[int]) -> None:
+        """Let a grammar read the beginning of an answer.
+
+        Raises:
+            PromptError: It does not allow it.
+        """
+        spelled = self._pair.vocabulary.token_bytes
+        known = all(token < len(spelled) for token in begun)
+        # White space in front is the template's.
+        said = dropwhile(lambda token: spelled[token].isspace(), begun if known else ())
+        if not (known and all(matcher.accept(token) for token in said)):
+            raise PromptError(
+                "messages",
+                "a last message that its form allows, where continue_final_message is set",
+                "another beginning",
+                "Begin the answer as the schema, the pattern, the choices or the tools want it.",
+            )
+
+    def refuse_far_too_long(self, length: int, render: Callable[[], str]) -> None:
         """Refuse what is far beyond the window before all of it is tokenised: that takes long.
 
         Tokenising keeps other requests of the pair waiting, so it is done piece by piece.
+
+        Args:
+            length: About how many characters there are.
+            render: Gives the text.
         """
         window = self._pair.context[ALIGNED]
-        told = [*(value for message in messages for value in message.values()), tools]
-        if sum(len(str(value)) for value in told) <= ROOMY * window:
+        if length <= ROOMY * window:
             return
-        text, count = str(self._pair.render_aligned(messages, **tools)), 0
+        text, count = render(), 0
         for start in range(0, len(text), window):
             count += len(self._pair.encode(text[start : start + window]))
             if count > 2 * window:  # where pieces are cut, some tokens are others
@@ -158,7 +240,8 @@ class Renderer:
 
     def reader(self, params: SamplingParams, origin: object) -> CallReader | None:
         """Return what reads a sample's tool calls, if tools are offered."""
-        if not params.offered:
+        without = params.continue_final_message and not self._pair.call_format.opener
+        if not params.offered or without:  # then only what begins an answer is a call
             return None
         names = [tool["function"]["name"] for tool in params.offered]
         # The same request gives the same ids, another turn of a conversation gives others; nine
@@ -202,7 +285,7 @@ class Renderer:
         with suppress(Exception):  # a request for a grammar raises it again
             self.grammars(False)
 
-    def room(self, prompts: tuple[tuple[int, ...], tuple[int, ...]]) -> int:
+    def room(self, prompts: Prompts) -> int:
         """Return how many tokens fit into both context windows after the prompts.
 
         Raises:
@@ -219,6 +302,21 @@ class Renderer:
             if len(prompt) >= window:
                 raise too_long(source, window, f"{len(prompt)} tokens")
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
+
+
+def checked_prompt(messages: Messages | RawPrompt, params: SamplingParams) -> Prompt:
+    """Return what was asked, checked; what has been checked is returned as it is.
+
+    Raises:
+        PromptError: It is malformed, or not what the settings need.
+    """
+    if params.raw or isinstance(messages, RawPrompt):
+        return raw_prompt(messages)
+    turns = conversation(messages)
+    require_text(turns)
+    if params.continue_final_message:
+        begun_answer(turns)
+    return turns
 
 
 def too_long(source: str, window: int, length: str) -> PromptError:

@@ -53,6 +53,12 @@ class Pair(Protocol):
     ) -> Any:
         """Return what the aligned model is fed."""
 
+    def raw_ids(self, prompt: str | Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return what base and aligned are fed for a prompt that has its whole frame."""
+
+    def answer_ids(self, text: str) -> tuple[list[int], list[int]]:
+        """Return what base and aligned are fed, behind their prompts, for a begun answer."""
+
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text as the aligned model reads it."""
 

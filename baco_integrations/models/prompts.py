@@ -10,13 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import PairError, ParameterError
+from ..core.errors import PairError, ParameterError, PromptError
 from ..core.messages import Messages, conversation
 from ..core.plain import plain as plain_json
 from ..core.plain import require_whole
 from ..text.compatibility import compare
 from ..text.encoding import Encoder
-from ..text.prompts import BasePrompt, call_format, render_aligned, render_base, stop_strings
+from ..text.prompts import (
+    BasePrompt,
+    call_format,
+    gap,
+    render_aligned,
+    render_base,
+    stop_strings,
+    template_gap,
+)
 from ..text.vocabulary import Vocabulary, read_token_table
 
 if TYPE_CHECKING:
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
 
 class PairPrompts:
     """The part of a `ModelPair` that needs only tokenizers; its attributes are described there."""
+
+    base_size: int
+    aligned_size: int
 
     def __init__(
         self,
@@ -49,7 +60,9 @@ class PairPrompts:
             function_word=vocabulary.function_word & ~control,
             starts_word=vocabulary.starts_word | control,
         )
-        tables = [read_token_table(each) for each in (base_tokenizer, aligned_tokenizer)]
+        self._tables = tables = [
+            read_token_table(each) for each in (base_tokenizer, aligned_tokenizer)
+        ]
         control_pieces = [
             {i: piece for i in table.control & table.added if (piece := table.pieces[i])}
             for table in tables
@@ -137,6 +150,56 @@ class PairPrompts:
             template_kwargs=self.template_kwargs,
         )
         return rendered
+
+    def raw_ids(self, prompt: str | Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return what base and aligned are fed for a prompt that has its whole frame.
+
+        Control tokens that a text spells are control tokens. Each tokenizer puts its BOS in front,
+        as for any text, where the text does not begin with it.
+
+        Args:
+            prompt: A text, or token ids that both sides read.
+
+        Raises:
+            PromptError: A token id is unknown to one of the models.
+        """
+        if isinstance(prompt, str):
+            text = require_whole(prompt, "messages")
+            base, aligned = (
+                encoder.meant_ids(text, begin=True)
+                for encoder in (self.base_encoder, self.aligned_encoder)
+            )
+            return base, aligned
+        size = min(self.base_size, self.aligned_size)
+        for token in prompt:
+            if not 0 <= token < size or any(table.pieces[token] is None for table in self._tables):
+                allowed = f"token ids below {size} that both tokenizers know, where raw is set"
+                remedy = "Encode the text with pair.encode(text), or give the text itself."
+                raise PromptError("messages", allowed, token, remedy)
+        return list(prompt), list(prompt)
+
+    def answer_ids(self, text: str) -> tuple[list[int], list[int]]:
+        """Return what base and aligned are fed, behind their prompts, for a begun answer.
+
+        The text is literal, control tokens that it spells included. The white space in front of it
+        is that of the frame's earlier answers.
+
+        Raises:
+            PromptError: A text holds a control token that a tokenizer cannot spell out, or the
+                chat template refuses an answer.
+        """
+        base = aligned = gap(self.base_prompt)
+        if self.aligned_tokenizer.chat_template:
+            aligned = template_gap(self.aligned_encoder, self.template_kwargs)
+        if self.base_prompt == "chat_template":
+            base = aligned
+        for_base, for_aligned = (
+            space + text.lstrip() if space else text for space in (base, aligned)
+        )
+        return (
+            self.base_encoder.ids(for_base, behind=True),
+            self.aligned_encoder.ids(for_aligned, behind=True),
+        )
 
     def count_tokens(self, messages: Messages) -> int:
         """Return how many tokens the aligned model is fed for a conversation.

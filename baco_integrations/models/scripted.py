@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ParameterError, nearest
+from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Messages, conversation
 from ..core.plain import require_whole
 from ..core.tool_calls import FORMATS
@@ -124,6 +124,35 @@ class ScriptedPair:
         offered = [f"offered: {json.dumps(tool['function'])}\n" for tool in tools or ()]
         text = "".join(offered) + str(self.render_base(messages))
         return self.encode(text) if tokenize else text
+
+    def raw_ids(self, prompt: str | Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return what both sides are fed for a prompt that has its whole frame.
+
+        Args:
+            prompt: A text, or ids: of tokens, which count as decoded, or as `encode` returns them.
+
+        Raises:
+            PromptError: An id is unknown.
+        """
+        ids = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        for token in ids:
+            if not 0 <= token < len(self.tokens) + 256:
+                allowed = f"token ids below {len(self.tokens) + 256}, where raw is set"
+                raise PromptError("messages", allowed, token, "Give the text itself.")
+        return ids, list(ids)
+
+    def answer_ids(self, text: str) -> tuple[list[int], list[int]]:
+        """Return what both sides are fed for a begun answer: tokens, which count as decoded.
+
+        What the vocabulary cannot spell, with or without a space in front, belongs to the prompt.
+        """
+        longest = sorted(self.tokens[:-1], key=len, reverse=True)
+        for spelled in (text, f" {text}"):
+            tokens = re.findall("|".join(map(re.escape, longest)), spelled)
+            if "".join(tokens) == spelled:
+                ids = [self._ids[token] for token in tokens]
+                return ids, list(ids)
+        return self.encode(text), self.encode(text)
 
     def count_tokens(self, messages: Messages) -> int:
         """Return the length of the rendered conversation in tokens."""

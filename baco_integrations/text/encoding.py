@@ -78,17 +78,18 @@ class Encoder:
 
         return OWN.sub(read, marked)
 
-    def ids(self, marked: str, *, begin: bool = False) -> list[int]:
+    def ids(self, marked: str, *, begin: bool = False, behind: bool = False) -> list[int]:
         """Return the token ids of a rendering, or of plain text.
 
         Args:
             marked: The text; what a template writes itself is marked.
             begin: Whether to put the BOS in front with which the tokenizer begins texts.
+            behind: Whether other text comes before it, so that no text begins here.
 
         Raises:
             PromptError: A text holds a control token that the tokenizer cannot spell out.
         """
-        pieces = [marked]
+        pieces = ["", marked] if behind else [marked]
         while True:
             encoded = list(self._pieces(pieces))
             if not any(cuts for _, _, cuts in encoded):
@@ -100,10 +101,17 @@ class Encoder:
                 for start, end in pairwise([0, *cuts, len(piece)])
             ]
 
-    def meant_ids(self, text: str) -> list[int]:
-        """Return the ids of a text whose control tokens are meant."""
+    def meant_ids(self, text: str, *, begin: bool = False) -> list[int]:
+        """Return the ids of a text whose control tokens are meant.
+
+        Args:
+            text: The text.
+            begin: Whether to put the BOS in front with which the tokenizer begins texts, if the
+                text has none.
+        """
         ids: list[int] = self._encoded([text])[0].ids
-        return ids
+        start = self._start if begin and ids[:1] != self._start else []
+        return [*start, *ids]
 
     def _pieces(self, pieces: list[str]) -> Iterator[tuple[str, list[int], list[int]]]:
         """Encode the pieces of a text; give each with its ids and where it must be cut."""

@@ -115,6 +115,11 @@ def render_base(kind: BasePrompt, messages: Sequence[Message]) -> str:
     return f"{written}\nA:"
 
 
+def gap(kind: BasePrompt) -> str:
+    """Return what stands between a base prompt, as `render_base` writes it, and an answer."""
+    return " " if kind == "qa" else ""
+
+
 def merge_turns(messages: Sequence[Message]) -> list[Message]:
     """Join consecutive messages of one role; tool calls and tool results stay as they are."""
     merged: list[Message] = []
@@ -324,3 +329,23 @@ def render_aligned(
         [message["role"] for message in messages],
         f"The template {says}.",
     ) from refusal
+
+
+def template_gap(encoder: Encoder, template_kwargs: Mapping[str, Any]) -> str:
+    """Return the white space that a chat template writes between a prompt's end and an answer.
+
+    Args:
+        encoder: What encodes with a tokenizer that has a chat template.
+        template_kwargs: Further variables for the template.
+
+    Raises:
+        PromptError: As for `render_aligned`.
+    """
+    asked: list[Message] = [{"role": "user", "content": "Hi."}]
+    answered = [*asked, {"role": "assistant", "content": "Yes."}]
+    prompt, whole = (
+        str(render_aligned(encoder, each, template_kwargs=template_kwargs))
+        for each in (asked, answered)
+    )
+    between, said, _ = whole.removeprefix(prompt).partition("Yes.")
+    return between if said and whole.startswith(prompt) and between.isspace() else ""

@@ -21,10 +21,9 @@ from baco_integrations.adapters.base import (
     SAMPLING,
     Adapter,
     cache_key,
-    provenance,
     sampling_params,
-    summary,
 )
+from baco_integrations.api.data import provenance, summary
 from baco_integrations.core.errors import ModelNotFoundError, ParameterError
 from baco_integrations.core.params import SideSampling
 from baco_integrations.core.settings import stated

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from baco_integrations.core.errors import PromptError
-from baco_integrations.core.messages import conversation, require_text
+from baco_integrations.core.messages import (
+    begun_answer,
+    conversation,
+    raw_prompt,
+    require_text,
+)
 
 USER = {"role": "user", "content": "Hi."}
 HALF = "\ud835"
@@ -136,3 +141,42 @@ def test_refused(messages: Any, place: str) -> None:
 def test_half_a_character_is_pointed_at() -> None:
     with pytest.raises(PromptError, match=r"'a gift \\ud835\.'\. At 7 it holds one: cut"):
         conversation(f"a gift {HALF}.")
+
+
+ANSWER = {"role": "assistant", "content": "Well."}
+
+
+class TestRaw:
+    @pytest.mark.parametrize("asked", ["Hi.", [USER], (USER,)])
+    def test_one_text(self, asked: Any) -> None:
+        assert raw_prompt(asked).content == "Hi."
+
+    def test_token_ids(self) -> None:
+        found = raw_prompt((np.int64(3), 1))
+        assert found.content == (3, 1)
+        assert raw_prompt(found) is found
+
+    @pytest.mark.parametrize("asked", [[USER, USER], [ANSWER], history([call()])[:1] + [ANSWER]])
+    def test_more_than_one_text(self, asked: Any) -> None:
+        with pytest.raises(
+            PromptError, match="^messages must be one text, one message of the user"
+        ):
+            raw_prompt(asked)
+
+    @pytest.mark.parametrize("asked", [[], [1, "a"], [1.0], None])
+    def test_no_text_at_all(self, asked: Any) -> None:
+        with pytest.raises(PromptError, match="^messages"):
+            raw_prompt(asked)
+
+
+class TestBegunAnswer:
+    def test_what_comes_before_and_its_text(self) -> None:
+        assert begun_answer(conversation([USER, ANSWER])) == ([USER], "Well.")
+
+    @pytest.mark.parametrize(
+        "asked",
+        [[USER], [ANSWER], [ANSWER, USER], history([call()]), [USER, {**ANSWER, "content": " "}]],
+    )
+    def test_no_answer_begins(self, asked: Any) -> None:
+        with pytest.raises(PromptError, match="whose last message, behind another, is the assist"):
+            begun_answer(conversation(asked))

@@ -9,26 +9,27 @@ pieces = st.lists(st.text(alphabet="ab \n☃é", max_size=4), max_size=12)
 stops = st.lists(st.text(alphabet="ab \n☃é", min_size=1, max_size=4), max_size=3)
 
 
-def plain(text: str, stops: list[str]) -> tuple[str, bool]:
+def plain(text: str, stops: list[str], keep_space: bool) -> tuple[str, bool]:
     """The whole text at once: no white space in front, ended where the first stop is complete."""
-    text = text.lstrip()
+    text = text if keep_space else text.lstrip()
     found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     return (text[: min(found)[1]], True) if found else (text, False)
 
 
-@given(pieces, stops, st.integers(1, 3))
+@given(pieces, stops, st.integers(1, 3), st.booleans())
 def test_bytes_in_any_cut_give_the_whole_text(
-    texts: list[str], stop_strings: list[str], width: int
+    texts: list[str], stop_strings: list[str], width: int, keep_space: bool
 ) -> None:
     data = "".join(texts).encode()
-    stream = TextStream(stop_strings)
+    stream = TextStream(stop_strings, keep_space=keep_space)
+    whole = plain("".join(texts), stop_strings, keep_space)
     shown = ""
     for start in range(0, len(data), width):
         shown += stream.push(data[start : start + width])
         # What is shown is never taken back.
-        assert plain("".join(texts), stop_strings)[0].startswith(shown)
+        assert whole[0].startswith(shown)
     shown += stream.push(b"", last=True)
-    assert (shown, stream.stopped) == plain("".join(texts), stop_strings)
+    assert (shown, stream.stopped) == whole
 
 
 def test_broken_bytes_become_replacement_characters() -> None:
