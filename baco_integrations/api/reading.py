@@ -46,16 +46,16 @@ def read_models(data: Json) -> list[ServedModel]:
     return served
 
 
-def read_step(token: Json, sample: int) -> TokenStep:
-    """Return a token of the sample of that number."""
-    told = {name: token["baco"][name] for name in TokenStep._fields if name in token["baco"]}
-    if "alternatives" in told:
-        told["alternatives"] = {
+def read_step(told: Json, sample: int) -> TokenStep:
+    """Return a token of the sample of that number, of which an answer tells this as ``baco``."""
+    known = {name: told[name] for name in TokenStep._fields if name in told}
+    if "alternatives" in known:
+        known["alternatives"] = {
             side: tuple(Alternative(**each) for each in offered)
-            for side, offered in told["alternatives"].items()
+            for side, offered in known["alternatives"].items()
         }
-    told["calls"] = tuple(CallPiece(**piece) for piece in told.get("calls", ()))
-    return TokenStep(**{**told, "sample": sample})
+    known["calls"] = tuple(CallPiece(**piece) for piece in known.get("calls", ()))
+    return TokenStep(**{**known, "sample": sample})
 
 
 def read_calls(written: list[Json], info: Json) -> tuple[ToolCall, ...]:
@@ -68,16 +68,14 @@ def read_calls(written: list[Json], info: Json) -> tuple[ToolCall, ...]:
 
 
 def read_choice(choice: Json) -> Completion:
-    """Return a choice of ``/v1/chat/completions`` that was asked for with its tokens."""
+    """Return a whole choice that was asked for with its tokens."""
     sample = SampleReader(choice["index"])
-    message = choice["message"]
-    sample.read({**choice, "delta": {}, "finish_reason": None})
-    sample.text, sample.calls = [message.get("content") or ""], message.get("tool_calls") or []
+    sample.read(choice)
     return sample.completion(choice["finish_reason"], choice["baco"])
 
 
 class SampleReader:
-    """Puts the pieces of one choice of a streamed chat together.
+    """Puts the pieces of one choice together, of a chat or of a text that goes on.
 
     Args:
         index: Which of the request's samples it is.
@@ -96,16 +94,19 @@ class SampleReader:
 
     def read(self, choice: Json) -> list[TokenStep]:
         """Take a piece and return its tokens."""
-        tokens = (choice.get("logprobs") or {}).get("content") or ()
-        steps = [read_step(token, self.index) for token in tokens]
+        logprobs = choice["logprobs"] or {"baco": ()}
+        chat = "content" in logprobs
+        told = [token["baco"] for token in logprobs["content"]] if chat else logprobs["baco"]
+        steps = [read_step(each, self.index) for each in told]
+        said = choice.get("delta") or choice.get("message") or {}
         self.steps += steps
-        self.text.append(choice["delta"].get("content") or "")
-        for piece in choice["delta"].get("tool_calls") or ():
-            if piece["index"] == len(self.calls):
-                named = {"name": piece["function"]["name"], "arguments": ""}
+        self.text.append(choice.get("text") or said.get("content") or "")
+        for piece in said.get("tool_calls") or ():
+            function, place = piece["function"], piece.get("index", len(self.calls))
+            if place == len(self.calls):
+                named = {"name": function["name"], "arguments": ""}
                 self.calls.append({"id": piece["id"], "function": named})
-            call = self.calls[piece["index"]]["function"]
-            call["arguments"] += piece["function"].get("arguments") or ""
+            self.calls[place]["function"]["arguments"] += function["arguments"]
         return steps
 
     def completion(self, finish_reason: Any, info: Json) -> Completion:

@@ -20,8 +20,6 @@ from ..core.messages import (
     RawPrompt,
     begun_answer,
     conversation,
-    raw_prompt,
-    require_text,
 )
 from ..core.outputs import Usage
 from ..core.params import SamplingParams
@@ -37,9 +35,7 @@ from ..text.prompts import with_schema
 from ..text.template_bounds import rendering_until
 from ..text.trial import OutOfTimeError
 from .output import SOURCES, Event, SampleOutput
-
-Prompt = Conversation | RawPrompt
-"""What was asked, checked."""
+from .settings import Prompt, checked_prompt
 
 Prompts = tuple[tuple[int, ...], tuple[int, ...]]
 """The ids of base's prompt and of aligned's."""
@@ -302,21 +298,6 @@ class Renderer:
             if len(prompt) >= window:
                 raise too_long(source, window, f"{len(prompt)} tokens")
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
-
-
-def checked_prompt(messages: Messages | RawPrompt, params: SamplingParams) -> Prompt:
-    """Return what was asked, checked; what has been checked is returned as it is.
-
-    Raises:
-        PromptError: It is malformed, or not what the settings need.
-    """
-    if params.raw or isinstance(messages, RawPrompt):
-        return raw_prompt(messages)
-    turns = conversation(messages)
-    require_text(turns)
-    if params.continue_final_message:
-        begun_answer(turns)
-    return turns
 
 
 def too_long(source: str, window: int, length: str) -> PromptError:

@@ -1,4 +1,4 @@
-"""Settings of a call, and until when it may take."""
+"""What a call asks: its prompt and its settings, checked, and until when it may take."""
 
 from __future__ import annotations
 
@@ -8,8 +8,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.errors import ParameterError, PromptError
-from ..core.messages import Messages
+from ..core.messages import (
+    Conversation,
+    Messages,
+    RawPrompt,
+    begun_answer,
+    conversation,
+    raw_prompt,
+    require_text,
+)
 from ..core.params import SamplingParams
+
+Prompt = Conversation | RawPrompt
+"""What was asked, checked."""
+
+
+def checked_prompt(messages: Messages | RawPrompt, params: SamplingParams) -> Prompt:
+    """Return what was asked, checked; what has been checked is returned as it is.
+
+    Raises:
+        PromptError: It is malformed, or not what the settings need.
+    """
+    if params.raw or isinstance(messages, RawPrompt):
+        return raw_prompt(messages)
+    turns = conversation(messages)
+    require_text(turns)
+    if params.continue_final_message:
+        begun_answer(turns)
+    return turns
 
 
 def deadline_of(params: SamplingParams) -> float:

@@ -1,4 +1,4 @@
-"""Requests as a server takes them: settings as the body of ``/v1/chat/completions``."""
+"""Requests as a server takes them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import json
 import secrets
 from typing import Any
 
-from ..core.messages import Conversation, Message
+from ..core.messages import Message, RawPrompt
 from ..core.params import SamplingParams
+from ..decoder.settings import Prompt
 from .settings import require_named_router
 
 SEEDS = 53
 """Bits of a seed that is drawn here."""
 
 
-def chat_body(messages: Conversation, params: SamplingParams) -> dict[str, Any]:
-    """Return a request without its model; tokens are asked for, since completions have them.
+def request_of(prompt: Prompt, params: SamplingParams) -> tuple[str, dict[str, Any]]:
+    """Return the path and the body of a request, without its model.
 
-    Settings that are left out are the server's. A seed is drawn here where there is none.
+    Tokens are asked for, since completions have them. Settings that are left out are the server's,
+    but for a seed, which is drawn here.
 
     Raises:
         ParameterError: There is a router that cannot go over the network.
@@ -25,12 +27,12 @@ def chat_body(messages: Conversation, params: SamplingParams) -> dict[str, Any]:
     require_named_router(params)
     given = params.model_dump(include=params.model_fields_set, exclude_none=True)
     given["tool_choice"] = written_choice(params)
-    return {
-        "seed": secrets.randbits(SEEDS),
-        **{name: value for name, value in given.items() if value not in (None, (), [])},
-        "messages": [written_message(message) for message in messages],
-        "logprobs": True,
-    }
+    settings = {name: value for name, value in given.items() if value not in (None, ())}
+    settings = {"seed": secrets.randbits(SEEDS), **settings}
+    if isinstance(prompt, RawPrompt):
+        return "/completions", {**settings, "prompt": prompt.content, "logprobs": 0}
+    messages = [written_message(message) for message in prompt]
+    return "/chat/completions", {**settings, "messages": messages, "logprobs": True}
 
 
 def written_choice(params: SamplingParams) -> Any:

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from ..core.errors import BacoError
-from ..core.messages import Messages, conversation
+from ..core.messages import Messages
 from ..core.outputs import Completion
 from ..core.params import SamplingParams
 from ..core.threads import fork_safe
-from ..decoder.settings import deadline_of, params_of_call, params_of_each
+from ..decoder.settings import checked_prompt, deadline_of, params_of_call, params_of_each
 from ..decoder.stream import AsyncStream, Stream
 from ..decoder.users import Users
-from .body import chat_body
+from .body import request_of
 from .client import AT_ONCE, Client
 from .engine import RemoteEngine, RemoteRequest
 from .pair import RemotePair
@@ -186,10 +186,10 @@ class RemoteDecoder:
         """Check a request; return its stream, which has not been submitted yet."""
         checked = params_of_call(params, settings)
         self.engine.require_open()
-        body = chat_body(conversation(messages), checked)
+        path, body = request_of(checked_prompt(messages, checked), checked)
         late = deadline_of(checked) + GRACE_S
         stream = kind(self.engine, self, checked, late, streaming=streaming)
-        request = RemoteRequest(body, checked, stream.mailbox.publish, streaming)
+        request = RemoteRequest(path, body, checked, stream.mailbox.publish, streaming)
         stream.mailbox.requests += [request] * checked.n  # it stands for all of its samples
         return stream
 

@@ -26,7 +26,8 @@ class RemoteRequest:
     """A request with all its samples.
 
     Attributes:
-        body: What the server is sent, but for the model.
+        path: What the server is asked.
+        body: What it is sent, but for the model.
         params: The settings.
         publish: Takes the samples' steps and completions, and errors.
         streaming: Whether steps are wanted, or completions only.
@@ -34,6 +35,7 @@ class RemoteRequest:
         task: What waits for its answer, once it has begun.
     """
 
+    path: str
     body: dict[str, Any]
     params: SamplingParams
     publish: Publish
@@ -162,14 +164,14 @@ class RemoteEngine:
         if request.streaming:
             await self._read_stream(request, {**body, "stream": True})
             return
-        data = await self._client.json("/chat/completions", body)
+        data = await self._client.json(request.path, body)
         with self._client.reading(json.dumps(data).encode()):
             for choice in data["choices"]:
                 request.finish(read_choice(choice))
 
     async def _read_stream(self, request: RemoteRequest, body: dict[str, Any]) -> None:
         """Publish the steps and samples of a stream as they come."""
-        async with aclosing(self._client.events("/chat/completions", body)) as events:
+        async with aclosing(self._client.events(request.path, body)) as events:
             async for data in events:
                 with self._client.reading(data):
                     self._read_event(request, json.loads(data))
