@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic_core import from_json
 
 from ..core.errors import ParameterError, PromptError, nearest
+from ..core.messages import Messages
 from ..core.params import SamplingParams
 from ..core.request_schema import format_schema
 from ..core.settings import Integer, stated
@@ -203,7 +204,7 @@ class CompletionBody(GenerationBody):
         """Whether the answer tells of each token."""
         return self.logprobs is not None or bool(self.alternatives)
 
-    def prompts(self) -> list[str | list[int]]:
+    def prompts(self) -> list[Messages]:
         """Return the prompts, each a text or token ids.
 
         Raises:
@@ -213,7 +214,7 @@ class CompletionBody(GenerationBody):
         single = isinstance(given, str) or (
             isinstance(given, list) and bool(given) and all(map(is_token, given))
         )
-        prompts = [given] if single else given
+        prompts: Any = [given] if single else given
         if not isinstance(prompts, list) or not prompts or not all(map(is_prompt, prompts)):
             raise PromptError(
                 "prompt", "a text, token ids, or a list of either", given, "For example 'Once'."
@@ -225,7 +226,7 @@ class CompletionBody(GenerationBody):
                 True,
                 "Probabilities of the prompt's own tokens are not computed.",
             )
-        return prompts
+        return list(prompts)
 
 
 class TokenizeBody(BaseModel):

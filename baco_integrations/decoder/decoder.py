@@ -53,13 +53,21 @@ class Decoder:
     Args:
         pair: The pair of models.
         engine: An engine that is open already, for this decoder alone; settings are then its own.
+        max_prompt_tokens: Longest prompt, in tokens of aligned's; the window if left out.
         **settings: Those of `EngineSettings`, such as ``max_rows`` or ``lookahead``.
 
     Raises:
         ParameterError: A setting is unknown or its value is not allowed, or `pair` is no pair.
     """
 
-    def __init__(self, pair: Pair, *, engine: Engine | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        engine: Engine | None = None,
+        max_prompt_tokens: int | None = None,
+        **settings: Any,
+    ) -> None:
         opened = EngineSettings(**settings)
         if engine is not None and settings:
             raise ParameterError(
@@ -67,7 +75,7 @@ class Decoder:
             )
         require_pair(pair)
         self.pair = pair
-        self._renderer = Renderer(pair)
+        self._renderer = Renderer(pair, max_prompt_tokens)
         self._rendering = Pool(MAX_RENDERING, "baco-prompts")
         self._unrendered: set[AsyncStream] = set()
         self._users = Users()

@@ -52,10 +52,12 @@ class Renderer:
 
     Args:
         pair: The pair of models.
+        longest: Most tokens of aligned's prompt; None leaves it to the window.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, longest: int | None = None) -> None:
         self._pair, self._space = pair, pair.token_space
+        self._longest = pair.context[ALIGNED] if longest is None else longest
         self._grammars: dict[bool, Grammars] = {}
         self._compiling = threading.Lock()
         if len(pair.vocabulary.token_bytes) >= LARGE:
@@ -225,7 +227,7 @@ class Renderer:
             length: About how many characters there are.
             render: Gives the text.
         """
-        window = self._pair.context[ALIGNED]
+        window = min(self._pair.context[ALIGNED], self._longest)
         if length <= ROOMY * window:
             return
         text, count = render(), 0
@@ -285,7 +287,7 @@ class Renderer:
         """Return how many tokens fit into both context windows after the prompts.
 
         Raises:
-            PromptError: A prompt is empty, or fills its model's window.
+            PromptError: A prompt is empty, longer than allowed, or fills its model's window.
         """
         for source, prompt, window in zip(SOURCES, prompts, self._pair.context, strict=True):
             if not prompt:
@@ -297,6 +299,13 @@ class Renderer:
                 )
             if len(prompt) >= window:
                 raise too_long(source, window, f"{len(prompt)} tokens")
+        if len(prompts[ALIGNED]) > self._longest:
+            raise PromptError(
+                "messages",
+                f"at most {self._longest} tokens long here, less than the context window holds",
+                f"{len(prompts[ALIGNED])} tokens",
+                "Shorten the conversation.",
+            )
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
 
 

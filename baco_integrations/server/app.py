@@ -19,7 +19,7 @@ from .. import __version__
 from ..api.errors import ApiError, ErrorAnswer, error_answer, status_of
 from ..api.requests import ChatBody, CompletionBody, GenerationBody, TokenizeBody
 from ..api.responses import ChatCompletion, Served, ServedList, TextCompletion
-from ..core.errors import BacoError, ParameterError, QueueFullError
+from ..core.errors import BacoError, ParameterError, PromptError, QueueFullError
 from ..core.params import SamplingParams
 from ..core.settings import stated
 from .answers import ask, served_pair, stream_chat, stream_text, whole_chat, whole_text
@@ -66,6 +66,7 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
         settings: How callers are let in and limited.
     """
     settings = settings or ServerSettings()
+    pairs.max_prompt_tokens = settings.max_prompt_tokens
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
@@ -88,7 +89,8 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
     add_pages(app)
     for kind in (BacoError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
-    if settings.allow_origins:
+    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    if settings.allow_origins:  # outermost, so that pages can read what the gate refuses
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allow_origins,
@@ -96,7 +98,6 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
             allow_headers=["authorization", "content-type"],
             expose_headers=["x-request-id", "x-baco-ignored"],
         )
-    app.add_middleware(Gate, settings=settings, metrics=metrics)
     return app
 
 
@@ -191,6 +192,9 @@ def served_data(served: ServedPair, defaults: Mapping[str, Any]) -> Served:
 async def handle(request: Request, error: Exception) -> Response:
     """Answer with an error object."""
     told = api_error(error)
+    if isinstance(told, PromptError) and request.url.path == "/v1/completions":
+        named = told.parameter.replace("messages", "prompt", 1)
+        told = PromptError(named, told.allowed, told.received, told.remedy)
     status, headers = status_of(told), dict(error_headers(told))
     if isinstance(error, QueueFullError):
         headers["retry-after"] = str(retry_after(request))

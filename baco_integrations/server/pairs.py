@@ -55,6 +55,9 @@ class ServedPairs:
         loading: Settings of `LoadOptions` for those that are not loaded yet.
         engine: Settings of `EngineSettings`.
 
+    Attributes:
+        max_prompt_tokens: As for `Decoder`; the application sets it before anything is loaded.
+
     Raises:
         ParameterError: There is none, or a name or a setting is not allowed; nothing is loaded yet.
     """
@@ -71,6 +74,7 @@ class ServedPairs:
         SamplingParams(**self.defaults)
         self._engine = dict(engine or {})
         EngineSettings(**self._engine)
+        self.max_prompt_tokens: int | None = None
         named = {name: name for name in pairs} if isinstance(pairs, list) else pairs
         self._served = {name: self._named(name, which) for name, which in named.items()}
         if not self._served:
@@ -117,7 +121,7 @@ class ServedPairs:
     def _open(self, served: ServedPair) -> Decoder:
         own = self._loading if served.pair is None or isinstance(served.pair, str) else {}
         pair = open_pair(served.pair, base=served.base, aligned=served.aligned, **own)
-        return Decoder(pair, **self._engine)
+        return Decoder(pair, max_prompt_tokens=self.max_prompt_tokens, **self._engine)
 
     def close(self) -> None:
         """Close all decoders; requests that still run fail with `DecoderClosedError`."""
