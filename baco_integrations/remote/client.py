@@ -179,7 +179,11 @@ class Client:
                 "Ask whoever runs it; give it as api_key=... or as BACO_API_KEY.",
             )
         with suppress(ValueError, TypeError, AttributeError):
-            error = read_error(status, json.loads(self.masked(content)))
+            data = json.loads(self.masked(content))
+            error = read_error(status, data)
+            if error is not None and data["error"].get("code") == "model_not_found":
+                where = f"one that {self.url} serves"
+                return ParameterError("pair", where, Shown("another one"), str(error))
             if type(error) is ServerError:
                 return ServerError(f"{self.url} answered with status {status}: {error}")
             if error is not None:
