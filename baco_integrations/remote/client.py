@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import random
 import socket
+from asyncio import Semaphore, sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cached_property
@@ -55,7 +55,7 @@ class Client:
         self.url, self._key, self._retries = url, key, retries
         own = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._headers = {"Content-Type": "application/json", **own}
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = Semaphore(AT_ONCE)
 
     @cached_property
     def loop(self) -> NetworkLoop:
@@ -127,7 +127,7 @@ class Client:
                 if tried == self._retries or pause > LONGEST_PAUSE_S:
                     raise failure.error from failure.__cause__
             tried += 1
-            await asyncio.sleep(pause)
+            await sleep(pause)
 
     async def attempt(self, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
         """Return a response whose status is 200.

@@ -21,9 +21,9 @@ class OtherServer:
         asked: What it was sent.
     """
 
-    def __init__(self, *answers: str | None) -> None:
+    def __init__(self, *answers: str | None, port: int = 0) -> None:
         self._answers, self.asked = list(answers), list[str]()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
         self._open: list[socket.socket] = []
         self._thread = threading.Thread(target=self.run)
