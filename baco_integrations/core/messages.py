@@ -44,9 +44,9 @@ def raw_prompt(messages: Messages | RawPrompt) -> RawPrompt:
     if isinstance(messages, RawPrompt):
         return messages
     if isinstance(messages, list | tuple):
-        ids = [int(each) for each in messages if isinstance(each, Integral)]
-        if ids and len(ids) == len(messages):
-            return RawPrompt(tuple(ids))
+        numbers = [n for n in messages if isinstance(n, Integral) and not isinstance(n, bool)]
+        if numbers and len(numbers) == len(messages):
+            return RawPrompt(tuple(map(int, numbers)))
     first, *others = conversation(messages)
     if others or first["role"] != "user" or "tool_calls" in first:
         raise PromptError(

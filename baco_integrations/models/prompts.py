@@ -185,8 +185,7 @@ class PairPrompts:
         is that of the frame's earlier answers.
 
         Raises:
-            PromptError: A text holds a control token that a tokenizer cannot spell out, or the
-                chat template refuses an answer.
+            PromptError: A text holds a control token that a tokenizer cannot spell out.
         """
         base = aligned = gap(self.base_prompt)
         if self.aligned_tokenizer.chat_template:

@@ -334,18 +334,20 @@ def render_aligned(
 def template_gap(encoder: Encoder, template_kwargs: Mapping[str, Any]) -> str:
     """Return the white space that a chat template writes between a prompt's end and an answer.
 
+    There is none where a template takes no such conversation, or writes other text there.
+
     Args:
         encoder: What encodes with a tokenizer that has a chat template.
         template_kwargs: Further variables for the template.
-
-    Raises:
-        PromptError: As for `render_aligned`.
     """
     asked: list[Message] = [{"role": "user", "content": "Hi."}]
     answered = [*asked, {"role": "assistant", "content": "Yes."}]
-    prompt, whole = (
-        str(render_aligned(encoder, each, template_kwargs=template_kwargs))
-        for each in (asked, answered)
-    )
+    try:
+        prompt, whole = (
+            str(render_aligned(encoder, each, template_kwargs=template_kwargs))
+            for each in (asked, answered)
+        )
+    except PromptError:
+        return ""
     between, said, _ = whole.removeprefix(prompt).partition("Yes.")
     return between if said and whole.startswith(prompt) and between.isspace() else ""

@@ -163,7 +163,7 @@ class TestRaw:
         ):
             raw_prompt(asked)
 
-    @pytest.mark.parametrize("asked", [[], [1, "a"], [1.0], None])
+    @pytest.mark.parametrize("asked", [[], [1, "a"], [1.0], [True], None])
     def test_no_text_at_all(self, asked: Any) -> None:
         with pytest.raises(PromptError, match="^messages"):
             raw_prompt(asked)

@@ -108,7 +108,6 @@ def test_seeds_and_streams(tiny: Decoder) -> None:
         list(stream)
     assert [c.text for c in stream.completions] == [c.text for c in many]
     assert len({completion.text for completion in many}) > 1
-    assert any(completion.text.startswith(" ") for completion in many)
 
 
 async def test_a_raw_prompt_is_read_as_it_stands(tiny: Decoder) -> None:

@@ -21,6 +21,11 @@ SPACED = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
 )
+ROBUST = (
+    "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>"
+    "{% if m.role == 'assistant' and loop.last %}{{ raise_exception('No') }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
 
 
 def pair_with(kind: str = "byte-level", base_prompt: Any = "qa", template: Any = True) -> ModelPair:
@@ -82,7 +87,7 @@ def test_an_answer_stands_in_bases_prompt_as_an_earlier_one_does(
 
 
 @pytest.mark.parametrize("base_prompt", ["qa", "chat_template"])
-@pytest.mark.parametrize(("template", "gap"), [(True, ""), (SPACED, "\n")])
+@pytest.mark.parametrize(("template", "gap"), [(True, ""), (SPACED, "\n"), (ROBUST, "")])
 def test_an_answer_stands_behind_the_template_as_an_earlier_one_does(
     template: Any, gap: str, base_prompt: str
 ) -> None:
