@@ -1,8 +1,8 @@
 """What the adapters of all frameworks share: their settings, and how a decoder is found for them.
 
-An adapter holds settings only: which pair, how to load it, how to decode. The decoder is looked up
-in the process whenever it is needed, so copies, reconstructed and unpickled adapters share it, and
-no adapter carries weights.
+An adapter holds settings only: which pair, how to load it or which server has it, how to decode.
+The decoder is looked up in the process whenever it is needed, so copies, reconstructed and
+unpickled adapters share it, and no adapter carries weights.
 """
 
 from __future__ import annotations
