@@ -46,16 +46,50 @@ class RemoteRequest:
     def __post_init__(self) -> None:
         self.samples = {index: SampleReader(index) for index in range(self.params.n)}
 
+    async def answer(self, client: Client, pair: RemotePair) -> None:
+        """Ask a server for the answer, and publish it as it comes."""
+        body = {**self.body, "model": await pair.model()}
+        if self.streaming:
+            async with aclosing(client.events(self.path, {**body, "stream": True})) as events:
+                async for data in events:
+                    with client.reading(data):
+                        self.read(json.loads(data))
+            return
+        data = await client.json(self.path, body)
+        with client.reading(str(data).encode()):
+            for choice in data["choices"]:
+                self.finish(read_choice(choice))
+
+    def read(self, event: dict[str, Any]) -> None:
+        """Publish an event of a stream.
+
+        Raises:
+            BacoError: It is an error of the server's.
+        """
+        if "error" in event and (error := read_error(500, event)):
+            raise error
+        for choice in event["choices"]:
+            sample = self.samples[choice["index"]]
+            for step in sample.read(choice):
+                self.publish(step)
+            if choice["finish_reason"] is not None:
+                self.finish(sample.completion(choice["finish_reason"], choice["baco"]))
+
     def finish(self, completion: Completion) -> None:
         """Publish a sample."""
         del self.samples[completion.sample]
         self.publish(completion)
 
     def cancel(self) -> None:
+        """Stop waiting for the answer."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def cancelled(self) -> None:
         """Publish what there is of the samples that have not finished."""
         spec = self.params.spec
         info = {
-            "prompt_tokens": 0,  # the server tells with the last token
+            "prompt_tokens": 0,  # a server tells with the last token
             "base_prompt_tokens": 0,
             "seed": self.body["seed"],
             "router": spec.name,
@@ -73,7 +107,7 @@ class RemoteRequest:
 class RemoteEngine:
     """Has a server decode requests; safe to use from many threads and event loops at once.
 
-    It is to streams what an engine of this process is.
+    To streams it is what an engine of this process is.
 
     Args:
         client: Asks the server.
@@ -118,70 +152,41 @@ class RemoteEngine:
         """Send requests, each as soon as there is room."""
         self.require_open()
         for request in dict.fromkeys(requests):
-            if not self._client.loop.call(self._begin, request):
+            if not self._client.loop.call(self.begin, request):
                 raise DecoderClosedError("the interpreter ends: nothing can be asked.")
 
     def cancel(self, requests: Sequence[RemoteRequest]) -> None:
         """Ask requests to stop; the connections of those that run are closed."""
         for request in dict.fromkeys(requests):
-            self._client.loop.call(self._cancel, request)
+            self._client.loop.call(request.cancel)
 
     def close(self) -> None:
         """Stop; requests that have not finished fail with `DecoderClosedError`."""
         self._closed = True
-        self._client.loop.call(self._close)
+        self._client.loop.call(self.fail)
 
     # -- on the network's event loop ---------------------------------------------------------
 
-    def _begin(self, request: RemoteRequest) -> None:
-        if self._closed:
-            request.publish(DecoderClosedError("the decoder was closed before this request ran."))
-            return
-        request.task = asyncio.create_task(self._answer(request))
+    def begin(self, request: RemoteRequest) -> None:
+        """Send a request."""
         self._running.add(request)
-        request.task.add_done_callback(partial(self._end, request))
+        request.task = asyncio.create_task(request.answer(self._client, self._pair))
+        request.task.add_done_callback(partial(self.end, request))
+        if self._closed:
+            self.fail()
 
-    def _cancel(self, request: RemoteRequest) -> None:
-        if request.task is not None:
-            request.task.cancel()
-
-    def _close(self) -> None:
+    def fail(self) -> None:
+        """Let all requests fail that have not finished."""
         for request in list(self._running):
-            request.publish(DecoderClosedError("the decoder was closed while this request ran."))
-            self._cancel(request)
+            request.publish(DecoderClosedError("the decoder was closed before the answer came."))
+            request.cancel()
 
-    def _end(self, request: RemoteRequest, task: asyncio.Task[None]) -> None:
+    def end(self, request: RemoteRequest, task: asyncio.Task[None]) -> None:
+        """Publish why a request has ended, if it is not whole."""
         self._running.discard(request)
         if task.cancelled():
-            request.cancel()
+            request.cancelled()
         elif (error := task.exception()) is not None:
             request.publish(error)
         elif request.samples:
             request.publish(self._client.broken_off("samples are missing"))
-
-    async def _answer(self, request: RemoteRequest) -> None:
-        body = {**request.body, "model": await self._pair.model()}
-        if request.streaming:
-            await self._read_stream(request, {**body, "stream": True})
-            return
-        data = await self._client.json(request.path, body)
-        with self._client.reading(json.dumps(data).encode()):
-            for choice in data["choices"]:
-                request.finish(read_choice(choice))
-
-    async def _read_stream(self, request: RemoteRequest, body: dict[str, Any]) -> None:
-        """Publish the steps and samples of a stream as they come."""
-        async with aclosing(self._client.events(request.path, body)) as events:
-            async for data in events:
-                with self._client.reading(data):
-                    self._read_event(request, json.loads(data))
-
-    def _read_event(self, request: RemoteRequest, event: dict[str, Any]) -> None:
-        if "error" in event and (error := read_error(500, event)):
-            raise error
-        for choice in event["choices"]:
-            sample = request.samples[choice["index"]]
-            for step in sample.read(choice):
-                request.publish(step)
-            if choice["finish_reason"] is not None:
-                request.finish(sample.completion(choice["finish_reason"], choice["baco"]))

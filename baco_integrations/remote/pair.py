@@ -63,7 +63,7 @@ class RemotePair:
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text, as the server's aligned model reads it."""
-        return self._tokens({"text": text})
+        return self._client.loop.wait(self.tokens({"text": text}))
 
     def render_aligned(
         self,
@@ -80,10 +80,8 @@ class RemotePair:
         if not tokenize:
             raise ParameterError("tokenize", "True", tokenize, "The text stays on the server.")
         told = [written_message(message) for message in conversation(messages)]
-        return self._tokens({"messages": told, **({"tools": list(tools)} if tools else {})})
-
-    def _tokens(self, what: Mapping[str, Any]) -> list[int]:
-        return self._client.loop.wait(self.tokens(what))
+        asked = {"messages": told, "tools": list(tools or ())}
+        return self._client.loop.wait(self.tokens(asked))
 
     async def tokens(self, what: Mapping[str, Any]) -> list[int]:
         """Return the tokens of what ``/v1/baco/tokenize`` is sent."""

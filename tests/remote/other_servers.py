@@ -72,5 +72,5 @@ def other_server(*answers: str | None) -> Iterator[OtherServer]:
 
 def answer(status: str, body: str, *headers: str, kind: str = "application/json") -> str:
     """A whole response."""
-    head = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", *headers]
+    head = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", "Connection: close", *headers]
     return "\r\n".join([*head, f"Content-Length: {len(body.encode())}", "", body])
