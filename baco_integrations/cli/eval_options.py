@@ -26,7 +26,7 @@ def object_option(name: str, help: str, panel: str | None = None) -> Parameter:
 PROMPTS = "'tiny' (the embedded world), 'own' (100 of ours), or a file."
 FORM = option(
     *("form", str, "auto"),
-    "The file's form: text, prompts, noveltybench, wildchat, stories, ifeval, gsm8k.",
+    "The file's form: text, prompts, noveltybench, wildchat, stories.",
 )
 ROWS = option(
     *("rows", int | None, None), "Answers worked on at once.", min=1, show_default="64, or 8 calls"
@@ -78,7 +78,7 @@ MEASURES = (
         "quality",
         "Who says how good answers are: a LangChain chat model as judge, or a function of question "
         "and answers that returns a number from 0 to 1 for each. It is tried on an invented answer "
-        "first. Not needed for tiny prompts, IFEval and GSM8K.",
+        "first. Not needed for tiny prompts.",
         "Measuring",
     ),
 )

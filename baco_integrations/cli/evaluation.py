@@ -62,9 +62,8 @@ def report(
 ) -> None:
     """Measure a run's answers and write report.html and report.json.
 
-    What to measure with is found out from the prompts: the exact oracle for tiny
-    ones, their verifiers for IFEval and GSM8K. Other prompts need --quality, as
-    breadth without quality says nothing.
+    Tiny prompts have an exact oracle. Other prompts need --quality, as breadth
+    without quality says nothing.
     """
     page = out or folder / "report.html"
     if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):

@@ -30,9 +30,8 @@ def load_prompts(path: str | Path, form: str = "auto") -> list[Prompt]:
         form: One of `FORMS`, or ``auto``, which goes by the file's keys: ``text`` (a prompt each
             line), ``prompts`` (``prompt``, perhaps ``id`` and ``kind``), ``noveltybench`` (``id``,
             ``prompt``, ``prompt_paraphrases``), ``wildchat`` (``conversation``, of which the first
-            user turn is asked), ``stories`` (``premise`` or plain lines, a ``[ WP ]`` in front is
-            dropped), ``ifeval`` (``key``, ``prompt``, ``instruction_id_list``, ``kwargs``) and
-            ``gsm8k`` (``question``, ``answer``).
+            user turn is asked) and ``stories`` (``premise`` or plain lines, a ``[ WP ]`` in front
+            is dropped).
 
     Raises:
         ParameterError: The file cannot be read, or a line of it is not what the form says; the
@@ -148,35 +147,16 @@ def from_story(row: Row) -> Prompt:
     return Prompt(id_of(row, "id"), STORY.format(premise=premise.strip()), "creative")
 
 
-def from_ifeval(row: Row) -> Prompt:
-    """Read ``prompt`` with the instructions of IFEval and their settings."""
-    details = {name: list(row[name]) for name in ("instruction_id_list", "kwargs")}
-    if len(details["instruction_id_list"]) != len(details["kwargs"]):
-        raise ValueError("there must be kwargs for each instruction")
-    return Prompt(id_of(row, "key"), string(row["prompt"]), details=details)
-
-
-def from_gsm8k(row: Row) -> Prompt:
-    """Read ``question`` with the ``answer`` of GSM8K."""
-    if "####" not in row["answer"]:
-        raise ValueError("the answer has no '####'")
-    return Prompt(id_of(row, "id"), string(row["question"]), details={"answer": row["answer"]})
-
-
 FORMS: dict[str, Callable[[Row], Prompt]] = {
     "text": lambda row: Prompt("", string(row["text"])),
     "prompts": from_plain,
     "noveltybench": from_noveltybench,
     "wildchat": from_wildchat,
     "stories": from_story,
-    "ifeval": from_ifeval,
-    "gsm8k": from_gsm8k,
 }
 """Forms of files by their names."""
 FORM_OF_KEY = {
     "text": "text",
-    "instruction_id_list": "ifeval",
-    "question": "gsm8k",
     "conversation": "wildchat",
     "premise": "stories",
     "prompt_paraphrases": "noveltybench",

@@ -1,12 +1,12 @@
-"""Prompts: what is asked, and what is known of it for judging the answers."""
+"""Prompts: what is asked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..core.messages import Message
 
@@ -30,7 +30,6 @@ class Prompt:
         before: The conversation before that turn, a system message included.
         paraphrases: Other wordings of `text`.
         again: How to ask for a further answer.
-        details: What else the file says, such as the instructions of IFEval.
     """
 
     id: str
@@ -39,7 +38,6 @@ class Prompt:
     before: tuple[Message, ...] = field(default=(), hash=False)
     paraphrases: tuple[str, ...] = ()
     again: str = AGAIN
-    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def messages(self) -> list[Message]:

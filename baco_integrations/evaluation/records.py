@@ -81,7 +81,6 @@ class Asked(BaseModel):
 
     id: str
     text: str
-    details: dict[str, Any]
 
 
 class Manifest(BaseModel):

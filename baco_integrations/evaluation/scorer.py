@@ -13,7 +13,6 @@ from .metrics import require_sacrebleu
 from .prompts import Prompt
 from .quality import (
     ChatJudge,
-    ConstraintQuality,
     OracleQuality,
     Quality,
     RewardQuality,
@@ -32,7 +31,6 @@ from .similarity import (
     TfidfSimilarity,
 )
 from .tiny import TinyOracle
-from .verifiers import adherence, same_number
 
 Progress = Callable[[int, int], None]
 SIMILARITIES = TfidfSimilarity, EmbeddingSimilarity, OracleSimilarity, PairwiseSimilarity
@@ -71,8 +69,7 @@ class Scorer:
 def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any = None) -> Scorer:
     """Return what answers to these prompts are measured with.
 
-    Requests of the tiny world have an exact oracle; prompts of IFEval and GSM8K carry what they
-    can be verified by. Everything else needs a judge.
+    Requests of the tiny world have an exact oracle. Everything else needs a judge.
 
     Args:
         prompts: What was asked.
@@ -82,8 +79,7 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
             a function of a `Question` and answers that returns a number from 0 to 1 for each.
 
     Raises:
-        ParameterError: The prompts carry nothing that tells a good answer from a bad one, and no
-            quality was given.
+        ParameterError: The prompts are not the tiny world's, and no quality was given.
         MissingExtraError: The extra ``eval`` is not installed.
     """
     require_sacrebleu("Measuring answers")  # now, rather than when all of them are there
@@ -96,16 +92,10 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
     elif oracle is not None:
         qualities["task quality"] = OracleQuality(lambda q, a: oracle.judge(q.id, a).valid)
         described["task quality"] = "the tiny world's oracle: on topic, complete and well-formed"
-    verified = {prompt.id: [check] for prompt in prompts if (check := verifier(prompt.details))}
-    if verified:
-        qualities["constraint adherence"] = ConstraintQuality(verified)
-        described["constraint adherence"] = (
-            f"verified for {len(verified)} of {len(prompts)} prompts"
-        )
-    if not qualities:
+    else:
         raise ParameterError(
             "quality",
-            "given where prompts carry nothing to judge their answers by",
+            "given where prompts are not the tiny world's",
             quality,
             "Breadth alone says nothing, as noise is broad too. Give a chat model of LangChain as "
             "the judge or a function of question and answers: --quality my_judge:model.",
@@ -133,15 +123,6 @@ def oracle_of(prompts: Sequence[Prompt]) -> TinyOracle | None:
         known = {key: found.messages[-1]["content"] for key, found in oracle.requests.items()}
         if all(known.get(prompt.id) == prompt.text for prompt in prompts):
             return oracle
-    return None
-
-
-def verifier(details: Mapping[str, Any]) -> Callable[[str], float] | None:
-    """Return a check of answers by IFEval's instructions or GSM8K's number; None without either."""
-    if "instruction_id_list" in details and adherence(details, "") is not None:
-        return lambda text: adherence(details, text) or 0.0
-    if "answer" in details and "instruction_id_list" not in details:
-        return lambda text: float(same_number(details, text))
     return None
 
 
@@ -248,7 +229,7 @@ def how_far(
 def prompts_of(records: Sequence[Record], manifest: Mapping[str, Any]) -> list[Prompt]:
     """Return the prompts of a run; from its records, where its run.json does not hold them."""
     if rows := manifest.get("prompts"):
-        return [Prompt(row["id"], row["text"], details=row["details"]) for row in rows]
+        return [Prompt(row["id"], row["text"]) for row in rows]
     texts = {record["id"]: record["prompt"] for record in records}
     return [Prompt(prompt_id, text) for prompt_id, text in texts.items()]
 

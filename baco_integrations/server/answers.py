@@ -43,7 +43,8 @@ class Asked:
     """What one request asks of which decoder.
 
     Attributes:
-        decoder: The pair's decoder.
+        pair: The pair's name.
+        decoder: Its decoder.
         prompts: What is to be answered, each with all of its samples.
         params: How to decode.
         head: What the answer and each of its chunks begin with.
@@ -53,6 +54,7 @@ class Asked:
         log_prompts: Whether texts are logged.
     """
 
+    pair: str
     decoder: Decoder
     prompts: Sequence[Messages]
     params: SamplingParams
@@ -137,7 +139,15 @@ async def ask(request: Request, body: GenerationBody, prompts: Sequence[Messages
     )
     top = (body.top_logprobs if isinstance(body, ChatBody) else body.logprobs) or 0
     return Asked(
-        decoder, prompts, params, head, noted, body.wants_tokens, top, settings.log_prompts
+        served.name,
+        decoder,
+        prompts,
+        params,
+        head,
+        noted,
+        body.wants_tokens,
+        top,
+        settings.log_prompts,
     )
 
 
@@ -266,7 +276,7 @@ async def streamed(
         await events.aclose()
         raise
     metrics = request.app.state.metrics
-    metrics.first_token.labels(decoder.pair.name).observe(time.monotonic() - begun)
+    metrics.first_token.labels(asked.pair).observe(time.monotonic() - begun)
     return EventStream(sent(asked, body, events, first, write, opening), events)
 
 
@@ -284,6 +294,7 @@ async def sent(
     if body.include_usage:
         head["usage"] = None
     completions: list[list[Completion]] = [[] for _ in asked.prompts]
+    asked.noted.facts["gone"] = True  # until its end has been sent
     for choice in opening:
         yield line({**head, "choices": [choice]})
     try:
@@ -305,6 +316,7 @@ async def sent(
             LOGGER.exception("a stream failed")
         yield line(error_answer(error))
     yield DONE
+    del asked.noted.facts["gone"]
 
 
 def line(data: object) -> bytes:

@@ -95,7 +95,7 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
             CORSMiddleware,
             allow_origins=settings.allow_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],  # clients in a browser send headers of their own
             expose_headers=["x-request-id", "x-baco-ignored"],
         )
     return app

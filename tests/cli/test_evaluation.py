@@ -273,7 +273,7 @@ def test_ctrl_c_says_that_the_run_goes_on_and_a_report_how_far_it_is(
             ("eval", "run", "--out", "x", "--form", "text"),
             "--form must be left out",
         ),
-        (("tune", "tiny", "--form", "gsm8k"), "--form must be left out"),
+        (("tune", "tiny", "--form", "stories"), "--form must be left out"),
         (
             ("eval", "run", "--out", "x", "--model", "json:loads", "--device", "cpu"),
             "--model must",

@@ -24,13 +24,6 @@ CHAT = [
     {"role": "assistant", "content": "y"},
     {"role": "user", "content": "Second?"},
 ]
-IFEVAL = {
-    "key": 1000,
-    "prompt": "Write.",
-    "instruction_id_list": ["punctuation:no_comma"],
-    "kwargs": [{}],
-}
-GSM = {"question": "1 + 1?", "answer": "Two.\n#### 2"}
 
 
 @pytest.mark.parametrize(
@@ -47,9 +40,6 @@ GSM = {"question": "1 + 1?", "answer": "Two.\n#### 2"}
         ([{"conversation_hash": "h", "conversation": CHAT}], [Prompt("h", "First?")]),
         ([{"premise": "A lost key."}], [
             Prompt("file-1", "Write a short story from this premise: A lost key.", "creative")]),
-        ([IFEVAL], [Prompt("1000", "Write.", details={
-            "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]})]),
-        ([GSM], [Prompt("file-1", "1 + 1?", details={"answer": "Two.\n#### 2"})]),
     ],
 )  # fmt: skip
 def test_forms_are_recognised(tmp_path: Path, rows: list[Any], wanted: list[Prompt]) -> None:
@@ -77,8 +67,6 @@ def test_story_prompts_lose_their_mark(tmp_path: Path) -> None:
             r"'prompt_paraphrases' is missing",
         ),
         ([{"conversation": CHAT[:1]}], "auto", r"line 1, must be a row of the form 'wildchat'"),
-        ([{**IFEVAL, "kwargs": []}], "auto", r"line 1, .* kwargs for each instruction"),
-        ([{"question": "?", "answer": "2"}], "auto", r"line 1, .* no '####'"),
         ([], "auto", r"at least one prompt"),
         (["a"], "novelty", r"form must be one of auto, .*Did you mean 'noveltybench'"),
     ],

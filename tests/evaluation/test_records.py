@@ -23,7 +23,7 @@ from tests.evaluation.synthetic import records
 ROW: dict[str, Any] = json.loads(json.dumps(next(iter(records(["aligned"])))))
 MANIFEST: dict[str, Any] = {
     "settings": {"methods": {"aligned": [[None, 1.0]]}, "seeds": [0], "n": 5},
-    "prompts": [{"id": "q0", "text": "Which city?", "details": {}}],
+    "prompts": [{"id": "q0", "text": "Which city?"}],
     "command": None,
 }
 

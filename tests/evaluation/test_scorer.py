@@ -16,7 +16,6 @@ from baco_integrations.evaluation import (
     Settings,
     evaluate,
     find_scorer,
-    load_prompts,
     tiny_prompts,
 )
 from baco_integrations.evaluation.report import render
@@ -47,24 +46,6 @@ def test_tiny_prompts_have_an_oracle() -> None:
     # The same ids with other words are somebody else's prompts.
     with pytest.raises(ParameterError, match="quality"):
         find_scorer([Prompt(prompt.id, "Name a number.")])
-
-
-def test_verifiers_come_with_the_prompts(tmp_path: Path) -> None:
-    rows = [
-        {
-            "key": 1,
-            "prompt": "Write without commas in lower case.",
-            "instruction_id_list": ["punctuation:no_comma", "change_case:english_lowercase"],
-            "kwargs": [{}, {}],
-        },
-        {"question": "What is 2 + 3?", "answer": "#### 5"},
-    ]
-    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prompts = load_prompts(tmp_path / "asked.jsonl")
-    adherence = find_scorer(prompts).qualities["constraint adherence"]
-    asked = [Question(prompt.id, prompt.text) for prompt in prompts]
-    assert adherence(asked[0], ["one", "One", "One, two"]) == [1, 0.5, 0]
-    assert adherence(asked[1], ["It is 5.", "6"]) == [1, 0]
 
 
 def test_what_others_bring() -> None:
@@ -115,9 +96,7 @@ def manifest(prompts: int, command: str | None) -> dict[str, Any]:
     """What the run.json says of a run of base and aligned, at two temperatures, with two seeds."""
     points = [[None, 0.5], [None, 1.0]]
     settings = {"methods": {"base": points, "aligned": points}, "seeds": [0, 1], "n": 5}
-    asked = [
-        {"id": f"q{x}", "text": f"Which city in month {x}?", "details": {}} for x in range(prompts)
-    ]
+    asked = [{"id": f"q{x}", "text": f"Which city in month {x}?"} for x in range(prompts)]
     return {"settings": settings, "prompts": asked, "command": command}
 
 
