@@ -33,7 +33,7 @@ from ..tiny import WEIGHTS
 
 if TYPE_CHECKING:
     from ..decoder.decoder import Decoder
-    from ..remote.decoder import RemoteDecoder
+    from ..remote import RemoteDecoder
 
 SAMPLING = {
     {"base": "base_sampling", "aligned": "aligned_sampling"}.get(name, name): name
@@ -245,7 +245,7 @@ class Adapter(Settings):
 
     def remote_decoder(self) -> RemoteDecoder:
         """Return the process's decoder of this server and pair; nothing is asked yet."""
-        from ..remote.decoder import RemoteDecoder
+        from ..remote import RemoteDecoder
 
         key = revealed(self.api_key) or os.environ.get("BACO_API_KEY")
         options = {"api_key": key, "max_retries": self.max_retries}

@@ -36,7 +36,12 @@ UNSENT = (httpx.ConnectError, httpx.ConnectTimeout)
 TRY_LATER = (429, 503)
 """Statuses of servers that have not begun to decode."""
 
-_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_PROBES = {
+    "TCP_KEEPIDLE": 60,
+    "TCP_KEEPINTVL": 15,
+    "TCP_KEEPCNT": 4,
+    "TCP_USER_TIMEOUT": 120_000,  # in milliseconds, unlike the others
+}
 
 
 class Client:
@@ -144,7 +149,7 @@ class Client:
         )
         try:
             response = await self.loop.http.send(request, stream=True)
-            if response.status_code == 200:
+            if response.status_code == 200 and "x-baco-ignored" not in response.headers:
                 return response
             content = await beginning(response)
             await response.aclose()
@@ -152,6 +157,13 @@ class Client:
             raise NotNow(self.out_of_reach(error)) from error
         except httpx.HTTPError as error:
             raise self.broken_off(error) from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # of the host's name
+            raise self.out_of_reach(error) from error
+        if ignored := response.headers.get("x-baco-ignored"):
+            raise ServerError(
+                f"{self.url} is of another version and does not know: {self.masked(ignored)}. "
+                "Leave it out, or have the server updated."
+            )
         refusal = self.refusal(response.status_code, content)
         if response.status_code in TRY_LATER:
             raise NotNow(refusal, seconds(response.headers.get("retry-after")))
@@ -160,7 +172,7 @@ class Client:
     # -- what went wrong ---------------------------------------------------------------------
 
     @contextmanager
-    def reading(self, content: bytes) -> Iterator[None]:
+    def reading(self, content: object) -> Iterator[None]:
         """Raise a `ServerError` where what came has another form than answers have."""
         try:
             yield
@@ -190,16 +202,17 @@ class Client:
                 return error
         return self.no_answer(content, f"with status {status} ")
 
-    def masked(self, content: bytes) -> bytes:
-        """Return what came without the key, which a server may repeat."""
-        return content.replace(self._key.encode(), b"***") if self._key else content
+    def masked(self, content: object) -> str:
+        """Return what came as text, without the key, which a server may repeat."""
+        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+        return text.replace(self._key, "***") if self._key else text
 
-    def no_answer(self, content: bytes, how: str = "") -> ServerError:
+    def no_answer(self, content: object, how: str = "") -> ServerError:
         """Return the error of an answer that none of this package's servers gives."""
-        shown = shorten(self.masked(content).decode("utf-8", "replace"), 200)
         return ServerError(
-            f"{self.url} answered {how}as no BACo server does: {shown}. Is base_url right? It is "
-            "where `baco serve` listens, with /v1 behind it."
+            f"{self.url} answered {how}as no BACo server does: "
+            f"{shorten(self.masked(content), 200)}. Is base_url right? It is where `baco serve` "
+            "listens, with /v1 behind it."
         )
 
     def broken_off(self, reason: object) -> ServerError:

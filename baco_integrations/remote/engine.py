@@ -56,7 +56,7 @@ class RemoteRequest:
                         self.read(json.loads(data))
             return
         data = await client.json(self.path, body)
-        with client.reading(str(data).encode()):
+        with client.reading(data):
             for choice in data["choices"]:
                 self.finish(read_choice(choice))
 

@@ -14,13 +14,10 @@ from collections.abc import Callable, Coroutine
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
-from ..core.errors import DecoderClosedError, MissingExtraError
-from ..core.threads import LAST_CALL_S, fork_safe
+import httpx
 
-try:
-    import httpx
-except ModuleNotFoundError as error:
-    raise MissingExtraError("A model on another machine (base_url)", "client") from error
+from ..core.errors import DecoderClosedError
+from ..core.threads import LAST_CALL_S, fork_safe
 
 T = TypeVar("T")
 

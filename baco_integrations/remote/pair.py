@@ -86,7 +86,7 @@ class RemotePair:
     async def tokens(self, what: Mapping[str, Any]) -> list[int]:
         """Return the tokens of what ``/v1/baco/tokenize`` is sent."""
         data = await self._client.json("/baco/tokenize", {"model": await self.model(), **what})
-        with self._client.reading(str(data).encode()):
+        with self._client.reading(data):
             return [int(token) for token in data["tokens"]]
 
     async def model(self) -> str:
@@ -103,7 +103,7 @@ class RemotePair:
             ParameterError: The server serves no such pair, or several where none is named.
         """
         data = await self._client.json("/models")
-        with self._client.reading(str(data).encode()):
+        with self._client.reading(data):
             served = {model.name: model for model in read_models(data)}
         wanted = self._name or (next(iter(served)) if len(served) == 1 else None)
         self._context = self.required(wanted, served).context

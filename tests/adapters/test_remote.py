@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -76,6 +78,17 @@ def test_nothing_is_asked_before_the_first_call() -> None:
     adapter = Adapter(base_url=URL, gamma=0.2)
     assert (adapter.model_name, adapter.context_window()) == (URL, None)
     assert Adapter(base_url=URL, pair="p").model_name == "p"
+
+
+def test_the_extra_may_be_missing() -> None:
+    code = (
+        "import sys; sys.modules['httpx'] = None\n"
+        "from baco_integrations.adapters.base import Adapter\n"
+        "try: Adapter(base_url='http://host').decoder\n"
+        "except ImportError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Run: pip install 'baco-integrations[client]'" in run.stdout
 
 
 def test_decoders_are_shared_by_server_key_and_pair(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ NOT_OURS = {
     "a page": answer("200 OK", f"<html>Welcome, {KEY}", kind="text/html"),
     "a list": answer("200 OK", "[1, 2]"),
     "text": answer("200 OK", '"choices"'),
+    "half a character": answer("200 OK", '{"choices": "\\ud800"}'),
     "half": answer("200 OK", CHAT[:20]),
     "another kind of server": answer("200 OK", CHAT),
     "a stream without BACo": SSE + WITHOUT,
@@ -158,6 +159,19 @@ def test_a_server_that_repeats_the_key() -> None:
         with pytest.raises(ServerError, match=r"answered with status 400: What is \*\*\*\?") as e:
             asked(other.url).generate("Hi")
         untold(e.value)
+
+
+def test_a_server_that_does_not_know_a_setting() -> None:
+    newer = answer("200 OK", CHAT, "X-BACo-Ignored: gamma")
+    told = "of another version and does not know: gamma"
+    with other_server(newer) as other, pytest.raises(ServerError, match=told):
+        asked(other.url).generate("Hi", gamma=0.2)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "-"])
+def test_names_that_no_host_has(host: str) -> None:
+    with pytest.raises(ServerError, match="no server can be reached"):
+        asked(f"http://{host}").generate("Hi")
 
 
 def test_an_unknown_pair_is_named(served: Serving) -> None:

@@ -339,6 +339,8 @@ assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
 [*stream]
 assert used.generate("Hi", seed=1, max_tokens=5)[0].text == wanted
 assert not {"torch", "transformers", "tokenizers", "fastapi"} & {*sys.modules}
+left_open = used.stream("Hi", max_tokens=200)
+next(left_open)
 print("all well")
 """
 
