@@ -96,6 +96,12 @@ class RemoteDecoder:
         """Whether the decoder has been closed, or stayed behind in a parent process."""
         return self.engine.closed
 
+    def __enter__(self) -> RemoteDecoder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def generate(
         self, messages: Messages, params: SamplingParams | None = None, **settings: Any
     ) -> list[Completion]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..api.reading import SampleReader, read_choice, read_error
-from ..core.errors import DecoderClosedError
+from ..core.errors import DecoderClosedError, ParameterError
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams
 from .client import Client
@@ -187,6 +187,8 @@ class RemoteEngine:
         if task.cancelled():
             request.cancelled()
         elif (error := task.exception()) is not None:
+            if isinstance(error, ParameterError) and error.parameter == "pair":
+                self._pair.forget()
             request.publish(error)
         elif request.samples:
             request.publish(self._client.broken_off("samples are missing"))

@@ -20,9 +20,16 @@ class RemotePair:
         name: What the server calls it, as ``NAME`` or ``NAME@gamma=0.7``; None for its only one.
     """
 
+    _name: str | None
+    _context: tuple[int, int] | None
+
     def __init__(self, client: Client, name: str | None) -> None:
-        self._client, self._name = client, name
-        self._context: tuple[int, int] | None = None
+        self._client, self._given = client, name
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask the server anew the next time."""
+        self._name, self._context = self._given, None
 
     @property
     def known_name(self) -> str | None:

@@ -145,8 +145,10 @@ def test_no_seed_draws_anew(remote: RemoteDecoder) -> None:
 
 
 def test_what_is_left_out_is_as_the_server_sets_it() -> None:
-    with serving({"p": endless()}, defaults={"max_tokens": 3, "gamma": 0.25}) as running:
-        remote = RemoteDecoder(running.api)
+    with (
+        serving({"p": endless()}, defaults={"max_tokens": 3, "gamma": 0.25}) as running,
+        RemoteDecoder(running.api) as remote,
+    ):
         (answer,) = remote.generate("Hi")
         assert (len(answer.steps), answer.gamma) == (3, 0.25)
         (answer,) = remote.generate("Hi", max_tokens=2, threshold=0.5)
@@ -182,6 +184,18 @@ def test_one_of_several_pairs_must_be_named() -> None:
             with pytest.raises(ParameterError, match="pair must be one .*'?[Dd]id you mean 'two'"):
                 ask(RemoteDecoder(running.api, pair="too").pair)
         assert RemoteDecoder(running.api, pair="two").generate("Hi", max_tokens=1)
+
+
+def test_a_server_may_come_back_with_another_pair() -> None:
+    with serving({"one": endless()}) as running:
+        remote = RemoteDecoder(running.api)
+        assert remote.generate("Hi", max_tokens=1)
+        pairs = running.server.pairs._served
+        pairs["two"] = pairs.pop("one")
+        pairs["two"].name = "two"
+        with pytest.raises(ParameterError, match="There is no model 'one'"):
+            remote.generate("Hi", max_tokens=1)
+        assert remote.generate("Hi", max_tokens=1) and remote.pair.name == "two"
 
 
 def test_a_pair_that_is_not_loaded_yet_tells_its_context() -> None:
