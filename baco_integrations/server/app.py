@@ -140,6 +140,7 @@ def add_endpoints(app: FastAPI) -> None:
         decoder = await pairs.decoder(served_pair(pairs, body.model)[0])
         return json_response(await asyncio.to_thread(tokenize, decoder, body))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=dict[str, str])
     async def health(request: Request) -> Response:
         """Tell whether the server takes requests."""

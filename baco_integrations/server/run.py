@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Callable, Generator
 from types import FrameType
 
@@ -114,11 +115,30 @@ def serve(
     """
     log_to_stderr()
     server = DrainingServer(pairs, settings, started)
+    sock = bound_socket(settings.host, settings.port)  # before anything is loaded
 
     async def run() -> None:
         if load:
             for served in pairs:
                 await pairs.decoder(served)
-        await server.serve()
+        await server.serve([sock])
 
-    asyncio.run(run())
+    with sock:
+        asyncio.run(run())
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket at an address, which does not listen yet.
+
+    Raises:
+        OSError: There is no such address, or something listens there.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"{error.strerror}: {host}:{port}") from None
+    return sock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,10 @@ def test_a_bad_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     output = baco("serve", code=2).output
     assert "BACO_API_KEY" in output or "api_keys" in output
     assert "kéy" not in output
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = baco("serve", "--port", port, code=1).stderr
+    assert said == f"Error: Address already in use: 127.0.0.1:{port}\n"
