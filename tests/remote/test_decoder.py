@@ -333,7 +333,7 @@ from baco_integrations.core.errors import DecoderClosedError
 from baco_integrations.remote.decoder import RemoteDecoder
 
 url = sys.argv[1]
-unused, used = RemoteDecoder.shared(url, pair="tiny"), RemoteDecoder.shared(url)
+unused, used = RemoteDecoder.shared(url, pair="p"), RemoteDecoder.shared(url)
 wanted = used.generate("Hi", seed=1, max_tokens=5)[0].text
 stream = used.stream("Hi", max_tokens=3)
 next(stream)
@@ -359,35 +359,38 @@ print("all well")
 """
 
 
-def test_forks_and_an_import_without_torch(served: Serving) -> None:
-    command = [sys.executable, "-W", "error", "-c", CHILD, served.api]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def test_forks_and_an_import_without_torch() -> None:
+    with serving({"p": endless()}) as running:
+        command = [sys.executable, "-W", "error", "-c", CHILD, running.api]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("all well\n", "")
 
 
-def test_who_shares_and_who_closes(served: Serving) -> None:
+def test_who_shares_and_who_closes() -> None:
     class User:
         pass
 
     one, other = User(), User()
-    decoder = RemoteDecoder.shared(served.api, api_key="a", user=one)
-    assert RemoteDecoder.shared(served.api, api_key="a", user=other) is decoder
-    assert RemoteDecoder.shared(served.api, api_key="b") is not decoder
-    assert RemoteDecoder.shared(served.api, api_key="a", pair="tiny") is not decoder
-    decoder.close(one)
-    assert not decoder.closed and decoder.generate("Hi", max_tokens=1)
-    stream = decoder.stream("Hi")
-    decoder.close(other)
-    assert decoder.closed
-    with pytest.raises(DecoderClosedError, match="the decoder was closed"):
-        next(stream)
-    with pytest.raises(DecoderClosedError, match="this decoder is closed"):
-        decoder.generate("Hi")
-    assert RemoteDecoder.shared(served.api, api_key="a") is not decoder
-    again = RemoteDecoder.shared(served.api, api_key="a")
-    for number in range(MOST_SHARED):
-        RemoteDecoder.shared(served.api, api_key=f"key-{number}")
-    assert RemoteDecoder.shared(served.api, api_key="a") is not again
+    with serving({"p": endless()}) as running:
+        url = running.api
+        decoder = RemoteDecoder.shared(url, api_key="a", user=one)
+        assert RemoteDecoder.shared(url, api_key="a", user=other) is decoder
+        assert RemoteDecoder.shared(url, api_key="b") is not decoder
+        assert RemoteDecoder.shared(url, api_key="a", pair="p") is not decoder
+        decoder.close(one)
+        assert not decoder.closed and decoder.generate("Hi", max_tokens=1)
+        stream = decoder.stream("Hi")
+        decoder.close(other)
+        assert decoder.closed
+        with pytest.raises(DecoderClosedError, match="the decoder was closed"):
+            [*stream]  # noqa: B018
+        with pytest.raises(DecoderClosedError, match="this decoder is closed"):
+            decoder.generate("Hi")
+        again = RemoteDecoder.shared(url, api_key="a")
+        assert again is not decoder
+        for number in range(MOST_SHARED):
+            RemoteDecoder.shared(url, api_key=f"key-{number}")
+        assert RemoteDecoder.shared(url, api_key="a") is not again
 
 
 def test_texts_with_any_characters() -> None:
