@@ -83,17 +83,17 @@ def error_answer(error: BaseException) -> ErrorAnswer:
     )
     body: ErrorBody = {"message": "", "type": kind, "param": None, "code": None}
     if isinstance(error, ApiError):
-        body |= {"message": str(error), "param": error.param, "code": error.code}
+        body |= {"message": whole(str(error)), "param": error.param, "code": error.code}
     elif isinstance(error, ParameterError):
         too_long = isinstance(error, PromptError) and "context window" in error.allowed
         code = "context_length_exceeded" if too_long else "invalid_value"
-        body |= {"message": str(error), "param": error.parameter, "code": code}
+        body |= {"message": whole(str(error)), "param": whole(error.parameter), "code": code}
         body["baco"] = {
             "error": type(error).__name__,
-            "parameter": error.parameter,
-            "allowed": error.allowed,
+            "parameter": whole(error.parameter),
+            "allowed": whole(error.allowed),
             "received": shorten(error.received),
-            "remedy": error.remedy,
+            "remedy": whole(error.remedy),
         }
     elif isinstance(error, BacoError):
         code = next((code for cls, _, code in OF_SERVER if isinstance(error, cls)), "failed")
@@ -101,3 +101,8 @@ def error_answer(error: BaseException) -> ErrorAnswer:
     else:
         body |= {"message": "The server failed; its log has the cause.", "code": "internal"}
     return {"error": body}
+
+
+def whole(text: str) -> str:
+    """Return a text with escapes for half characters, which JSON can bring but UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -11,15 +11,23 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..api.errors import ApiError, ErrorAnswer, error_answer, status_of
-from ..api.requests import ChatBody, CompletionBody, GenerationBody
+from ..api.requests import ChatBody, CompletionBody, GenerationBody, TokenizeBody
 from ..api.responses import ChatCompletion, Served, ServedList, TextCompletion
-from ..core.errors import BacoError, ParameterError, PromptError, QueueFullError
+from ..core.errors import (
+    BacoError,
+    DeadlineError,
+    DecoderClosedError,
+    ParameterError,
+    PromptError,
+    QueueFullError,
+)
 from ..core.params import SamplingParams
 from ..core.settings import stated
 from .answers import ask, served_pair, stream_chat, stream_text, whole_chat, whole_text
@@ -29,6 +37,7 @@ from .metrics import ServerMetrics
 from .pages import add_pages
 from .pairs import ServedPair, ServedPairs
 from .settings import ServerSettings
+from .tokens import Tokens, tokenize
 
 _ABOUT = """\
 Chat and completions as OpenAI has them, decoded by a base and an aligned model together. Every
@@ -51,6 +60,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "The server is about to end, or the pair cannot be loaded.",
         504: "The request took too long.",
     }.items()
+}
+EXPECTED = (ApiError, DeadlineError, DecoderClosedError)
+"""Errors of requests that need no trace in the log."""
+_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream`, as server-sent events of chunks.",
+        "content": {"text/event-stream": {}},
+    }
 }
 _SECURE = [Depends(HTTPBearer(auto_error=False))]
 
@@ -78,6 +95,7 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         responses=_ERRORS,
     )
@@ -103,7 +121,12 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
 def add_endpoints(app: FastAPI) -> None:
     """Add what programs ask for."""
 
-    @app.post("/v1/chat/completions", response_model=ChatCompletion, dependencies=_SECURE)
+    @app.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses=_STREAMED,
+        dependencies=_SECURE,
+    )
     async def chat_completions(request: Request, body: ChatBody) -> Response:
         """Answer a conversation."""
         asked = await ask(request, body, [body.conversation()])
@@ -111,7 +134,12 @@ def add_endpoints(app: FastAPI) -> None:
             return marked(await stream_chat(request, asked, body), body)
         return marked(json_response(await whole_chat(request, asked)), body)
 
-    @app.post("/v1/completions", response_model=TextCompletion, dependencies=_SECURE)
+    @app.post(
+        "/v1/completions",
+        response_model=TextCompletion,
+        responses=_STREAMED,
+        dependencies=_SECURE,
+    )
     async def completions(request: Request, body: CompletionBody) -> Response:
         """Go on with texts, which both models read as they stand."""
         asked = await ask(request, body, body.prompts())
@@ -132,6 +160,13 @@ def add_endpoints(app: FastAPI) -> None:
         pairs = request.app.state.pairs
         return json_response(served_data(served_pair(pairs, model)[0], pairs.defaults))
 
+    @app.post("/v1/baco/tokenize", response_model=Tokens, dependencies=_SECURE)
+    async def tokens(request: Request, body: TokenizeBody) -> Response:
+        """Count the tokens of a text or a conversation."""
+        pairs: ServedPairs = request.app.state.pairs
+        decoder = await pairs.decoder(served_pair(pairs, body.model)[0])
+        return json_response(await asyncio.to_thread(tokenize, decoder, body))
+
     @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=dict[str, str])
     async def health(request: Request) -> Response:
@@ -140,7 +175,7 @@ def add_endpoints(app: FastAPI) -> None:
         answer = {"status": "draining" if draining else "ok", "version": __version__}
         return json_response(answer, 503 if draining else 200)
 
-    @app.get("/metrics", response_class=Response, dependencies=_SECURE)
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=_SECURE)
     async def metrics(request: Request) -> Response:
         """Tell Prometheus what has been done."""
         text = request.app.state.metrics.text()
@@ -193,7 +228,7 @@ async def handle(request: Request, error: Exception) -> Response:
         headers["retry-after"] = str(retry_after(request))
     noted = request.state.noted
     noted.facts["error"] = type(error).__name__
-    if status >= 500 and not isinstance(error, ApiError):
+    if status >= 500 and not isinstance(error, EXPECTED):
         LOGGER.error("a request failed", exc_info=error, extra={"facts": {"id": noted.id}})
     return json_response(error_answer(told), status, headers)
 

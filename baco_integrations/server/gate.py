@@ -29,7 +29,7 @@ KEYED = re.compile(r"/v1/|/metrics$")
 """What needs a key."""
 GONE = 499
 """The status of a request whose caller has gone before there was one."""
-_ID = re.compile(r"[\w.-]{1,64}")
+_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 @dataclass

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
-
-from pydantic_core import to_json
 
 LOGGER = logging.getLogger("baco_integrations.server")
 
@@ -27,7 +26,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return to_json(line, fallback=str, inf_nan_mode="constants").decode("utf-8", "replace")
+        return json.dumps(line, default=str)  # as ASCII, which any terminal and file takes
 
 
 def log_request(

@@ -7,11 +7,13 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Generator
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from .app import create_app
+from .connection import Connection
 from .logs import LOGGER, log_to_stderr
 from .pairs import ServedPairs
 from .settings import ServerSettings
@@ -44,12 +46,16 @@ class DrainingServer(uvicorn.Server):
             access_log=False,
             log_config=None,
             server_header=False,
+            http=partial(Connection, patience=settings.body_timeout),  # type: ignore[arg-type]
+            ws="none",
+            proxy_headers=False,
             timeout_graceful_shutdown=int(settings.drain_timeout + LAST_WORDS_S),
         )
         super().__init__(config)
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """Listen, and tell at which port."""
+        self.loop = asyncio.get_running_loop()
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.started:
             self._started(self.servers[0].sockets[0].getsockname()[1])
@@ -58,8 +64,14 @@ class DrainingServer(uvicorn.Server):
         """Take nothing new, let running requests end, and stop; a second call stops at once."""
         if self.app.state.draining:
             self.force_exit = True
+            self.loop.call_soon_threadsafe(self.cut)
         self.app.state.draining = self.should_exit = True
         LOGGER.info("draining", extra={"facts": {"seconds": self.settings.drain_timeout}})
+
+    def cut(self) -> None:
+        """Cut all connections, which ends what runs for them."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain when a signal comes."""

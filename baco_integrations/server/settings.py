@@ -72,7 +72,8 @@ class ServerSettings(Checked):
     )
     """Longest body of a request, in bytes."""
     body_timeout: Seconds = param(30.0, "a number of seconds above 0", "The default is 30.")
-    """Seconds in which a body must have come."""
+    """Seconds in which a request's head must have come, then its body, and for which a caller may
+    leave what is sent unread."""
     max_prompt_tokens: Annotated[Integer, Field(ge=1)] | None = param(
         None, "a whole number of at least 1", "Leave it out if in doubt.", unset="the window"
     )

@@ -1,0 +1,23 @@
+"""Hostile requests break nothing: see `tests.server.hostile`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.server.hostile import hostile
+
+REQUESTS = int(os.environ.get("BACO_HOSTILE_REQUESTS", "3000"))
+"""How many requests are sent here; ``python -m tests.server.hostile`` sends 10,000."""
+
+
+@pytest.mark.slow
+def test_hostile_requests_break_nothing() -> None:
+    report = hostile(REQUESTS)
+    print(report)
+    assert not report.failures, str(report)
+    answered = {status for counts in report.statuses.values() for status in counts}
+    # The attacks get through to everything that is to hold them off.
+    assert {"200", "400", "401", "404", "405", "408", "413", "415", "504"} <= answered
+    assert len(report.neighbour) >= 6
