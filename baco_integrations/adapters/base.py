@@ -1,8 +1,8 @@
 """What the adapters of all frameworks share: their settings, and how a decoder is found for them.
 
-An adapter holds settings only: which pair, how to load it, how to decode. The decoder is looked up
-in the process whenever it is needed, so copies, reconstructed and unpickled adapters share it, and
-no adapter carries weights.
+An adapter holds settings only: which pair, how to load it or which server has it, how to decode.
+The decoder is looked up in the process whenever it is needed, so copies, reconstructed and
+unpickled adapters share it, and no adapter carries weights.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -27,10 +28,12 @@ from ..core.settings import stated, with_attributes
 from ..decoder.pairs import check_pair_choice, open_decoder
 from ..models.options import SIDES, LoadOptions
 from ..models.presets import PRESETS
+from ..remote.settings import RemoteOptions, check_remote_choice
 from ..tiny import WEIGHTS
 
 if TYPE_CHECKING:
     from ..decoder.decoder import Decoder
+    from ..remote import RemoteDecoder
 
 SAMPLING = {
     {"base": "base_sampling", "aligned": "aligned_sampling"}.get(name, name): name
@@ -49,6 +52,7 @@ _PAIR = (
 )
 _IMMATERIAL = {"token", "local_files_only", "progress", "check_memory"}
 _OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
+_SECRET = ("token", "api_key")
 _NUMBERED: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -134,6 +138,8 @@ _KEPT_AS: dict[str, Any] = {
     **dict.fromkeys(("base_sampling", "aligned_sampling"), _Data),
     **dict.fromkeys(("quantization", "base_quantization", "aligned_quantization"), _Quantization),
     "token": SecretStr | bool,
+    "base_url": str,
+    "api_key": SecretStr,
     "stop": str | list[str],
     "choices": list[str],
 }
@@ -149,12 +155,13 @@ def adapter_fields() -> dict[str, Any]:
         name: (its_kind | None, Field(None, description=help)) for name, its_kind, help in _WHICH
     }
     sampling = {name: SamplingParams.model_fields[SAMPLING[name]] for name in SAMPLING}
-    for name, setting in {**LoadOptions.model_fields, **sampling}.items():
+    settings = {**LoadOptions.model_fields, **RemoteOptions.model_fields, **sampling}
+    for name, setting in settings.items():
         if name not in OF_A_CALL:
             kind: Any = _KEPT_AS.get(name, setting.annotation)
             if setting.metadata and name not in _KEPT_AS:
                 kind = Annotated[(kind, *setting.metadata)]
-            hidden: Any = {"exclude": True, "repr": False} if name == "token" else {}
+            hidden: Any = {"exclude": True, "repr": False} if name in _SECRET else {}
             fields[name] = kind | None, Field(None, description=stated(setting, "help"), **hidden)
     return fields
 
@@ -173,7 +180,8 @@ else:
 class Adapter(Settings):
     """Which pair, how to load it and how to decode: the fields that every adapter has.
 
-    A field that is left out, or None, takes the default of `LoadOptions` or `SamplingParams`.
+    A field that is left out, or None, takes the default of `LoadOptions` or `SamplingParams`; with
+    ``base_url``, that of the server.
 
     Raises:
         ParameterError: A field is unknown or its value is not allowed.
@@ -193,10 +201,19 @@ class Adapter(Settings):
         # Checked first, since pydantic would bury the error in one of its own.
         refuse_unknown(values, type(self).model_fields, f"a field of {type(self).__name__}")
         given = {name: revealed(value) for name, value in values.items() if value is not None}
-        pair, base, aligned = (given.get(name) for name in ("pair", "base", "aligned"))
-        options = {name: v for name, v in given.items() if name in LoadOptions.model_fields}
-        check_pair_choice(pair, base, aligned, options)
-        sampling_params({name: v for name, v in given.items() if name in SAMPLING}, {})
+        remote = RemoteOptions(
+            **{n: v for n, v in given.items() if n in RemoteOptions.model_fields}
+        )
+        params = sampling_params({name: v for name, v in given.items() if name in SAMPLING}, {})
+        if remote.base_url is not None:
+            check_remote_choice(given, params)
+        else:
+            pair, base, aligned = (given.get(name) for name in ("pair", "base", "aligned"))
+            if remote.api_key is not None and isinstance(pair, str | None):
+                given.setdefault("token", remote.api_key)
+                values["token"] = given["token"]
+            options = {name: v for name, v in given.items() if name in LoadOptions.model_fields}
+            check_pair_choice(pair, base, aligned, options)
         super().__init__(**values)
 
     def __hash__(self) -> int:
@@ -219,18 +236,32 @@ class Adapter(Settings):
         return value if value is None or isinstance(value, str) else cache_key(value)
 
     @property
-    def decoder(self) -> Decoder:
-        """The process's decoder of this pair; the first use loads the models."""
+    def decoder(self) -> Decoder | RemoteDecoder:
+        """The process's decoder of this pair; the first use loads the models, or asks a server."""
+        if self.base_url is not None:
+            return self.remote_decoder()
         own = self.load_settings()
         return open_decoder(self.pair, base=self.base, aligned=self.aligned, user=self, **own)
 
-    async def adecoder(self) -> Decoder:
+    def remote_decoder(self) -> RemoteDecoder:
+        """Return the process's decoder of this server and pair; nothing is asked yet."""
+        from ..remote import RemoteDecoder
+
+        key = revealed(self.api_key) or os.environ.get("BACO_API_KEY")
+        options = {"api_key": key, "max_retries": self.max_retries}
+        given = {name: value for name, value in options.items() if value is not None}
+        return RemoteDecoder.shared(self.base_url, pair=self.pair, user=self, **given)
+
+    async def adecoder(self) -> Decoder | RemoteDecoder:
         """Return the decoder; the event loop stays free while the models load."""
         return await asyncio.to_thread(lambda: self.decoder)
 
     @property
     def model_name(self) -> str:
-        """The name of the pair, or those of its models."""
+        """The name of the pair, or those of its models; a URL until its server has told."""
+        if self.base_url is not None:
+            name: str = self.pair or self.remote_decoder().pair.known_name or self.base_url
+            return name
         if self.pair is None:
             return f"{self.base}|{self.aligned}"
         return self.pair if isinstance(self.pair, str) else str(self.pair.name)
@@ -239,11 +270,16 @@ class Adapter(Settings):
         """Return the smaller of the models' context windows, without loading the models.
 
         Args:
-            fetch: Whether to ask the hub for configurations that are not on this machine.
+            fetch: Whether to ask the hub for configurations that are not on this machine, or a
+                server.
 
         Returns:
             A number of tokens; None where a configuration is not at hand or does not say it.
         """
+        if self.base_url is not None:
+            pair = self.remote_decoder().pair
+            known = pair.context if fetch else pair.known_context
+            return None if known is None else min(known)
         from ..models.hub import configuration
 
         if self.pair is not None and not isinstance(self.pair, str):
@@ -294,6 +330,10 @@ class Adapter(Settings):
         Args:
             params: The settings, as from `request_params`.
         """
+        if self.base_url is not None:
+            # What is left out is as the server sets it.
+            own = params.model_dump(include=params.model_fields_set - {"timeout"})
+            return {"base_url": self.base_url, "pair": self.pair, **own}
         data: dict[str, Any] = {"pair": self.pair}
         if self.pair is not None and not isinstance(self.pair, str):
             data["pair"] = {**getattr(self.pair, "identity", {}), "key": cache_key(self.pair)}

@@ -230,6 +230,30 @@ class CompletionBody(GenerationBody):
         return list(prompts)
 
 
+class TokenizeBody(BaseModel):
+    """The body of ``/v1/baco/tokenize``: a text, or a conversation and the tools it offers."""
+
+    model: str = Field(description="A served pair.")
+    text: str | None = Field(None, description="A text, as it stands.")
+    messages: list[dict[str, Any]] | None = Field(None, description="A conversation.")
+    tools: Annotated[Any, WithJsonSchema(_JSON_TYPES["tools"])] = Field(
+        None, description="Tools that are offered in it."
+    )
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """Return the messages with their contents as texts.
+
+        Raises:
+            ParameterError: There is a text too, or neither.
+            PromptError: A message holds an image, a sound, a file or the like.
+        """
+        if self.messages is None or self.text is not None:
+            raise ParameterError(
+                "messages", "given, or text, but not both", self.messages, "Count one of them."
+            )
+        return [plain_message(place, message) for place, message in enumerate(self.messages)]
+
+
 def is_token(value: object) -> bool:
     """Tell whether something is a token id."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -144,7 +144,8 @@ def token_of(step: TokenStep, spell: Spell, top: int) -> Token:
         top: How many of the most probable tokens of the sampled distribution to list.
     """
     told = provenance(step)
-    del told["calls"]
+    if not step.calls:
+        del told["calls"]
     offered: Sequence[Alternative] = (step.alternatives or {}).get("sampled", ())[:top]
     return {
         **likely(step.token_id, step.p_sampled, spell),
@@ -157,9 +158,7 @@ def choice_info(completion: Completion) -> Json:
     """Return how a completion came about."""
     info = {**summary(completion), "sample": completion.sample}
     del info["finish_reason"]
-    usage = completion.usage
-    info["base_prompt_tokens"] = usage.base_prompt_tokens
-    info["completion_tokens"] = usage.completion_tokens
+    info |= completion.usage._asdict()
     wrong = [
         {"index": index, "error": call.error}
         for index, call in enumerate(completion.tool_calls)

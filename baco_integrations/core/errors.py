@@ -14,7 +14,8 @@
         ├── QueueFullError               too many requests are waiting
         ├── CutOffError (ValueError)     an answer ended before what was asked for was whole
         ├── DeadlineError (TimeoutError) the request's own time limit has passed
-        └── WorkerError                  the worker failed; ``__cause__`` says why
+        ├── WorkerError                  the worker failed; ``__cause__`` says why
+        └── ServerError (ConnectionError)  a server is out of reach, or answers as none of ours
 
 A `ParameterError` is raised before any forward pass, and its message says four things: which
 parameter, what is allowed, what came, and what to do.
@@ -54,12 +55,12 @@ class ParameterError(BacoError, ValueError):
             kept = shorten(pickle.loads(pickle.dumps(received))) == shown
         except Exception:  # What came may raise anything; its text can always go along.
             kept = False
-        received = received if kept else _Shown(shown)
+        received = received if kept else Shown(shown)
         return type(self), (self.parameter, self.allowed, received, self.remedy)
 
 
-class _Shown(str):
-    """What a value that stayed behind looked like."""
+class Shown(str):
+    """What a value looked like that stayed behind in another process."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -139,6 +140,18 @@ class DeadlineError(DecoderError, TimeoutError):
 
 class WorkerError(DecoderError):
     """The decoder's worker failed while this request was running; the cause is attached."""
+
+
+class ServerError(DecoderError, ConnectionError):
+    """A server is out of reach, breaks off, or answers as none of this package's would."""
+
+
+def too_late(timeout: float | None, decoded: int, limit: int) -> DeadlineError:
+    """Return the error of a request that has run out of time, with its timeout in seconds."""
+    return DeadlineError(
+        f"the request took longer than its timeout of {timeout:g} s, with {decoded} "
+        f"of at most {limit} tokens decoded. Raise timeout, or lower max_tokens."
+    )
 
 
 def shorten(value: object, width: int = 80) -> str:

@@ -30,7 +30,8 @@ from ..engines.faults import worker_failure
 from ..engines.metrics import Metrics
 from ..engines.open import open_engine
 from ..models.base import Pair, is_pair
-from .request import Prompt, Renderer, checked_prompt, deadline_of, params_of_call, params_of_each
+from .request import Renderer
+from .settings import Prompt, checked_prompt, deadline_of, params_of_call, params_of_each
 from .stream import AsyncStream, Stream
 from .users import Users
 

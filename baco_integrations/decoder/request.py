@@ -6,29 +6,26 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from itertools import dropwhile
 from typing import Any
 
-from ..core.errors import BacoError, ParameterError, PromptError
+from ..core.errors import BacoError, PromptError, too_late
 from ..core.messages import (
     Conversation,
     Messages,
     RawPrompt,
     begun_answer,
     conversation,
-    raw_prompt,
-    require_text,
 )
 from ..core.outputs import Usage
 from ..core.params import SamplingParams
 from ..core.text_stream import unsettled
 from ..core.tool_calls import CallReader
 from ..engines.base import EngineRequest
-from ..engines.faults import too_late
 from ..models.base import Pair
 from ..policy.params import ALIGNED, BASE
 from ..policy.routers import GuardedRouter
@@ -38,9 +35,7 @@ from ..text.prompts import with_schema
 from ..text.template_bounds import rendering_until
 from ..text.trial import OutOfTimeError
 from .output import SOURCES, Event, SampleOutput
-
-Prompt = Conversation | RawPrompt
-"""What was asked, checked."""
+from .settings import Prompt, checked_prompt
 
 Prompts = tuple[tuple[int, ...], tuple[int, ...]]
 """The ids of base's prompt and of aligned's."""
@@ -314,21 +309,6 @@ class Renderer:
         return min(w - len(p) for w, p in zip(self._pair.context, prompts, strict=True))
 
 
-def checked_prompt(messages: Messages | RawPrompt, params: SamplingParams) -> Prompt:
-    """Return what was asked, checked; what has been checked is returned as it is.
-
-    Raises:
-        PromptError: It is malformed, or not what the settings need.
-    """
-    if params.raw or isinstance(messages, RawPrompt):
-        return raw_prompt(messages)
-    turns = conversation(messages)
-    require_text(turns)
-    if params.continue_final_message:
-        begun_answer(turns)
-    return turns
-
-
 def too_long(source: str, window: int, length: str) -> PromptError:
     """Return the error of a prompt that does not fit into a context window."""
     return PromptError(
@@ -337,48 +317,3 @@ def too_long(source: str, window: int, length: str) -> PromptError:
         length,
         "Shorten the conversation, or use a pair with a longer window.",
     )
-
-
-def deadline_of(params: SamplingParams) -> float:
-    """Return when a request fails that comes now, by `time.monotonic`."""
-    return math.inf if params.timeout is None else time.monotonic() + params.timeout
-
-
-def params_of_call(params: SamplingParams | None, settings: Mapping[str, Any]) -> SamplingParams:
-    """Return the settings of a call: those of `params`, and single ones over them.
-
-    Raises:
-        ParameterError: A setting is not allowed.
-    """
-    if params is None:
-        return SamplingParams(**settings)
-    if not isinstance(params, SamplingParams):
-        raise ParameterError(
-            "params", "a SamplingParams", params, "For example SamplingParams(gamma=0.6)."
-        )
-    return params.replace(**settings) if settings else params
-
-
-def params_of_each(
-    conversations: Sequence[Messages], params: SamplingParams | Sequence[SamplingParams] | None
-) -> Sequence[SamplingParams | None]:
-    """Return the settings of each conversation of a batch.
-
-    Raises:
-        ParameterError: There are neither settings for all nor for each.
-        PromptError: The conversations are no list.
-    """
-    if isinstance(conversations, str) or not isinstance(conversations, Sequence):
-        raise PromptError(
-            "conversations", "a list of conversations", conversations, "Use generate() for one."
-        )
-    if params is None or isinstance(params, SamplingParams):
-        return [params] * len(conversations)
-    if not isinstance(params, Sequence) or len(params) != len(conversations):
-        raise ParameterError(
-            "params",
-            f"one SamplingParams, or a list of {len(conversations)}",
-            params,
-            "Give one for all, or one per conversation.",
-        )
-    return params

@@ -15,13 +15,14 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.errors import StreamOverrunError
+from ..core.errors import StreamOverrunError, too_late
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams
-from ..engines.base import Engine, EngineRequest
-from ..engines.faults import too_late
-from .output import Event
+
+if TYPE_CHECKING:  # what comes over the network is read without torch
+    from .output import Event
 
 MAX_UNREAD = 16384
 """A request whose caller leaves so many tokens unread is cancelled: they take memory."""
@@ -31,6 +32,23 @@ LONGEST_WAIT_S = 3600.0
 
 LOOP_TURN = 32
 """After so many tokens an async reader lets its loop turn, even if more are there already."""
+
+
+class Decoding(Protocol):
+    """What a stream asks of what decodes it: an `Engine`, or what asks a server."""
+
+    def submit(self, requests: Sequence[Any], /) -> None:
+        """Begin."""
+
+    def cancel(self, requests: Sequence[Any], /) -> None:
+        """Ask requests to stop."""
+
+    def require_reader(self) -> None:
+        """Refuse a reader to whom nothing can come."""
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child of the process that the requests run in."""
 
 
 class Mailbox:
@@ -49,9 +67,9 @@ class Mailbox:
     """
 
     def __init__(
-        self, engine: Engine, deliver: Callable[[Event], None], *, streaming: bool
+        self, engine: Decoding, deliver: Callable[[Event], None], *, streaming: bool
     ) -> None:
-        self.requests: list[EngineRequest] = []
+        self.requests: list[Any] = []
         self.sent = self.taken = 0
         self.decoded: Counter[int] = Counter()
         self._engine, self._deliver, self._streaming = engine, deliver, streaming
@@ -92,7 +110,7 @@ class RunningRequest(ABC):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Decoding,
         decoder: object,
         params: SamplingParams,
         deadline: float,
@@ -247,7 +265,7 @@ class AsyncStream(RunningRequest, AsyncIterator[TokenStep]):
         """Whether the stream has not ended, so that it may still be read."""
         return not self._ended
 
-    def begin(self, requests: Sequence[EngineRequest]) -> None:
+    def begin(self, requests: Sequence[Any]) -> None:
         """Submit requests that were rendered after the stream was made, unless it is closed."""
         with self._lock:
             if not self._ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..core.errors import DeadlineError, DecoderError, OutOfMemoryError, WorkerError
+from ..core.errors import DecoderError, OutOfMemoryError, WorkerError
 
 FULL = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -26,14 +26,6 @@ def worker_failure(cause: BaseException) -> WorkerError:
     failure = WorkerError(f"the decoder's worker failed: {type(cause).__name__}: {cause}")
     failure.__cause__ = cause
     return failure
-
-
-def too_late(timeout: float | None, decoded: int, limit: int) -> DeadlineError:
-    """Return the error of a request that has run out of time, with its timeout in seconds."""
-    return DeadlineError(
-        f"the request took longer than its timeout of {timeout:g} s, with {decoded} "
-        f"of at most {limit} tokens decoded. Raise timeout, or lower max_tokens."
-    )
 
 
 def too_large(cause: BaseException, decoded: int, limit: int, prompt: int) -> OutOfMemoryError:

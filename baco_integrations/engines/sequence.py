@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import BacoError
+from ..core.errors import BacoError, too_late
 from ..policy.noise import uniforms
 from ..policy.params import NOBODY, PolicyParams
 from ..text.token_space import TokenSpace
 from .base import EngineRequest
-from .faults import too_late, worker_failure
+from .faults import worker_failure
 
 FIRST_UNIFORMS = 64
 """Uniforms are drawn for so many positions first, then for twice as many each time."""

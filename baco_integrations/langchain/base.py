@@ -36,24 +36,12 @@ class LangChainAdapter(NumberedBatches, Adapter):
     logprobs: bool | None = Field(
         None, description="Whether answers say where each token came from, in their metadata."
     )
-    api_key: SecretStr | None = Field(
-        None, exclude=True, repr=False, description="Taken for token, as other models name it."
-    )
-    max_retries: Integer | None = Field(
-        None, description="Has no effect: a model of this process has nothing to retry."
-    )
 
     # Core hands the `stream` that its own methods were called with on to the model.
     only_in_calls: ClassVar[tuple[str, ...]] = ("logprobs", "stream")
     model_type: ClassVar[Literal["chat", "llm"]]
 
     def __init__(self, **values: Any) -> None:
-        key = values.get("api_key")
-        if not isinstance(key, str | SecretStr | None):  # pydantic would show it
-            raise ParameterError("api_key", "a string", type(key), "It stands in for token.")
-        named = values.get("pair") is None or isinstance(values.get("pair"), str)
-        if named and key is not None and values.get("token") is None:
-            values["token"] = key
         check_logprobs(values.get("logprobs"))
         super().__init__(**values)
 
@@ -228,8 +216,9 @@ class LangChainAdapter(NumberedBatches, Adapter):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """The hub token, which is not written out."""
-        secrets = {"token": "HF_TOKEN", "api_key": "HF_TOKEN"}
+        """The keys of hub and server, which are not written out."""
+        key = "HF_TOKEN" if self.base_url is None else "BACO_API_KEY"
+        secrets = {"token": "HF_TOKEN", "api_key": key}
         return {n: env for n, env in secrets.items() if isinstance(getattr(self, n), SecretStr)}
 
 

@@ -40,6 +40,10 @@ class ChatBACo(Wrappable, LangChainAdapter, BaseChatModel):  # type: ignore[misc
     derived from it, which ``response_metadata`` has. Separate calls, such as those of agents that
     run at once, all have the seed itself.
 
+    With ``base_url`` (and ``api_key``) the models are those of a server, which ``baco serve`` runs
+    on another machine. ``pair`` is then what the server calls a pair, and settings that are left
+    out are the server's; everything else is as with models of this process.
+
     Example:
         ```python
         llm = ChatBACo(pair="qwen2.5-0.5b", gamma=0.6)

@@ -22,7 +22,8 @@ from .bindings import ConfigurableBACo
 class BACoLLM(LangChainAdapter, BaseLLM):
     """A plain LLM whose diversity can be set; a prompt is one user message.
 
-    Fields, sharing and ``gamma`` are those of `ChatBACo`. All prompts of a call are one batch.
+    Fields, ``base_url`` among them, sharing and ``gamma`` are those of `ChatBACo`. All prompts of a
+    call are one batch.
 
     Example:
         ```python

@@ -51,6 +51,10 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     models' most probable tokens there, and ``logprobs`` those of the distribution that it was
     drawn from; a piece of a stream has them for its own token.
 
+    With ``base_url`` (and ``api_key``) the models are those of a server, which ``baco serve`` runs
+    on another machine. ``pair`` is then what the server calls a pair, and settings that are left
+    out are the server's; everything else is as with models of this process.
+
     Example:
         ```python
         llm = BACoLLM(pair="qwen2.5-0.5b", gamma=0.2)
@@ -82,7 +86,8 @@ class BACoLLM(Adapter, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What prompt helpers and agents need to know; the window is the smaller of the two.
 
-        The models are loaded for it only where their configurations do not tell their windows.
+        The models are loaded for it only where their configurations do not tell their windows; a
+        server is asked.
         """
         window = self.context_window(fetch=True) or min(self.decoder.pair.context)
         return LLMMetadata(

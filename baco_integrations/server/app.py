@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from ..api.errors import ApiError, ErrorAnswer, error_answer, status_of
-from ..api.requests import ChatBody, CompletionBody, GenerationBody
+from ..api.requests import ChatBody, CompletionBody, GenerationBody, TokenizeBody
 from ..api.responses import ChatCompletion, Served, ServedList, TextCompletion
 from ..core.errors import (
     BacoError,
@@ -37,6 +37,7 @@ from .metrics import ServerMetrics
 from .pages import add_pages
 from .pairs import ServedPair, ServedPairs
 from .settings import ServerSettings
+from .tokens import Tokens, tokenize
 
 _ABOUT = """\
 Chat and completions as OpenAI has them, decoded by a base and an aligned model together. Every
@@ -158,6 +159,13 @@ def add_endpoints(app: FastAPI) -> None:
         """Tell of one pair."""
         pairs = request.app.state.pairs
         return json_response(served_data(served_pair(pairs, model)[0], pairs.defaults))
+
+    @app.post("/v1/baco/tokenize", response_model=Tokens, dependencies=_SECURE)
+    async def tokens(request: Request, body: TokenizeBody) -> Response:
+        """Count the tokens of a text or a conversation."""
+        pairs: ServedPairs = request.app.state.pairs
+        decoder = await pairs.decoder(served_pair(pairs, body.model)[0])
+        return json_response(await asyncio.to_thread(tokenize, decoder, body))
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=dict[str, str])

@@ -29,6 +29,7 @@ from baco_integrations.core.params import SideSampling
 from baco_integrations.core.settings import stated
 from baco_integrations.decoder.pairs import open_decoder
 from baco_integrations.models.options import LoadOptions
+from baco_integrations.remote.settings import RemoteOptions
 from baco_integrations.tiny import WEIGHTS as TINY
 from tests.families import make_pair_folder
 from tests.scripted import cities
@@ -184,7 +185,8 @@ def test_an_adapter_has_every_setting() -> None:
     assert set(LoadOptions.model_fields) <= fields
     # What belongs to a call, or not to every adapter.
     assert set(SAMPLING) - fields == {"n", "tools", "tool_choice", "parallel_tool_calls"}
-    assert fields - set(SAMPLING) - set(LoadOptions.model_fields) == {"pair", "base", "aligned"}
+    settings = {*SAMPLING, *LoadOptions.model_fields, *RemoteOptions.model_fields}
+    assert fields - settings == {"pair", "base", "aligned"}
     assert all(field.default is None for field in Adapter.model_fields.values())
 
 
@@ -196,9 +198,8 @@ def test_each_field_says_what_its_setting_says() -> None:
 
     shown = " ".join(str(Mine.__doc__).split())
     for name, field in Mine.model_fields.items():
-        setting = LoadOptions.model_fields.get(name) or SamplingParams.model_fields.get(
-            SAMPLING.get(name, "")
-        )
+        own = {**LoadOptions.model_fields, **RemoteOptions.model_fields}
+        setting = own.get(name) or SamplingParams.model_fields.get(SAMPLING.get(name, ""))
         if setting is not None:
             assert field.description == stated(setting, "help")
         if field.description:
@@ -245,7 +246,7 @@ def test_a_bad_setting_is_refused_per_object_and_per_call(given: dict[str, Any],
         lambda given: open_decoder("tiny", **given),
     ],
 )
-@pytest.mark.parametrize("name", ["api_key", "hf_token", "tokn"])
+@pytest.mark.parametrize("name", ["apikey", "hf_token", "tokn"])
 def test_a_mistyped_secret_is_not_told(name: str, give: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         give({name: SECRET})

@@ -163,9 +163,7 @@ async def measure(
     """Return a line per round: tokens, seconds of both sides, and both on the CPU."""
     lines = []
     for number in range(WARM_UP + chosen.rounds):
-        asked = [
-            {"seed": number * 100 + each, "max_tokens": chosen.tokens} for each in range(many)
-        ]
+        asked = [{"seed": number * 100 + each, "max_tokens": chosen.tokens} for each in range(many)]
         sides = ((bare, psutil.Process()), wrapped)
         before, runs = decoder.metrics.tokens, {}
         for side in sides if number % 2 else sides[::-1]:

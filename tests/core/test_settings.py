@@ -15,6 +15,7 @@ from baco_integrations.core.errors import ParameterError
 from baco_integrations.core.params import SideSampling
 from baco_integrations.core.settings import Checked, stated
 from baco_integrations.models.options import LoadOptions
+from baco_integrations.remote.settings import RemoteOptions
 
 SECRET = "hf_SECRET"
 
@@ -75,7 +76,7 @@ def test_the_value_of_an_unknown_setting_is_not_told(name: str, make: Any) -> No
     assert error.__context__ is None  # pydantic's own error holds the values
 
 
-@pytest.mark.parametrize("settings", [SamplingParams, SideSampling, LoadOptions])
+@pytest.mark.parametrize("settings", [SamplingParams, SideSampling, LoadOptions, RemoteOptions])
 def test_every_setting_has_a_help_which_stands_in_the_docstring(settings: type[Checked]) -> None:
     shown = " ".join((settings.__doc__ or "").split())
     for name, field in settings.model_fields.items():
