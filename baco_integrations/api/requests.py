@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema, create_model
 from pydantic_core import from_json
 
 from ..core.errors import ParameterError, PromptError, nearest
@@ -23,6 +23,9 @@ from .data import not_text, plain_tool_choice
 
 KNOBS = ("gamma", "threshold")
 """Settings that say the same thing: what is given takes the place of the other one's default."""
+
+MAX_MODEL_ID = 1000
+"""Longest id of a model, in characters: each chunk of a stream repeats it."""
 
 _TEXT = {"type": "string"}
 _PARTS = {"type": "array", "items": {"type": "object", "properties": {"text": _TEXT}}}
@@ -95,7 +98,9 @@ else:
 class GenerationBody(Settings):
     """What the bodies of both endpoints share."""
 
-    model: str = Field(description="A served pair, as NAME or NAME@gamma=0.7,router=h.")
+    model: str = Field(
+        description="A served pair, as NAME or NAME@gamma=0.7,router=h.", max_length=MAX_MODEL_ID
+    )
     stream: bool | None = Field(None, description="Whether tokens come as they are decoded.")
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Taken for compatibility; it is not used.")
@@ -138,6 +143,7 @@ class ChatBody(GenerationBody):
 
     messages: Annotated[
         list[dict[str, Any]],
+        FailFast(),
         WithJsonSchema({"type": "array", "minItems": 1, "items": _MESSAGE}),
     ] = Field(description="The conversation.")
     max_completion_tokens: Integer | None = Field(

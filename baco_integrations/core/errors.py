@@ -165,5 +165,8 @@ def shorten(value: object, width: int = 80) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Phrase a hint at the valid name nearest to a mistyped one; empty if none is near."""
-    matches = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    known = list(names)
+    # What is far longer than all of them is near to none, and comparing takes long.
+    long = len(name) > 3 * max(map(len, known), default=0)
+    matches = [] if long else difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"Did you mean {matches[0]!r}? " if matches else ""

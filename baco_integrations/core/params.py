@@ -6,7 +6,14 @@ import warnings
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    FailFast,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ParameterError, nearest
 from .request_schema import TOOL_FORM, Tool, check_json_schema, check_tools
@@ -66,7 +73,8 @@ def as_side(value: object) -> object:
         return value
     if not all(isinstance(name, str) for name in value):
         raise ValueError
-    return SideSampling(**value)
+    unknown = [name for name in value if name not in SideSampling.model_fields]
+    return SideSampling(**({name: value[name] for name in unknown[:1]} or value))
 
 
 def as_tuple(value: object) -> object:
@@ -77,7 +85,7 @@ def as_tuple(value: object) -> object:
 
 
 Side = Annotated[SideSampling, BeforeValidator(as_side)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(as_tuple)]
+Texts = Annotated[tuple[Text, ...], FailFast(), BeforeValidator(as_tuple)]
 _SIDE = ("a SideSampling or a dict of its settings", "For example {'temperature': 0.7}.")
 
 
