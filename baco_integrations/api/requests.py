@@ -6,7 +6,7 @@ its settings may be is checked by `SamplingParams`, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from ..core.messages import Messages
 from ..core.params import SamplingParams
 from ..core.plain import require_whole
 from ..core.request_schema import format_schema
+from ..core.routing import resolve_router
 from ..core.settings import Integer, stated
 from .data import not_text, plain_tool_choice
 
@@ -132,9 +133,7 @@ class GenerationBody(Settings):
         """
         settings = self.own_settings()
         for more in defaults:
-            told = not settings.keys().isdisjoint(KNOBS)
-            more = {name: more[name] for name in more if not (told and name in KNOBS)}
-            settings = {**more, **settings}
+            settings = {**fitting(more, settings), **settings}
         return SamplingParams(**settings)
 
 
@@ -258,6 +257,20 @@ class TokenizeBody(BaseModel):
                 "messages", "given, or text, but not both", self.messages, "Count one of them."
             )
         return [plain_message(place, message) for place, message in enumerate(self.messages)]
+
+
+def fitting(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults without the gamma or threshold that would not go with some settings.
+
+    Raises:
+        ParameterError: The settings' router is unknown.
+    """
+    unfit: Collection[str] = ()
+    if not settings.keys().isdisjoint(KNOBS):
+        unfit = KNOBS
+    elif "router" in settings:  # a threshold is in the units of its router
+        unfit = KNOBS if resolve_router(settings["router"]).rule is None else ("threshold",)
+    return {name: value for name, value in defaults.items() if name not in unfit}
 
 
 def is_token(value: object) -> bool:

@@ -228,12 +228,18 @@ def text_logprobs(tokens: Sequence[Token], offset: int = 0) -> Json:
     return {
         "tokens": [each["token"] for each in tokens],
         "token_logprobs": [each["logprob"] for each in tokens],
-        "top_logprobs": [
-            {top["token"]: top["logprob"] for top in each["top_logprobs"]} for each in tokens
-        ],
+        "top_logprobs": [by_text(each["top_logprobs"]) for each in tokens],
         "text_offset": offsets,
         "baco": [each["baco"] for each in tokens],
     }
+
+
+def by_text(offered: Sequence[LikelyToken]) -> dict[str, float]:
+    """Return the log probabilities of tokens by text: of several with one text, the highest."""
+    highest: dict[str, float] = {}
+    for each in offered:  # the most probable first
+        highest.setdefault(each["token"], each["logprob"])
+    return highest
 
 
 def text_choice(

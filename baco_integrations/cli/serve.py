@@ -101,7 +101,9 @@ def read_keys(file: Path | None) -> tuple[str, ...]:
     if file is None:
         key = os.environ.get("BACO_API_KEY", "").strip()
         return (key,) if key else ()
-    keys = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+    keys = tuple(
+        line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()
+    )
     if not keys:
         raise ParameterError(
             "api_key_file", "a file with one key a line", str(file), "Put a key into it."

@@ -97,25 +97,24 @@ class SampleOutput:
             self._finish("cancelled")
 
     def _finish(self, reason: FinishReason) -> None:
-        self._finished = True
         params = self._params
         if self._reader is not None:
             self._reader.push("", last=True)  # a cancelled sample ends in the middle
         calls = () if self._reader is None else tuple(self._reader.calls)
         has_gamma = params.spec.rule is not None or not isinstance(params.router, str)
-        self._publish(
-            Completion(
-                text="".join(step.text for step in self._steps),
-                steps=tuple(self._steps),
-                finish_reason="tool_calls" if calls and reason == "stop" else reason,
-                usage=self._usage._replace(completion_tokens=len(self._steps)),
-                seed=self._seed,
-                sample=self._index,
-                router=params.spec.name,
-                gamma=params.effective_gamma if has_gamma else None,
-                tool_calls=calls,
-            )
+        completion = Completion(
+            text="".join(step.text for step in self._steps),
+            steps=tuple(self._steps),
+            finish_reason="tool_calls" if calls and reason == "stop" else reason,
+            usage=self._usage._replace(completion_tokens=len(self._steps)),
+            seed=self._seed,
+            sample=self._index,
+            router=params.spec.name,
+            gamma=params.effective_gamma if has_gamma else None,
+            tool_calls=calls,
         )
+        self._finished = True  # not before: what raises above has yet to reach the reader
+        self._publish(completion)
 
     def _alternatives(
         self, token: TokenOutput

@@ -19,7 +19,7 @@ def request_of(prompt: Prompt, params: SamplingParams) -> tuple[str, dict[str, A
     """Return the path and the body of a request, without its model.
 
     Tokens are asked for, since completions have them. Settings that are left out are the server's,
-    but for a seed, which is drawn here.
+    but for ``n``, as so many samples are waited for, and a seed, which is drawn here.
 
     Raises:
         ParameterError: There is a router that cannot go over the network.
@@ -28,7 +28,7 @@ def request_of(prompt: Prompt, params: SamplingParams) -> tuple[str, dict[str, A
     given = params.model_dump(include=params.model_fields_set, exclude_none=True)
     given["tool_choice"] = written_choice(params)
     settings = {name: value for name, value in given.items() if value not in (None, ())}
-    settings = {"seed": secrets.randbits(SEEDS), **settings}
+    settings = {"n": params.n, "seed": secrets.randbits(SEEDS), **settings}
     if isinstance(prompt, RawPrompt):
         return "/completions", {**settings, "prompt": prompt.content, "logprobs": 0}
     messages = [written_message(message) for message in prompt]

@@ -220,7 +220,7 @@ def served_data(served: ServedPair, defaults: Mapping[str, Any]) -> Served:
 async def handle(request: Request, error: Exception) -> Response:
     """Answer with an error object."""
     told = api_error(error)
-    if isinstance(told, PromptError) and request.url.path == "/v1/completions":
+    if isinstance(told, PromptError) and request.url.path.endswith("/v1/completions"):
         named = told.parameter.replace("messages", "prompt", 1)
         told = PromptError(named, told.allowed, told.received, told.remedy)
     status, headers = status_of(told), dict(error_headers(told))

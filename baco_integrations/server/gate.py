@@ -26,7 +26,7 @@ from .settings import ServerSettings, is_loopback
 OPEN_PATHS = ("/health",)
 """What needs no key and is answered while the server drains."""
 KEYED = re.compile(r"/v1/|/metrics$")
-"""What needs a key."""
+"""What needs a key, wherever in a path: the application may be mounted in another one."""
 GONE = 499
 """The status of a request whose caller has gone before there was one."""
 _ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -108,7 +108,7 @@ class Gate:
                     "host_not_allowed",
                     f"Without an API key, this server answers to {self.settings.host} only.",
                 )
-        elif KEYED.match(path) and scope["method"] != "OPTIONS":
+        elif KEYED.search(path) and scope["method"] != "OPTIONS":
             scheme, _, key = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not self.settings.lets_in(key.strip()):
                 raise ApiError(
@@ -131,7 +131,7 @@ class Gate:
             )
         most, seconds = self.settings.max_body_bytes, self.settings.body_timeout
         told = headers.get("content-length", "")
-        if told.isdigit() and (len(told) > 18 or int(told) > most):
+        if told.isdecimal() and (len(told) > 18 or int(told) > most):
             raise too_large(most)
         try:
             return await asyncio.wait_for(read_body(receive, most), seconds)

@@ -109,14 +109,16 @@ class ServedPairs:
             PairError: The pair cannot be loaded; the next call tries again.
         """
         if served.decoder is None:
-            if served.opening is None:
-                served.opening = asyncio.create_task(asyncio.to_thread(self._open, served))
-            try:  # a caller who goes does not stop it for others
-                served.decoder = await asyncio.shield(served.opening)
-            finally:
-                if served.opening is not None and served.opening.done():
-                    served.opening = None
+            served.opening = served.opening or asyncio.create_task(self._opened(served))
+            return await asyncio.shield(served.opening)  # others wait too, if this caller goes
         return served.decoder
+
+    async def _opened(self, served: ServedPair) -> Decoder:
+        try:
+            served.decoder = await asyncio.to_thread(self._open, served)
+            return served.decoder
+        finally:
+            served.opening = None
 
     def _open(self, served: ServedPair) -> Decoder:
         own = self._loading if served.pair is None or isinstance(served.pair, str) else {}

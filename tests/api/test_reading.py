@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -79,6 +80,12 @@ def test_texts_that_go_on() -> None:
         piece = {"index": 1, "text": each.text, "finish_reason": None}
         assert reader.read(sent({**piece, "logprobs": text_logprobs(tokens((each,)))})) == [each]
     assert reader.completion("length", sent(chat_end(1, PLAIN))["baco"]) == PLAIN
+
+
+def test_of_tokens_with_one_text_the_most_probable_is_told() -> None:
+    offered = tuple(Alternative(token, "\ufffd", 1 / (token + 2)) for token in range(2))
+    listed = text_logprobs(tokens((step("", alternatives={"sampled": offered}),)))["top_logprobs"]
+    assert listed == [{"b": pytest.approx(math.log(0.5))}]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])

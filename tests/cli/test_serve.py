@@ -9,6 +9,7 @@ import pytest
 
 from baco_integrations.cli.serve import named_pairs, read_keys
 from baco_integrations.core.errors import ParameterError
+from baco_integrations.server import ServerSettings
 from tests.commands import baco
 
 
@@ -31,6 +32,11 @@ def test_keys_come_from_a_file_or_else_the_environment(
     file = tmp_path / "keys"
     file.write_text("two\n\n three\n")
     assert read_keys(file) == ("two", "three")
+    file.write_text("four", "utf-8-sig")
+    assert read_keys(file) == ("four",)
+    file.write_text("five", "utf-16")  # as some shells write it
+    with pytest.raises(ParameterError, match="visible ASCII"):
+        ServerSettings(api_keys=read_keys(file))
     file.write_text("\n")
     with pytest.raises(ParameterError, match="one key a line"):
         read_keys(file)

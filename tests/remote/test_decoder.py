@@ -146,7 +146,7 @@ def test_no_seed_draws_anew(remote: RemoteDecoder) -> None:
 
 def test_what_is_left_out_is_as_the_server_sets_it() -> None:
     with (
-        serving({"p": endless()}, defaults={"max_tokens": 3, "gamma": 0.25}) as running,
+        serving({"p": endless()}, defaults={"max_tokens": 3, "gamma": 0.25, "n": 2}) as running,
         RemoteDecoder(running.api) as remote,
     ):
         (answer,) = remote.generate("Hi")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ import httpx
 import pytest
 
 from baco_integrations import Decoder, SamplingParams
+from baco_integrations.core.params import DEFAULT_GAMMA
+from baco_integrations.server import ServedPairs
 from tests.server.serving import Serving, serving
 
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "Name a place to visit."}]}
@@ -152,6 +155,17 @@ def test_models_and_their_defaults() -> None:
         assert httpx.get(f"{served.api}/models/huge").status_code == 404
 
 
+def test_a_router_takes_only_the_defaults_that_go_with_it() -> None:
+    with serving(defaults={"router": "h", "threshold": 1.5}) as served:
+        made = [chat(served, **body).json() for body in ({}, {"router": "p"}, {"router": "punc"})]
+    told = [each["choices"][0]["baco"] for each in made]
+    assert [each["router"] for each in told] == ["h", "p", "punc"]
+    assert [each["gamma"] for each in told] == [pytest.approx(math.exp(-1.5)), DEFAULT_GAMMA, None]
+    with serving(defaults={"gamma": 0.1}) as served:
+        made = [chat(served, router=name).json() for name in ("h", "fc")]
+    assert [each["choices"][0]["baco"]["gamma"] for each in made] == [0.1, None]
+
+
 # -- completions -----------------------------------------------------------------------------------
 
 
@@ -253,3 +267,16 @@ def test_pairs_are_loaded_on_first_use_and_a_broken_one_harms_no_other(tmp_path:
         assert len({each["choices"][0]["message"]["content"] for each in answers}) == 1
         told = httpx.get(f"{served.api}/models").json()["data"]
         assert [each["baco"]["loaded"] for each in told] == [True, False]
+
+
+async def test_a_pair_is_there_although_who_asked_for_it_has_gone() -> None:
+    pairs = ServedPairs({"tiny": "tiny"})
+    (served,) = pairs
+    asking = asyncio.create_task(pairs.decoder(served))
+    await asyncio.sleep(0)
+    assert served.opening is not None
+    asking.cancel()
+    decoder = await served.opening
+    assert served.decoder is decoder and served.opening is None
+    pairs.close()
+    assert decoder.closed

@@ -13,10 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from baco_integrations.cli.serve import read_keys
 from baco_integrations.core.errors import ParameterError
-from baco_integrations.server import ServerSettings, settings
+from baco_integrations.server import ServedPairs, ServerSettings, create_app, settings
 from baco_integrations.server.logs import JsonLines
 from tests.commands import baco
 from tests.scripted import eventually
@@ -98,6 +100,18 @@ def test_a_key_is_needed(keyed: Serving, path: str) -> None:
     for key in KEYS:
         assert httpx.get(url, headers=bearer(key)).status_code in (200, 404)
     assert httpx.get(url, headers={"authorization": f"bearer  {key}"}).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("prefix", ["/baco", "/v"])
+async def test_a_key_is_needed_where_the_application_is_mounted(prefix: str) -> None:
+    app = create_app(ServedPairs(["tiny"]), ServerSettings(api_keys=KEYS))
+    sent = httpx.ASGITransport(Starlette(routes=[Mount(prefix, app)]))
+    async with httpx.AsyncClient(transport=sent, base_url="http://any") as client:
+        for path in CLOSED:
+            assert (await client.get(prefix + path)).status_code == 401
+        answer = await client.get(f"{prefix}/v1/models", headers=bearer(KEYS[0]))
+        assert answer.status_code == 200
+        assert (await client.get(f"{prefix}/health")).status_code == 200
 
 
 def test_generating_needs_a_key(keyed: Serving) -> None:

@@ -24,6 +24,7 @@ from baco_integrations.core.errors import (
     StreamOverrunError,
     WorkerError,
 )
+from baco_integrations.decoder import output
 from baco_integrations.decoder import stream as streams
 from baco_integrations.decoder.output import SampleOutput
 from baco_integrations.decoder.request import Renderer
@@ -285,6 +286,15 @@ def test_a_sink_that_fails_harms_only_its_own_row(
         assert isinstance(caught.value, DeadlineError) == (part == "fail")
         assert [[step[:3] for step in stream] for stream in running] == expected
         assert eventually(lambda: not decoder.running)
+
+
+def test_an_answer_that_cannot_be_put_together_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(**_: Any) -> Any:
+        raise Surprise("a bug in a reader")
+
+    monkeypatch.setattr(output, "Completion", failing)
+    with Decoder(random_pair()) as decoder, pytest.raises(WorkerError):
+        decoder.generate("x", max_tokens=2, timeout=5)
 
 
 def test_memory_that_runs_out_while_the_cache_grows(
