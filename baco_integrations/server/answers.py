@@ -125,7 +125,9 @@ async def ask(request: Request, body: GenerationBody, prompts: Sequence[Messages
             params.n * len(prompts),
             "Send several requests.",
         )
-    params = params.replace(timeout=min(params.timeout or 1e9, settings.request_timeout))
+    # Not `replace`: it would check everything once more, which takes long for many tools.
+    timeout = min(params.timeout or settings.request_timeout, settings.request_timeout)
+    params = params.model_copy(update={"timeout": timeout})
     noted: Noted = request.state.noted
     noted.facts |= {"model": body.model[:200], "n": params.n, "stream": bool(body.stream)}
     decoder = await unless_gone(request, pairs.decoder(served))
