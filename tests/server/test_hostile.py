@@ -9,8 +9,8 @@ import pytest
 from baco_integrations.server import ServedPairs, create_app
 from tests.server.hostile import hostile
 
-REQUESTS = int(os.environ.get("BACO_HOSTILE_REQUESTS", "3000"))
-"""How many requests are sent here; ``python -m tests.server.hostile`` sends 10,000."""
+REQUESTS = int(os.environ.get("BACO_HOSTILE_REQUESTS", "10000"))
+"""How many requests are sent."""
 
 
 @pytest.mark.slow
