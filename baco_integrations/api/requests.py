@@ -16,7 +16,6 @@ from pydantic_core import from_json
 from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Messages
 from ..core.params import SamplingParams
-from ..core.plain import require_whole
 from ..core.request_schema import format_schema
 from ..core.routing import resolve_router
 from ..core.settings import Integer, stated
@@ -332,7 +331,6 @@ def read_model_id(model: str, names: Iterable[str]) -> tuple[str, dict[str, Any]
     """
     if model in set(names):
         return model, {}
-    require_whole(model, "model", ParameterError)
     name, _, told = model.partition("@")
     settings: dict[str, Any] = {}
     for each in filter(None, told.split(",")):

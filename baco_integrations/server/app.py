@@ -30,13 +30,14 @@ from ..core.errors import (
 )
 from ..core.params import SamplingParams
 from ..core.settings import stated
-from .answers import ask, served_pair, stream_chat, stream_text, whole_chat, whole_text
+from .answers import ask, served_pair, whole_chat, whole_text
 from .gate import Gate, error_headers
 from .logs import LOGGER
 from .metrics import ServerMetrics
 from .pages import add_pages
 from .pairs import ServedPair, ServedPairs
 from .settings import ServerSettings
+from .streams import stream_chat, stream_text
 from .tokens import Tokens, tokenize
 
 _ABOUT = """\

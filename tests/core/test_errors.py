@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from baco_integrations.core import errors
-from baco_integrations.core.errors import BacoError, MissingExtraError, ParameterError, shorten
+from baco_integrations.core.errors import (
+    BacoError,
+    MissingExtraError,
+    ParameterError,
+    nearest,
+    shorten,
+)
 
 CLASSES = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BacoError)
@@ -51,3 +57,9 @@ def test_what_cannot_be_shown_is_told_by_its_type() -> None:
     for _ in range(100_000):
         nested = [nested]
     assert "got <list>. Pass one." in str(_raised_by(ParameterError, nested))
+
+
+def test_what_is_far_too_long_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nearest("gama", ["gamma"]) == "Did you mean 'gamma'? "
+    monkeypatch.delattr(errors.difflib, "get_close_matches")
+    assert nearest("gamma" * 1000, ["gamma"]) == ""

@@ -13,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from baco_integrations.api.requests import ChatBody
 from baco_integrations.cli.serve import read_keys
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.server import ServedPairs, ServerSettings, create_app, settings
@@ -367,3 +369,26 @@ def test_many_answers_are_refused(small: Serving) -> None:
         path = "completions" if "prompt" in body else "chat/completions"
         answer = httpx.post(f"{small.api}/{path}", json={**ASKED, **body})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+
+
+def test_one_thing_that_is_wrong_is_enough() -> None:
+    """Bodies with a million mistakes would hold up everybody while all are listed."""
+    with pytest.raises(ValidationError) as caught:
+        ChatBody.model_validate({"model": "tiny", "messages": [1] * 1000, "stop": [1] * 1000})
+    assert caught.value.error_count() == 1
+
+
+def test_ids_of_models_are_short(small: Serving) -> None:
+    """Each chunk of a stream repeats them."""
+    name = "tiny@" + "gamma=0.1," * 100
+    answer = httpx.post(f"{small.api}/chat/completions", json={**ASKED, "model": name})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize(
+    "more", [r'"base":{"\ud800":1}', r'"model":"tiny@\udfff=1"', r'"tools":[{"\ud800":1}]']
+)
+def test_half_characters_are_told_of_in_whole_ones(small: Serving, more: str) -> None:
+    content, kind = json.dumps(ASKED)[:-1] + f",{more}}}", {"content-type": "application/json"}
+    answer = httpx.post(f"{small.api}/chat/completions", content=content, headers=kind)
+    assert answer.status_code == 400 and answer.json()["error"]["message"]
