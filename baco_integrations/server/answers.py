@@ -171,23 +171,32 @@ async def answered(request: Request, asked: Asked) -> list[list[Completion]]:
 async def whole_chat(request: Request, asked: Asked) -> responses.ChatCompletion:
     """Return the answer to a conversation."""
     (samples,) = await answered(request, asked)
-    choices = [responses.chat_choice(each, asked.tokens_of(each.steps)) for each in samples]
+
+    def told() -> list[responses.ChatChoice]:
+        return [responses.chat_choice(each, asked.tokens_of(each.steps)) for each in samples]
+
+    # In a thread, as many tokens with many alternatives take a second.
+    choices = await asyncio.to_thread(told)
     return {**asked.head, "choices": choices, "usage": asked.note([samples])}
 
 
 async def whole_text(request: Request, asked: Asked, echo: bool) -> responses.TextCompletion:
     """Return the continuations of prompts."""
     completions = await answered(request, asked)
-    choices = [
-        responses.text_choice(
-            place * asked.params.n + each.sample,
-            str(prompt) if echo else "",
-            each,
-            asked.tokens_of(each.steps),
-        )
-        for place, (prompt, samples) in enumerate(zip(asked.prompts, completions, strict=True))
-        for each in samples
-    ]
+
+    def told() -> list[responses.TextChoice]:
+        return [
+            responses.text_choice(
+                place * asked.params.n + each.sample,
+                str(prompt) if echo else "",
+                each,
+                asked.tokens_of(each.steps),
+            )
+            for place, (prompt, samples) in enumerate(zip(asked.prompts, completions, strict=True))
+            for each in samples
+        ]
+
+    choices = await asyncio.to_thread(told)
     return {**asked.head, "choices": choices, "usage": asked.note(completions)}
 
 

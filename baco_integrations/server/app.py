@@ -103,6 +103,7 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
     metrics = ServerMetrics(pairs)
     app.state.pairs, app.state.settings, app.state.metrics = pairs, settings, metrics
     app.state.draining = False
+    app.state.counting = asyncio.Lock()  # long texts, one at a time, leave threads to others
     add_endpoints(app)
     add_pages(app)
     for kind in (BacoError, RequestValidationError, HTTPException):
@@ -166,7 +167,8 @@ def add_endpoints(app: FastAPI) -> None:
         """Count the tokens of a text or a conversation."""
         pairs: ServedPairs = request.app.state.pairs
         decoder = await pairs.decoder(served_pair(pairs, body.model)[0])
-        return json_response(await asyncio.to_thread(tokenize, decoder, body))
+        async with request.app.state.counting:
+            return json_response(await asyncio.to_thread(tokenize, decoder, body))
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=dict[str, str])

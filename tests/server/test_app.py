@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import httpx
 import pytest
 
 from baco_integrations import Decoder, SamplingParams
+from baco_integrations.api import responses
 from baco_integrations.core.params import DEFAULT_GAMMA
-from baco_integrations.server import ServedPairs
+from baco_integrations.server import ServedPairs, answers
 from tests.server.serving import Serving, serving
 
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "Name a place to visit."}]}
@@ -74,6 +76,22 @@ def test_streams_say_the_same(served: Serving) -> None:
         assert alike(tokens, choice["logprobs"]["content"])
         assert mine[-1]["finish_reason"] == choice["finish_reason"]
         assert mine[-1]["baco"] == choice["baco"]
+
+
+@pytest.mark.parametrize(("path", "logprobs"), [("chat/completions", True), ("completions", 1)])
+def test_long_answers_are_written_beside_the_event_loop(
+    served: Serving, path: str, logprobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def written(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return responses.token_of(*given)
+
+    monkeypatch.setattr(answers, "token_of", written)
+    body = {**ASKED, "prompt": "The", "max_tokens": 2, "logprobs": logprobs}
+    httpx.post(f"{served.api}/{path}", json=body, timeout=60).raise_for_status()
+    assert threads and "server" not in threads
 
 
 def test_no_usage_unless_asked(served: Serving) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
 from baco_integrations import Decoder
-from tests.server.serving import Serving
+from baco_integrations.server import app
+from baco_integrations.server.tokens import Tokens
+from tests.server.serving import Serving, serving
 
 TALK = [{"role": "user", "content": [{"type": "text", "text": "Name a "}, {"text": "city."}]}]
 TOOL = {"type": "function", "function": {"name": "pick"}}
@@ -27,6 +31,19 @@ def test_texts_and_conversations(served: Serving, local: Decoder) -> None:
         told = asked(served, messages=TALK, tools=tools).json()
         assert told["tokens"] == list(shown)
         assert told["base_tokens"] == len(pair.render_base(turns, tokenize=True))
+
+
+def test_one_text_is_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def meeting(*_: Any) -> Tokens:
+        both.wait(timeout=0.3)
+        return {"tokens": [], "base_tokens": 0}
+
+    monkeypatch.setattr(app, "tokenize", meeting)
+    with serving() as served, ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda _: asked(served, text="a"), range(2)))
+    assert {answer.status_code for answer in answers} == {500}  # none has met the other
 
 
 @pytest.mark.parametrize(
