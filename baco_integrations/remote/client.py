@@ -149,9 +149,11 @@ class Client:
         )
         try:
             response = await self.loop.http.send(request, stream=True)
-            if response.status_code == 200 and "x-baco-ignored" not in response.headers:
+            ignored = response.headers.get("x-baco-ignored")
+            if response.status_code == 200 and not ignored:
                 return response
-            content = await beginning(response)
+            # What a stream decodes is not waited for.
+            content = b"" if ignored else await beginning(response)
             await response.aclose()
         except UNSENT as error:
             raise NotNow(self.out_of_reach(error)) from error
@@ -159,7 +161,7 @@ class Client:
             raise self.broken_off(error) from error
         except (httpx.InvalidURL, UnicodeError) as error:  # of the host's name
             raise self.out_of_reach(error) from error
-        if ignored := response.headers.get("x-baco-ignored"):
+        if ignored:
             raise ServerError(
                 f"{self.url} is of another version and does not know: {self.masked(ignored)}. "
                 "Leave it out, or have the server updated."

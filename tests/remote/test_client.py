@@ -166,6 +166,10 @@ def test_a_server_that_does_not_know_a_setting() -> None:
     told = "of another version and does not know: gamma"
     with other_server(newer) as other, pytest.raises(ServerError, match=told):
         asked(other.url).generate("Hi", gamma=0.2)
+    # The stream itself, which is yet to come, is not waited for.
+    begun = SSE.replace("\r\n\r\n", "\r\nX-BACo-Ignored: gamma\r\nContent-Length: 9\r\n\r\n")
+    with other_server(begun) as other, pytest.raises(ServerError, match=told):
+        next(asked(other.url).stream("Hi", gamma=0.2))
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64, "-"])
