@@ -115,7 +115,7 @@ async def ask(request: Request, body: GenerationBody, prompts: Sequence[Messages
     params = await asyncio.to_thread(body.params, told, pairs.defaults)
     if params.n * len(prompts) > settings.max_choices:
         raise ParameterError(
-            "n",
+            "n" if params.n > 1 else "prompt",
             f"such that a request has {settings.max_choices} answers at most",
             params.n * len(prompts),
             "Send several requests.",

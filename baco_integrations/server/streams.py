@@ -55,15 +55,16 @@ async def merged(streams: Sequence[AsyncStream]) -> AsyncGenerator[Event, None]:
             async for event in events:
                 yield event
         return
-    came: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
+    # What nobody reads stays with its stream, which counts it.
+    came: asyncio.Queue[Event | BaseException | None] = asyncio.Queue(len(streams))
 
     async def read(place: int, stream: AsyncStream) -> None:
         try:
             async for event in events_of(place, stream):
-                came.put_nowait(event)
-            came.put_nowait(None)
+                await came.put(event)
+            await came.put(None)
         except Exception as error:
-            came.put_nowait(error)
+            await came.put(error)
 
     tasks = [asyncio.create_task(read(*each)) for each in enumerate(streams)]
     try:

@@ -144,6 +144,18 @@ def test_a_caller_who_goes_frees_the_rows_of_all_prompts(stream: bool) -> None:
         assert at_work(served, 0, 0)
 
 
+async def test_what_is_not_read_stays_with_its_stream() -> None:
+    with Decoder(endless()) as decoder:
+        streams = [decoder.astream(prompt, max_tokens=5000) for prompt in ("a", "b")]
+        async with aclosing(merged(streams)) as events:
+            await anext(events)
+            boxes = [stream.mailbox for stream in streams]
+            while any(box.decoded[0] < 500 for box in boxes):
+                await asyncio.sleep(0.001)
+            assert all(box.taken < 100 for box in boxes)
+        assert await asyncio.to_thread(eventually, lambda: not decoder.running)
+
+
 def test_callers_who_stall_are_cut_off() -> None:
     """They send no whole head, or read nothing of what they have asked for."""
     told = {"logprobs": True, "top_logprobs": 5, "stream": True}

@@ -368,7 +368,10 @@ def test_many_answers_are_refused(small: Serving) -> None:
     for body in ({"n": 5}, {"n": 3, "prompt": ["a", "b"]}, {"prompt": ["a"] * 5}):
         path = "completions" if "prompt" in body else "chat/completions"
         answer = httpx.post(f"{small.api}/{path}", json={**ASKED, **body})
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (
+            400,
+            "n" if "n" in body else "prompt",
+        )
 
 
 def test_one_thing_that_is_wrong_is_enough() -> None:
