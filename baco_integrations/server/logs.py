@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -45,12 +46,22 @@ def log_request(
     LOGGER.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"facts": told})
 
 
-def log_to_stderr() -> None:
-    """Write this package's and uvicorn's logs to standard error as lines of JSON."""
+@contextmanager
+def logs_to_stderr() -> Iterator[None]:
+    """Write this package's and uvicorn's logs to standard error as lines of JSON, for a while."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    loggers = [logging.getLogger(name) for name in ("baco_integrations", "uvicorn")]
+    before = [(each.handlers, each.propagate, each.level) for each in loggers]
+    disabled = logging.root.manager.disable
     logging.disable(logging.NOTSET)  # commands keep logs away; here they are asked for
-    for name in ("baco_integrations", "uvicorn"):
-        logger = logging.getLogger(name)
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)

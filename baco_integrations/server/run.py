@@ -14,7 +14,7 @@ import uvicorn
 
 from .app import create_app
 from .connection import Connection
-from .logs import LOGGER, log_to_stderr
+from .logs import LOGGER, logs_to_stderr
 from .pairs import ServedPairs
 from .settings import ServerSettings
 
@@ -125,7 +125,6 @@ def serve(
         PairError: A pair cannot be loaded.
         OSError: The address cannot be listened at.
     """
-    log_to_stderr()
     server = DrainingServer(pairs, settings, started)
     sock = bound_socket(settings.host, settings.port)  # before anything is loaded
 
@@ -135,7 +134,7 @@ def serve(
                 await pairs.decoder(served)
         await server.serve([sock])
 
-    with sock:
+    with sock, logs_to_stderr():
         asyncio.run(run())
 
 
