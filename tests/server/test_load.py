@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from baco_integrations import Decoder, SamplingParams
+from baco_integrations.server.streams import merged
 from tests.commands import process
 from tests.scripted import endless, eventually
 from tests.server.serving import Serving, serving
