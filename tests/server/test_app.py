@@ -249,7 +249,7 @@ def test_the_prompt_can_be_repeated(served: Serving) -> None:
         ({"prompt": ["a", [1]]}, None),
         ({"prompt": [10**9]}, "prompt"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "echo"),
-        ({"prompt": ["a"] * 200}, "n"),
+        ({"prompt": ["a"] * 200}, "prompt"),
         ({}, "prompt"),
     ],
 )

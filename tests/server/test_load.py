@@ -74,6 +74,7 @@ def endlessly(**settings: Any) -> Iterator[Serving]:
     with serving({"endless": endless(0.002)}, engine=engine, **settings) as served:
         with httpx.Client(base_url=served.api) as client:  # the first request opens the decoder
             client.post("/chat/completions", json={**LONG, "max_tokens": 1}).raise_for_status()
+        assert at_work(served, 0, 0)  # its row must not pass for the next one
         yield served
 
 
