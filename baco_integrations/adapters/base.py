@@ -23,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr, create_model,
 from typing_extensions import Self
 
 from ..core.errors import ParameterError, nearest
-from ..core.params import SamplingParams, SideSampling
+from ..core.params import KNOBS, SamplingParams, SideSampling
 from ..core.settings import stated, with_attributes
 from ..decoder.pairs import check_pair_choice, open_decoder
 from ..models.options import SIDES, LoadOptions
@@ -44,7 +44,6 @@ SAMPLING = {
 OF_A_CALL = ("n", "tools", "tool_choice", "parallel_tool_calls")
 """Settings of a request that not every adapter has as fields."""
 
-_KNOBS = {"gamma", "threshold"}
 _ONE_MODEL = {"model", "model_name", "model_id"}
 _PAIR = (
     "Two models decode together: make the object with pair='qwen2.5-7b', say, or with base=... and "
@@ -82,9 +81,9 @@ def sampling_params(own: Mapping[str, Any], call: Mapping[str, Any]) -> Sampling
     """
     given = {name: value for name, value in call.items() if value is not None}
     settings = {name: value for name, value in own.items() if value is not None}
-    if given.keys() & _KNOBS:
+    if not given.keys().isdisjoint(KNOBS):
         # Both say the same thing: the call's one replaces whichever the adapter has.
-        settings = {name: value for name, value in settings.items() if name not in _KNOBS}
+        settings = {name: value for name, value in settings.items() if name not in KNOBS}
     return SamplingParams(**{SAMPLING[n]: value for n, value in {**settings, **given}.items()})
 
 
@@ -320,8 +319,8 @@ class Adapter(Settings):
         self.request_params(changes)
         fields = type(self).model_fields
         changes = {n: v for n, v in changes.items() if n in fields and v is not None}
-        if changes.keys() & _KNOBS:
-            changes = {**dict.fromkeys(_KNOBS), **changes}
+        if not changes.keys().isdisjoint(KNOBS):
+            changes = {**dict.fromkeys(KNOBS), **changes}
         return self.model_copy(update=changes)
 
     def identity(self, params: SamplingParams) -> dict[str, Any]:
@@ -343,7 +342,7 @@ class Adapter(Settings):
             data[name] = cache_key(value) if callable(value) else value
         if isinstance(self.pair, str) and (preset := PRESETS.get(self.pair.lower())):
             data |= {name: getattr(preset, name) for name in _OF_PRESET if data[name] is None}
-        data |= params.model_dump(exclude={*_KNOBS, *SIDES, "router", "timeout"})
+        data |= params.model_dump(exclude={*KNOBS, *SIDES, "router", "timeout"})
         for side in SIDES:
             own = getattr(params, side)
             data[f"{side}_sampling"] = own and own.model_dump(exclude_none=True)

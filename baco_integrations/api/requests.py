@@ -15,14 +15,11 @@ from pydantic_core import from_json
 
 from ..core.errors import ParameterError, PromptError, nearest
 from ..core.messages import Messages
-from ..core.params import SamplingParams
+from ..core.params import KNOBS, SamplingParams
 from ..core.request_schema import format_schema
 from ..core.routing import resolve_router
 from ..core.settings import Integer, stated
 from .data import not_text, plain_tool_choice
-
-KNOBS = ("gamma", "threshold")
-"""Settings that say the same thing: what is given takes the place of the other one's default."""
 
 MAX_MODEL_ID = 1000
 """Longest id of a model, in characters: each chunk of a stream repeats it."""

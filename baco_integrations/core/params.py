@@ -29,6 +29,9 @@ DEFAULT_TEMPERATURE = 0.7
 DEFAULT_MAX_TOKENS = 256
 """Longest answer, in tokens, where nothing else is asked for."""
 
+KNOBS = ("gamma", "threshold")
+"""Settings that say the same thing: what is given takes the place of the other one's default."""
+
 Temperature = Annotated[float, Field(ge=0, le=100)]
 TopK = Annotated[Integer, Field(ge=0, lt=2**31)]
 TopP = Annotated[float, Field(gt=0, le=1)]

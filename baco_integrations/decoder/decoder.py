@@ -8,34 +8,30 @@ caller's thread, an async one in a thread of the decoder's.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import Any
 
 from ..core.errors import (
-    BacoError,
     DecoderClosedError,
     DecoderError,
     ParameterError,
     QueueFullError,
 )
 from ..core.messages import Messages
-from ..core.outputs import Completion
 from ..core.params import SamplingParams
 from ..core.registry import Registry
 from ..core.threads import Pool
 from ..engines.base import Engine, EngineSettings
-from ..engines.faults import worker_failure
 from ..engines.metrics import Metrics
 from ..engines.open import open_engine
 from ..models.base import Pair, is_pair
+from .base import BaseDecoder
 from .request import Renderer
-from .settings import Prompt, checked_prompt, deadline_of, params_of_call, params_of_each
+from .settings import Prompt, checked_prompt, deadline_of, params_of_call
 from .stream import AsyncStream, Stream
 from .users import Users
-
-T = TypeVar("T")
 
 MAX_RENDERING = 4
 """Most requests of event loops that are rendered at once: one that takes long holds up nobody."""
@@ -44,7 +40,7 @@ _SHARED: dict[int, Decoder] = {}
 _TURNS: Registry[Any] = Registry()
 
 
-class Decoder:
+class Decoder(BaseDecoder):
     """Decodes with a pair of models; safe to use from many threads and event loops at once.
 
     All requests, from any thread, share one batch. Most callers want `Decoder.shared`, which
@@ -59,6 +55,8 @@ class Decoder:
     Raises:
         ParameterError: A setting is unknown or its value is not allowed, or `pair` is no pair.
     """
+
+    engine: Engine
 
     def __init__(
         self,
@@ -149,138 +147,6 @@ class Decoder:
         """Whether the decoder has been closed."""
         return self.engine.closed
 
-    def __enter__(self) -> Decoder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    # -- asking ------------------------------------------------------------------------------
-
-    def generate(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> list[Completion]:
-        """Decode a conversation to its end.
-
-        Args:
-            messages: Role/content dicts, or one string; with ``raw``, one text or token ids.
-            params: How to decode.
-            **settings: Single settings, over those of `params`.
-
-        Returns:
-            ``n`` completions, in order.
-
-        Raises:
-            ParameterError: A setting is not allowed.
-            PromptError: The conversation is malformed or does not fit into the context window.
-            DecoderError: Decoding cannot go on: see its kinds.
-        """
-        stream = self._prepare(messages, params, settings, streaming=False)
-        self.engine.submit(stream.mailbox.requests)
-        return stream.drain()
-
-    def stream(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> Stream:
-        """Decode a conversation token by token; arguments and errors as for `generate`."""
-        stream = self._prepare(messages, params, settings, streaming=True)
-        self.engine.submit(stream.mailbox.requests)
-        return stream
-
-    async def agenerate(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> list[Completion]:
-        """Decode a conversation without blocking the event loop; as `generate` otherwise."""
-        async with self._astream(messages, params, settings, streaming=False) as stream:
-            async for _ in stream:
-                pass
-        return stream.completions
-
-    def astream(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> AsyncStream:
-        """Decode token by token, to be read on any event loop; as `stream` otherwise.
-
-        Settings, and the form of the messages, are checked at once. The conversation is rendered
-        in a thread, so any other error of it is raised when the first token is read.
-        """
-        return self._astream(messages, params, settings, streaming=True)
-
-    @overload
-    def generate_batch(
-        self,
-        conversations: Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        return_exceptions: Literal[False] = False,
-        **settings: Any,
-    ) -> list[list[Completion]]: ...
-
-    @overload
-    def generate_batch(
-        self,
-        conversations: Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        return_exceptions: bool,
-        **settings: Any,
-    ) -> list[list[Completion] | BacoError]: ...
-
-    def generate_batch(
-        self,
-        conversations: Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **settings: Any,
-    ) -> Any:
-        """Decode many conversations in one batch, each with settings of its own if wanted.
-
-        Args:
-            conversations: The conversations.
-            params: Settings for all, or one per conversation.
-            return_exceptions: Put a conversation's error in its place instead of raising it;
-                its neighbours are decoded all the same. What a router of the user's own raises
-                becomes the cause of a `WorkerError`.
-            **settings: Single settings, over those of `params`.
-
-        Returns:
-            Per conversation, its completions.
-
-        Raises:
-            ParameterError: As for `generate`; raised before anything is decoded.
-        """
-        if not isinstance(return_exceptions, bool):
-            raise ParameterError(
-                "return_exceptions", "True or False", return_exceptions, "The default is False."
-            )
-        each = params_of_each(conversations, params)
-        self.engine.require_open()
-        call = settled if return_exceptions else called
-        prepared = [
-            call(partial(self._prepare, messages, own, settings, streaming=False))
-            for messages, own in zip(conversations, each, strict=True)
-        ]
-        streams = [stream for stream in prepared if isinstance(stream, Stream)]
-        try:
-            self.engine.submit([r for stream in streams for r in stream.mailbox.requests])
-        except QueueFullError:
-            if not return_exceptions:
-                raise
-            # Not all have room, but some may.
-            prepared = [
-                call(partial(self._submit, stream)) if isinstance(stream, Stream) else stream
-                for stream in prepared
-            ]
-        try:
-            return [
-                call(stream.drain) if isinstance(stream, Stream) else stream for stream in prepared
-            ]
-        except BaseException:  # whoever keeps it keeps the streams that run beside, too
-            for stream in streams:
-                stream.cancel()
-            raise
-
     @property
     def metrics(self) -> Metrics:
         """Counts of what the decoder has done so far."""
@@ -327,10 +193,6 @@ class Decoder:
         requests = self._renderer.requests(messages, checked, deadline, publish)
         self.engine.capabilities.require(requests[0])
         stream.mailbox.requests += requests
-        return stream
-
-    def _submit(self, stream: Stream) -> Stream:
-        self.engine.submit(stream.mailbox.requests)
         return stream
 
     def _astream(
@@ -389,18 +251,3 @@ def require_pair(pair: object) -> None:
         raise ParameterError(
             "pair", "a ModelPair or a ScriptedPair", pair, "Try ModelPair.from_preset(...)."
         )
-
-
-def called(call: Callable[[], T]) -> T:
-    """Return what a call returns."""
-    return call()
-
-
-def settled(call: Callable[[], T]) -> T | BacoError:
-    """Return what a call returns, or its error: a `WorkerError` for what is not a `BacoError`."""
-    try:
-        return call()
-    except BacoError as error:
-        return error
-    except Exception as error:  # of a router of the user's own
-        return worker_failure(error)

@@ -60,9 +60,8 @@ class PairPrompts:
             function_word=vocabulary.function_word & ~control,
             starts_word=vocabulary.starts_word | control,
         )
-        self._tables = tables = [
-            read_token_table(each) for each in (base_tokenizer, aligned_tokenizer)
-        ]
+        tables = [read_token_table(each) for each in (base_tokenizer, aligned_tokenizer)]
+        self._tables = tables
         control_pieces = [
             {i: piece for i in table.control & table.added if (piece := table.pieces[i])}
             for table in tables

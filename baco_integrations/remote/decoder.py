@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from ..core.errors import BacoError
 from ..core.messages import Messages
-from ..core.outputs import Completion
 from ..core.params import SamplingParams
 from ..core.threads import fork_safe
-from ..decoder.settings import checked_prompt, deadline_of, params_of_call, params_of_each
+from ..decoder.base import BaseDecoder
+from ..decoder.settings import checked_prompt, deadline_of, params_of_call
 from ..decoder.stream import AsyncStream, Stream
 from ..decoder.users import Users
 from .body import request_of
@@ -35,7 +33,7 @@ _SHARED: OrderedDict[object, RemoteDecoder] = OrderedDict()
 _LOCK = fork_safe(threading.Lock())
 
 
-class RemoteDecoder:
+class RemoteDecoder(BaseDecoder):
     """Decodes with a pair of a server, as a `Decoder` does with one of this process.
 
     It is safe to use from many threads and event loops at once; most callers want `shared`.
@@ -53,6 +51,7 @@ class RemoteDecoder:
         ParameterError: An option is not allowed.
     """
 
+    engine: RemoteEngine
     max_rows = AT_ONCE
     """Most requests that are sent at once."""
 
@@ -96,97 +95,21 @@ class RemoteDecoder:
         """Whether the decoder has been closed, or stayed behind in a parent process."""
         return self.engine.closed
 
-    def __enter__(self) -> RemoteDecoder:
-        return self
+    def _prepare(self, *asked: Any, streaming: bool) -> Stream:
+        return self._prepared(Stream, *asked, streaming=streaming)
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def _astream(self, *asked: Any, streaming: bool) -> AsyncStream:
+        stream = self._prepared(AsyncStream, *asked, streaming=streaming)
+        self.engine.submit(stream.mailbox.requests)
+        return stream
 
-    def generate(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> list[Completion]:
-        """Decode a conversation to its end; see `Decoder.generate`.
-
-        Raises:
-            ServerError: The server is out of reach, or is none of this package's.
-        """
-        return self._submit(self._prepare(Stream, messages, params, settings, False)).drain()
-
-    def stream(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> Stream:
-        """Decode a conversation token by token; closing the stream closes its connection.
-
-        Errors of the server come with the first token.
-        """
-        return self._submit(self._prepare(Stream, messages, params, settings, True))
-
-    async def agenerate(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> list[Completion]:
-        """Decode a conversation without blocking the event loop; as `generate` otherwise."""
-        prepared = self._prepare(AsyncStream, messages, params, settings, False)
-        async with self._submit(prepared) as stream:
-            async for _ in stream:
-                pass
-        return stream.completions
-
-    def astream(
-        self, messages: Messages, params: SamplingParams | None = None, **settings: Any
-    ) -> AsyncStream:
-        """Decode token by token, to be read on any event loop; as `stream` otherwise."""
-        return self._submit(self._prepare(AsyncStream, messages, params, settings, True))
-
-    @overload
-    def generate_batch(
-        self,
-        conversations: Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        return_exceptions: Literal[False] = False,
-        **settings: Any,
-    ) -> list[list[Completion]]: ...
-
-    @overload
-    def generate_batch(
-        self,
-        conversations: Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        return_exceptions: bool,
-        **settings: Any,
-    ) -> list[list[Completion] | BacoError]: ...
-
-    def generate_batch(
-        self,
-        conversations: Sequence[Messages],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **settings: Any,
-    ) -> Any:
-        """Decode many conversations at once; see `Decoder.generate_batch`."""
-        call: Callable[..., Any] = settled if return_exceptions else called
-        prepared = [
-            call(partial(self._prepare, Stream, messages, own, settings, False))
-            for messages, own in zip(
-                conversations, params_of_each(conversations, params), strict=True
-            )
-        ]
-        streams = [self._submit(each) for each in prepared if isinstance(each, Stream)]
-        try:
-            return [call(each.drain) if isinstance(each, Stream) else each for each in prepared]
-        except BaseException:
-            for stream in streams:
-                stream.cancel()
-            raise
-
-    def _prepare(
+    def _prepared(
         self,
         kind: type[S],
         messages: Messages,
         params: SamplingParams | None,
-        settings: dict[str, Any],
+        settings: Mapping[str, Any],
+        *,
         streaming: bool,
     ) -> S:
         """Check a request; return its stream, which has not been submitted yet."""
@@ -198,20 +121,3 @@ class RemoteDecoder:
         request = RemoteRequest(path, body, checked, stream.mailbox.publish, streaming)
         stream.mailbox.requests += [request] * checked.n  # it stands for all of its samples
         return stream
-
-    def _submit(self, stream: S) -> S:
-        self.engine.submit(stream.mailbox.requests)
-        return stream
-
-
-def called(call: Callable[[], T]) -> T:
-    """Return what a call returns."""
-    return call()
-
-
-def settled(call: Callable[[], T]) -> T | BacoError:
-    """Return what a call returns, or its error."""
-    try:
-        return call()
-    except BacoError as error:
-        return error

@@ -104,7 +104,8 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
     app.state.pairs, app.state.settings, app.state.metrics = pairs, settings, metrics
     app.state.draining = False
     app.state.counting = asyncio.Lock()  # long texts, one at a time, leave threads to others
-    add_endpoints(app)
+    add_answers(app)
+    add_facts(app)
     add_pages(app)
     for kind in (BacoError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
@@ -120,8 +121,8 @@ def create_app(pairs: ServedPairs, settings: ServerSettings | None = None) -> Fa
     return app
 
 
-def add_endpoints(app: FastAPI) -> None:
-    """Add what programs ask for."""
+def add_answers(app: FastAPI) -> None:
+    """Add the endpoints that decode."""
 
     @app.post(
         "/v1/chat/completions",
@@ -134,7 +135,8 @@ def add_endpoints(app: FastAPI) -> None:
         asked = await ask(request, body, [body.conversation()])
         if body.stream:
             return marked(await stream_chat(request, asked, body), body)
-        return marked(json_response(await whole_chat(request, asked)), body)
+        whole = await whole_chat(request, asked)  # written in a thread: it may be long
+        return marked(await asyncio.to_thread(json_response, whole), body)
 
     @app.post(
         "/v1/completions",
@@ -147,7 +149,12 @@ def add_endpoints(app: FastAPI) -> None:
         asked = await ask(request, body, body.prompts())
         if body.stream:
             return marked(await stream_text(request, asked, body), body)
-        return marked(json_response(await whole_text(request, asked, bool(body.echo))), body)
+        whole = await whole_text(request, asked, bool(body.echo))
+        return marked(await asyncio.to_thread(json_response, whole), body)
+
+
+def add_facts(app: FastAPI) -> None:
+    """Add the endpoints that tell of the pairs and of the server."""
 
     @app.get("/v1/models", response_model=ServedList, dependencies=_SECURE)
     async def models(request: Request) -> Response:
