@@ -153,6 +153,7 @@ def test_what_is_left_out_is_as_the_server_sets_it() -> None:
         assert (len(answer.steps), answer.gamma) == (3, 0.25)
         (answer,) = remote.generate("Hi", max_tokens=2, threshold=0.5)
         assert (len(answer.steps), answer.gamma) == (2, 0.5)
+        assert [step.sample for step in remote.stream("Hi")] == [0, 0, 0]  # one answer is asked for
 
 
 def test_a_router_of_ones_own_stays_here(remote: RemoteDecoder) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from baco_integrations import Decoder, SamplingParams
-from baco_integrations.server.streams import merged
+from baco_integrations.server.streams import EventStream, merged
 from tests.commands import process
 from tests.scripted import endless, eventually
 from tests.server.serving import Serving, serving
@@ -144,6 +144,31 @@ def test_a_caller_who_goes_frees_the_rows_of_all_prompts(stream: bool) -> None:
         with raw(served, body, "completions"):
             assert at_work(served, 3, 1)
         assert at_work(served, 0, 0)
+
+
+async def test_a_stream_that_cannot_begin_closes_its_source() -> None:
+    closed = []
+
+    async def source() -> AsyncGenerator[Any, None]:
+        try:
+            yield None
+        finally:
+            closed.append(True)
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        yield b""
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        raise OSError
+
+    events = source()  # held here, so that no garbage collector closes it
+    await anext(events)
+    with suppress(Exception):
+        await EventStream(lines(), events)({"type": "http"}, never, send)
+    assert closed
 
 
 async def test_what_is_not_read_stays_with_its_stream() -> None:
