@@ -147,7 +147,7 @@ def option_type(annotation: Any) -> Any:
         return option_type(inner[0])
     if get_origin(annotation) is tuple:
         return list[option_type(inner[0])]  # type: ignore[misc]
-    return str if annotation is Any else annotation
+    return str if annotation is Any or get_origin(annotation) is dict else annotation
 
 
 # -- using -------------------------------------------------------------------------------------

@@ -17,10 +17,11 @@ LISTENING = (
     *("max_choices", "request_timeout", "drain_timeout", "log_prompts"),
 )
 ENGINE = ("max_rows", "max_waiting", "prefix_bytes")
+PLACED = ("quantization", "engine", "engine_options")
 DEFAULTS = ("gamma", "router", "temperature", "top_k", "top_p", "min_p", "max_tokens")
 
 
-@options.takes(*LISTENING, *ENGINE, *DEFAULTS, *options.LOADING, "quantization", max_waiting=1024)
+@options.takes(*LISTENING, *ENGINE, *DEFAULTS, *options.LOADING, *PLACED, max_waiting=1024)
 def serve(
     pair: Annotated[
         list[str] | None,
@@ -59,7 +60,7 @@ def serve(
     pairs = ServedPairs(
         named_pairs(pair or ["tiny"]),
         defaults=options.given_settings(given, DEFAULTS),
-        loading=options.given_settings(given, (*options.LOADING, "quantization")),
+        loading=options.given_settings(given, (*options.LOADING, *PLACED)),
         engine=options.given_settings(given, ENGINE),
     )
 

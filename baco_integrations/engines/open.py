@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 ENGINES = {
     "local": "baco_integrations.engines.local.engine:open_local",
+    "remote": "baco_integrations.remote.endpoints.engine:RemotePairEngine",
+    "black-box": "baco_integrations.remote.endpoints.black_box:BlackBoxEngine",
     "scripted": "baco_integrations.engines.scripted:ScriptedEngine",
+    "vllm": "baco_integrations.engines.vllm.engine:open_vllm",
 }
 """What opens each engine, by the name that its pairs give as ``engine``."""
 

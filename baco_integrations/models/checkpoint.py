@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import (
@@ -73,6 +74,10 @@ class Checkpoint:
         with reading(self.files, "configuration"):
             return build_empty(self.config, self.options.trust_remote_code)
 
+    def outline(self) -> ModelOutline:
+        """Return what is known of the model without its modules."""
+        return ModelOutline(self.config, load_generation_config(self.files))
+
     def load_bytes(self) -> int:
         """Return the bytes that the model will take once loaded."""
         quantization = plain(self.options.quantization or self.stored_quantization)
@@ -141,6 +146,29 @@ class Checkpoint:
         others = sorted(info["mismatched_keys"])
         require_fit(self.files, self.config, others, info["missing_keys"], unused)
         return model.eval().requires_grad_(False)
+
+
+@dataclass
+class ModelOutline:
+    """A model that is loaded elsewhere: its settings, and no modules.
+
+    Attributes:
+        config: Its configuration.
+        generation_config: Its generation settings, if it has any.
+        device: Where its weights are.
+    """
+
+    config: Any
+    generation_config: Any
+    device: str = "elsewhere"
+
+    def eval(self) -> ModelOutline:
+        """Return the outline, as there is nothing to put into evaluation mode."""
+        return self
+
+    def requires_grad_(self, requires_grad: bool) -> ModelOutline:
+        """Return the outline, as it has no gradients."""
+        return self
 
 
 def require_fit(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..core.errors import ParameterError, shorten
 from ..core.settings import Checked, param
@@ -123,6 +124,22 @@ def check_template_kwargs(value: object) -> object:
     return value
 
 
+def check_engine_options(value: object) -> object:
+    """Return the arguments of an engine, which the command line gives as JSON.
+
+    Raises:
+        ValueError: They are no dict with string keys and plain values.
+    """
+    try:
+        options = json.loads(value) if isinstance(value, str) else value
+        json.dumps(options)
+    except TypeError as error:
+        raise ValueError from error
+    if not (isinstance(options, dict) and all(isinstance(name, str) for name in options)):
+        raise ValueError
+    return options
+
+
 Quantization = Annotated[Any, BeforeValidator(check_quantization)]
 _QUANTIZATION = (
     "'4bit', '8bit', a quantisation config of transformers, or its dict",
@@ -211,6 +228,35 @@ class LoadOptions(Checked):
     """Whether progress is shown."""
     check_memory: bool = param(True, _FLAG, "False loads whatever the size.")
     """Whether a pair that seems too large is refused before loading."""
+    engine: Literal["local", "vllm"] = param(
+        "local",
+        "'local' or 'vllm'",
+        "'vllm' takes the extra vllm.",
+        names=("local", "vllm"),
+    )
+    """What decodes the pair: 'local', the models as transformers loads them, or 'vllm', both inside
+    an engine of vLLM's, which loads the weights when the pair is first used."""
+    engine_options: Annotated[dict[str, Any], BeforeValidator(check_engine_options)] = param(
+        {},
+        "a dict of arguments of vLLM's engine by their names, or one as JSON",
+        "For example {'tensor_parallel_size': 2}.",
+    )
+    """Arguments of vLLM's engine, such as tensor_parallel_size or gpu_memory_utilization."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> LoadOptions:
+        local = ("device_map", "attn_implementation", "quantization")
+        sides = ("base_quantization", "aligned_quantization")
+        refused = (*local, *sides) if self.engine == "vllm" else ("engine_options",)
+        for name in refused:
+            if value := getattr(self, name):
+                raise ParameterError(
+                    name,
+                    f"left out where engine is {self.engine!r}",
+                    value,
+                    "vLLM places models and weights in its own way: see engine_options.",
+                )
+        return self
 
     @property
     def placement(self) -> Any:
@@ -247,4 +293,5 @@ class LoadOptions(Checked):
     def pair_key(self) -> tuple[object, ...]:
         """Return a key of the settings that affect the pair."""
         weights = [self.of(side).weights_key() for side in SIDES]
-        return (*weights, self.base_prompt, repr(sorted(self.template_kwargs.items())))
+        dicts = (self.template_kwargs, self.engine_options)
+        return (*weights, self.base_prompt, self.engine, *(repr(sorted(d.items())) for d in dicts))

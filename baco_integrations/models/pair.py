@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ParameterError
@@ -65,6 +66,9 @@ class ModelPair(PairPrompts):
         exact: Of such a pair, the side that is the plain model; else None.
         error: Of an adapter from `baco extract`, the norm of what it leaves out of the difference
             of the two models, relative to all of it; else None.
+        engine: What decodes it.
+        options: How it was loaded, if by its files.
+        folders: Of a pair whose engine loads the weights, where each side's are; else empty.
 
     Raises:
         PairError: The two cannot be decoded together.
@@ -79,6 +83,8 @@ class ModelPair(PairPrompts):
     """
 
     engine = "local"
+    options: LoadOptions | None = None
+    folders: Mapping[Side, Path] = MappingProxyType({})
     lora: SwitchableLora | None = None
     exact: Side | None = None
     error: float | None = None
@@ -194,6 +200,9 @@ class ModelPair(PairPrompts):
         from .lora.load import load_adapter_sides, locate_adapter
 
         checked = LoadOptions(**options)
+        if checked.engine != "local":
+            remedy = "Adapters are switched by row in models that transformers loads."
+            raise ParameterError("engine", "'local' for an adapter", checked.engine, remedy)
         found = locate_adapter(model, adapter, exact, checked)
         key = (cls, found.model.key, found.adapter.key, found.exact, checked.pair_key())
         return PAIRS.get(key, lambda: cls.from_sides(load_adapter_sides(found, checked), checked))
@@ -211,6 +220,11 @@ class ModelPair(PairPrompts):
         )
         pair.lora, pair.exact, pair.error = sides.lora, sides.exact, sides.error
         pair.notes += sides.notes
+        pair.engine, pair.options, pair.folders = options.engine, options, sides.folders
+        if sides.folders:  # such an engine has one window for both
+            asked = options.engine_options.get("max_model_len") or pair.context[0]
+            window = min(*pair.context, asked)
+            pair.context = (window, window)
         return pair
 
     @classmethod
@@ -256,6 +270,9 @@ class ModelPair(PairPrompts):
         """Return the bytes that the weights take; those of shared weights count once."""
         from .memory import measure_bytes
 
+        if self.folders:  # they are loaded elsewhere
+            files = (f for each in {*self.folders.values()} for f in each.glob("*.safetensors"))
+            return sum(file.stat().st_size for file in files)
         models: list[Any] = [self.lora.model] if self.lora else [self.base, self.aligned]
         return sum(map(measure_bytes, {id(model): model for model in models}.values()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ class Sides:
         models: The model of each side.
         tokenizers: The tokenizer of each side.
         notes: Sentences to add to the pair's notes.
+        folders: Where an engine that loads the weights itself finds them; else empty.
     """
 
     models: dict[Side, Any]
@@ -44,6 +45,7 @@ class Sides:
     lora: SwitchableLora | None = None
     exact: Side | None = None
     error: float | None = None
+    folders: dict[Side, Path] = field(default_factory=dict)
 
 
 def locate_sides(
@@ -56,7 +58,10 @@ def locate_sides(
 
 
 def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> Sides:
-    """Load base and aligned; what can be checked without weights is checked before they are."""
+    """Load base and aligned; what can be checked without weights is checked before they are.
+
+    For an engine that loads the weights itself, the models have none.
+    """
     files: dict[Side, ModelFiles] = {"base": base, "aligned": aligned}
     checkpoints = {side: Checkpoint(each, options.of(side)) for side, each in files.items()}
     for each in checkpoints.values():
@@ -65,7 +70,8 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
     compare(tokenizers["base"], tokenizers["aligned"]).require()
     quantizers = {side: each.quantizer() for side, each in checkpoints.items()}
     name = pair_name(base, aligned)
-    if options.check_memory:
+    local = options.engine == "local"
+    if options.check_memory and local:
         needed: Counter[frozenset[str]] = Counter()
         for each in {each.key: each for each in checkpoints.values()}.values():
             devices = target_devices(each.options.placement)
@@ -76,9 +82,11 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
         fetch_weights(source, options)
     models = {}
     with progress_bars(options) as add_bar:
-        for side, each in checkpoints.items():
+        for side, each in checkpoints.items() if local else ():
             load = partial(each.load, quantizers[side], add_bar(f"Loading {each.files.name}"))
             models[side] = MODELS.get(each.key, load)
+    for side, each in checkpoints.items() if not local else ():
+        models[side] = each.outline()
     quantizations = {s: plain(each.options.quantization) for s, each in checkpoints.items()}
     identity: dict[str, Any] = {
         **{side: each.label for side, each in files.items()},
@@ -86,7 +94,8 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
         "dtype": options.dtype,
         **{f"{side}_quantization": quantizations[side] for side in SIDES},
     }
-    return Sides(models, tokenizers, name, identity)
+    folders = {} if local else {side: each.folder for side, each in files.items()}
+    return Sides(models, tokenizers, name, identity, folders=folders)
 
 
 def pair_name(base: ModelFiles, aligned: ModelFiles) -> str:

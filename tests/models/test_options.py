@@ -84,3 +84,20 @@ class TestOptions:
             ModelPair.from_pretrained(*folders, device_map="cuda:3")
         with pytest.raises(ParameterError, match=r"device_map must be of devices .*\(cpu\)"):
             ModelPair.from_pretrained(*folders, device_map={"base": "cpu", "aligned": "cuda:1"})
+
+
+def test_engines_take_their_own_settings() -> None:
+    given = LoadOptions(engine="vllm", engine_options='{"block_size": 32}')
+    assert given.engine_options == {"block_size": 32}
+    assert given.pair_key() != LoadOptions(engine="vllm").pair_key() != LoadOptions().pair_key()
+    for wrong in ("[1]", "{", {1: 2}, {"a": object()}, None):
+        with pytest.raises(ParameterError, match="^engine_options must be a dict of arguments"):
+            LoadOptions(engine="vllm", engine_options=wrong)
+    with pytest.raises(ParameterError, match="'vllm'"):
+        LoadOptions(engine="vlm")
+    local = {"device_map": "cpu", "quantization": "8bit", "base_quantization": "8bit"}
+    for name, value in local.items():
+        with pytest.raises(ParameterError, match=f"^{name} must be left out where engine is 'vl"):
+            LoadOptions(engine="vllm", **{name: value})
+    with pytest.raises(ParameterError, match="^engine_options must be left out where engine is"):
+        LoadOptions(engine_options={"block_size": 32})
