@@ -43,7 +43,8 @@ def plain_tool_choice(asked: Any) -> Any:
 def summary(completion: Completion) -> dict[str, Any]:
     """Return how a completion came about, as plain data."""
     names = ("finish_reason", "gamma", "router", "base_share", "switches", "seed")
-    return {name: getattr(completion, name) for name in names}
+    label = {"approximate": True} if completion.approximate else {}
+    return {name: getattr(completion, name) for name in names} | label
 
 
 def token_usage(completions: Iterable[Completion]) -> dict[str, int]:

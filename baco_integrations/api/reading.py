@@ -127,6 +127,7 @@ class SampleReader:
             router=info["router"],
             gamma=info["gamma"],
             tool_calls=read_calls(self.calls, info),
+            approximate=bool(info.get("approximate")),
         )
 
 

@@ -91,6 +91,9 @@ class Completion:
         router: The router's name.
         gamma: The gamma used; None where the router has no logit rule.
         tool_calls: The calls of the tools that were offered, wrong ones with their error.
+        approximate: Whether a side of the pair only stands for a model: an adapter from
+            `baco extract`, or a chat that tells no probabilities. Of pairs over endpoints: whether
+            a token might be another one, had they told of all tokens and not of the likeliest.
     """
 
     text: str
@@ -102,6 +105,7 @@ class Completion:
     router: str
     gamma: float | None
     tool_calls: tuple[ToolCall, ...] = ()
+    approximate: bool = False
 
     @property
     def base_share(self) -> float:

@@ -38,6 +38,7 @@ class SampleOutput:
         space: What each token adds to the text.
         stop: Strings that end the text.
         reader: Reads tool calls, if tools are offered.
+        approximate: Whether a side only stands for a model; an engine may find out later.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class SampleOutput:
         space: TokenSpace,
         stop: tuple[str, ...],
         reader: CallReader | None = None,
+        approximate: bool = False,
     ) -> None:
         self._publish, self._params, self._seed = publish, params, seed
         self._index, self._usage, self._space = index, usage, space
         self._text, self._reader = TextStream(stop, keep_space=params.continues), reader
         self._steps: list[TokenStep] = []
+        self.approximate = approximate
         self._finished = False
 
     def put(self, token: TokenOutput, finish: FinishReason | None) -> bool:
@@ -112,6 +115,7 @@ class SampleOutput:
             router=params.spec.name,
             gamma=params.effective_gamma if has_gamma else None,
             tool_calls=calls,
+            approximate=self.approximate,
         )
         self._finished = True  # not before: what raises above has yet to reach the reader
         self._publish(completion)

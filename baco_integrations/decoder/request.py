@@ -99,6 +99,7 @@ class Renderer:
             seed,
             usage=Usage(len(prompts[ALIGNED]), len(prompts[BASE]), 0),
             space=self._space.with_markers(self._pair.call_markers if params.offered else {}),
+            approximate=getattr(self._pair, "approximate", False),
             stop=(*params.stop, *(self._pair.base_stop if only_base and not params.raw else ())),
         )
         # Of what the ids of calls are made: prompts may be long, and samples many.

@@ -94,7 +94,13 @@ class TokenOutput(NamedTuple):
 
 
 class TokenSink(Protocol):
-    """Where a request's tokens go. Called from the engine's thread: it must be quick."""
+    """Where a request's tokens go. Called from the engine's thread: it must be quick.
+
+    Attributes:
+        approximate: Whether what comes may be other than the definition gives; engines set it.
+    """
+
+    approximate: bool
 
     def put(self, token: TokenOutput, finish: FinishReason | None) -> bool:
         """Take a token, and why it is the last one if it is; return whether its text ends here."""

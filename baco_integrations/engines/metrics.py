@@ -25,6 +25,7 @@ class Metrics:
         waited_s: Seconds that these rows waited for their slots, added up.
         longest_wait_s: Longest time that a row waited for a slot, in seconds.
         busy_s: Seconds that the worker has worked.
+        truncated: Tokens that may be others, had an endpoint told of its whole distributions.
         restarts: How often memory ran out and a smaller batch went on.
     """
 
@@ -43,6 +44,7 @@ class Metrics:
     waited_s: float = 0.0
     longest_wait_s: float = 0.0
     busy_s: float = 0.0
+    truncated: int = 0
     restarts: int = 0
 
     def admit(self, waited_s: float) -> None:

@@ -52,6 +52,7 @@ class Decision(NamedTuple):
         base: ``(r, v)`` base's raw logits over the shared ids.
         aligned: ``(r, v)`` aligned's.
         signals: What was read from base's.
+        aligned_log_z: ``(r,)`` logarithm of aligned's normaliser.
     """
 
     source: Tensor
@@ -59,6 +60,7 @@ class Decision(NamedTuple):
     base: Tensor
     aligned: Tensor
     signals: Signals
+    aligned_log_z: Tensor
 
 
 class StepOutput(NamedTuple):
@@ -100,6 +102,9 @@ def decide(
     state: State,
     classes: TokenClasses,
     masks: GrammarMasks | None = None,
+    *,
+    signals: Signals | None = None,
+    aligned_log_z: Tensor | None = None,
 ) -> Decision:
     """Decide who gives each row's token, and from which logits.
 
@@ -110,15 +115,18 @@ def decide(
         state: The rows' state.
         classes: The vocabulary's classes.
         masks: What the grammars of constrained rows allow, if there are any.
+        signals: What is known of base's whole distribution, where `base` is only a part of it.
+        aligned_log_z: The normaliser of aligned's whole distribution, likewise.
     """
     base, aligned = classes.fit_base(base), classes.fit_aligned(aligned)
-    signals = Signals.read(base)
+    signals = Signals.read(base) if signals is None else signals
+    log_z = aligned.logsumexp(-1) if aligned_log_z is None else aligned_log_z
     emittable = emittable_tokens(base, aligned, params, classes, masks)
     # 1. Who is asked for the token: structure and content first, then certainty.
     routed = route(base, aligned, signals, emittable, params, state, classes)
     # 2. A word is finished by its owner.
     source, logits = hold_word(routed, emittable, params, state, classes)
-    return Decision(source, logits, base, aligned, signals)
+    return Decision(source, logits, base, aligned, signals, log_z)
 
 
 def draw(decision: Decision, params: PolicyParams, uniform: Tensor) -> Sampled:
@@ -138,7 +146,7 @@ def report(decision: Decision, params: PolicyParams, drawn: Sampled) -> StepOutp
     """Return what is known about each row's token."""
     token = drawn.token
     base, aligned, signals = decision.base, decision.aligned, decision.signals
-    log_z = aligned.logsumexp(-1)
+    log_z = decision.aligned_log_z
     possible = decision.logits.gather(-1, token[:, None])[:, 0] > -torch.inf
     return StepOutput(
         token.where(possible, -1),

@@ -81,6 +81,11 @@ class TokenClasses(NamedTuple):
             aligned_size,
         )
 
+    def take(self, ids: Tensor) -> TokenClasses:
+        """Return the classes of some ids ``(k,)``, which are then numbered from 0."""
+        parts = (self.starts_word[ids], self.content[ids], self.bans[:, ids], self.reserved[:, ids])
+        return TokenClasses(*parts, len(ids), len(ids))
+
     def fit_base(self, logits: Tensor) -> Tensor:
         """Cut or pad base logits ``(r, any)`` to the shared ids ``(r, v)``, at least float32."""
         return _fit(logits, self.base_size, len(self.content))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import socket
 from asyncio import Semaphore, sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -32,6 +33,12 @@ MOST_BYTES = 2**16
 
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout)
 """What is raised where no connection could be made, so that nothing was sent."""
+
+FORMLESS = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    RecursionError,  # of JSON that is nested too deeply
+)
+"""What is raised where data has another form than is read."""
 
 TRY_LATER = (429, 503)
 """Statuses of servers that have not begun to decode."""
@@ -180,7 +187,7 @@ class Client:
             yield
         except BacoError:
             raise
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except FORMLESS as error:
             raise self.no_answer(content) from error
 
     def refusal(self, status: int, content: bytes) -> BacoError:
@@ -192,7 +199,7 @@ class Client:
                 Shown("none" if self._key is None else "another one"),
                 "Ask whoever runs it; give it as api_key=... or as BACO_API_KEY.",
             )
-        with suppress(ValueError, TypeError, AttributeError):
+        with suppress(*FORMLESS):
             data = json.loads(self.masked(content))
             error = read_error(status, data)
             if error is not None and data["error"].get("code") == "model_not_found":
@@ -207,7 +214,10 @@ class Client:
     def masked(self, content: object) -> str:
         """Return what came as text, without the key, which a server may repeat."""
         text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
-        return text.replace(self._key, "***") if self._key else text
+        if not self._key:
+            return text
+        # JSON and Python write some of its characters with backslashes in front.
+        return re.sub("".join(rf"\\*{re.escape(each)}" for each in self._key), "***", text)
 
     def no_answer(self, content: object, how: str = "") -> ServerError:
         """Return the error of an answer that none of this package's servers gives."""

@@ -17,7 +17,7 @@ from ..decoder.users import Users
 from .body import request_of
 from .client import AT_ONCE, Client
 from .engine import RemoteEngine, RemoteRequest
-from .pair import RemotePair
+from .pair import ServedPair
 from .settings import RemoteOptions
 
 S = TypeVar("S", Stream, AsyncStream)
@@ -58,7 +58,7 @@ class RemoteDecoder(BaseDecoder):
     def __init__(self, base_url: str, *, pair: str | None = None, **options: Any) -> None:
         asked = RemoteOptions(base_url=base_url, **options)
         client = Client(str(asked.base_url), asked.api_key or None, asked.max_retries)
-        self.pair = RemotePair(client, pair)
+        self.pair = ServedPair(client, pair)
         self.engine = RemoteEngine(client, self.pair)
         self._users = Users()
 

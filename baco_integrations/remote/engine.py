@@ -15,7 +15,7 @@ from ..core.errors import DecoderClosedError, ParameterError
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams
 from .client import Client
-from .pair import RemotePair
+from .pair import ServedPair
 
 Publish = Callable[[TokenStep | Completion | BaseException], None]
 """Takes what the reader of a request is to get."""
@@ -46,9 +46,19 @@ class RemoteRequest:
     def __post_init__(self) -> None:
         self.samples = {index: SampleReader(index) for index in range(self.params.n)}
 
-    async def answer(self, client: Client, pair: RemotePair) -> None:
+    async def answer(self, client: Client, pair: ServedPair) -> None:
         """Ask a server for the answer, and publish it as it comes."""
         body = {**self.body, "model": await pair.model()}
+        try:
+            await self.read_answer(client, body)
+        except ParameterError as error:
+            if error.parameter != "seed" or self.params.seed is not None:
+                raise
+            del body["seed"]  # which was drawn here, for a pair that takes none
+            await self.read_answer(client, body)
+
+    async def read_answer(self, client: Client, body: dict[str, Any]) -> None:
+        """Send a body, and publish what is answered."""
         if self.streaming:
             async with aclosing(client.events(self.path, {**body, "stream": True})) as events:
                 async for data in events:
@@ -114,7 +124,7 @@ class RemoteEngine:
         pair: The pair that decodes.
     """
 
-    def __init__(self, client: Client, pair: RemotePair) -> None:
+    def __init__(self, client: Client, pair: ServedPair) -> None:
         self._client, self._pair = client, pair
         self._running: set[RemoteRequest] = set()
         self._closed = False

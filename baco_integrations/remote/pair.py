@@ -12,7 +12,7 @@ from .body import written_message
 from .client import Client
 
 
-class RemotePair:
+class ServedPair:
     """A pair of a server, by its name; what is asked of the server is remembered.
 
     Args:
