@@ -17,6 +17,7 @@ from .compare import compare
 from .demo import demo
 from .evaluation import app as evaluation
 from .generate import generate
+from .launch import launch
 from .lora import extract
 from .measure import bench
 from .pairs import check, pairs
@@ -39,7 +40,10 @@ EXAMPLES: dict[str, dict[Callable[..., None], str]] = {
         chat: "baco chat --pair qwen2.5-0.5b --trace",
         compare: 'baco compare "Name a place to visit." --gamma 0.3 --gamma 0.9',
     },
-    "Serve": {serve: "baco serve --pair qwen2.5-7b --dtype bfloat16 --api-key-file keys.txt"},
+    "Serve": {
+        serve: "baco serve --pair qwen2.5-7b --dtype bfloat16 --api-key-file keys.txt",
+        launch: "baco launch --pair qwen2.5-7b --gpus 4 --gpu H100",
+    },
     "Choose a pair": {
         pairs: "baco pairs",
         check: "baco check Qwen/Qwen2.5-7B Qwen/Qwen2.5-7B-Instruct",

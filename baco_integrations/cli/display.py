@@ -148,7 +148,8 @@ def legend(out: Console) -> Text:
 def how(completion: Completion) -> str:
     """Say in a few words how an answer was decoded."""
     gamma = "" if completion.gamma is None else f" gamma {completion.gamma:g}"
-    return f"{completion.router}{gamma}"
+    label = ", approximate" if completion.approximate else ""
+    return f"{completion.router}{gamma}{label}"
 
 
 def summary(completion: Completion) -> str:
