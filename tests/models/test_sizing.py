@@ -33,6 +33,10 @@ def test_shapes_are_those_of_loaded_models(dtype: str) -> None:
         assert shape.window == 1024
 
 
+def test_heads_that_cannot_be_split_are_on_all_gpus() -> None:
+    assert [LLAMA_8B.cache_bytes(1) / LLAMA_8B.cache_bytes(n) for n in (4, 8, 16)] == [4, 8, 8]
+
+
 def test_an_8b_pair() -> None:
     plan = Plan(PAIR, GPUS["H100"], 1, 1, 64, 8192)
     assert plan.cache == 2 * 2 * 32 * 8 * 128 * 2
