@@ -34,6 +34,12 @@ def server_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
 
 
+Key = Annotated[str, Field(pattern="^[!-~]*$")]
+"""A key of a server; libraries of HTTP show one that cannot stand in a header."""
+KEY_RULE = ("visible ASCII characters", "Look for a space or a line break at its end.")
+"""What a key may be, and the remedy where it is not."""
+
+
 class RemoteOptions(Checked):
     """Which server decodes, and how it is asked.
 
@@ -46,11 +52,9 @@ class RemoteOptions(Checked):
     )
     """Where a server (`baco serve`) decodes instead of this process, as in http://host:8000/v1;
     pair is then what it calls the pair, and may be left out where it has only one."""
-    # Libraries of HTTP show a key that cannot stand in a header, such as one with a line break.
-    api_key: Annotated[str, Field(pattern="^[!-~]*$")] | None = param(
+    api_key: Key | None = param(
         None,
-        "visible ASCII characters",
-        "Look for a space or a line break at its end.",
+        *KEY_RULE,
         unset="that of the environment variable BACO_API_KEY",
         secret=True,
     )

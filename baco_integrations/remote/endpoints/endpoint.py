@@ -24,7 +24,7 @@ from ...core.errors import (
 from ...core.routing import Source
 from ...core.settings import Checked, Integer, param
 from ..client import FORMLESS, TRY_LATER, Client
-from ..settings import server_url
+from ..settings import KEY_RULE, Key, server_url
 from .replies import BY_ID, Position, Spelling, read_positions
 
 _URL = "a URL such as 'http://host:8000/v1', without user, password and query"
@@ -54,14 +54,7 @@ class Endpoint(Checked):
         unset="what the server calls the model",
     )
     """The folder or the id on the hub that the tokenizer and the configuration are read from."""
-    api_key: Annotated[str, Field(pattern="^[!-~]*$")] | None = param(
-        None,
-        "visible ASCII characters",
-        "Look for a space or a line break at its end.",
-        unset="none",
-        secret=True,
-        repr=False,
-    )
+    api_key: Key | None = param(None, *KEY_RULE, unset="none", secret=True, repr=False)
     """The server's key. It is never shown."""
     logprobs: Annotated[Integer, Field(ge=1)] = param(
         20, "a whole number of at least 1", "vLLM gives 20, or what --max-logprobs says."
