@@ -56,8 +56,9 @@ def token_usage(completions: Iterable[Completion]) -> dict[str, int]:
 
 
 def provenance(step: TokenStep) -> dict[str, Any]:
-    """Return the fields of a step but ``sample``, as plain data; no ``alternatives`` if None."""
-    data = {**step._asdict(), "calls": [piece._asdict() for piece in step.calls]}
+    """Return the fields of a step but ``sample``, as plain data; without what is not known."""
+    known = {name: value for name, value in step._asdict().items() if value == value}
+    data = {**known, "calls": [piece._asdict() for piece in step.calls]}
     del data["sample"]
     alternatives = data.pop("alternatives")
     if alternatives is not None:

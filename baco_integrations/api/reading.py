@@ -6,6 +6,7 @@ AttributeError; who reads says what that means.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -48,7 +49,8 @@ def read_models(data: Json) -> list[ServedModel]:
 
 def read_step(told: Json, sample: int) -> TokenStep:
     """Return a token of the sample of that number, of which an answer tells this as ``baco``."""
-    known = {name: told[name] for name in TokenStep._fields if name in told}
+    known: Json = dict.fromkeys(("p_base", "p_aligned", "p_max", "entropy"), math.nan)
+    known |= {name: told[name] for name in TokenStep._fields if name in told}
     if "alternatives" in known:
         known["alternatives"] = {
             side: tuple(Alternative(**each) for each in offered)

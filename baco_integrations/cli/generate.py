@@ -89,5 +89,6 @@ def completion_json(completion: Completion, trace: bool) -> dict[str, Any]:
     if trace:
         hidden = ("sample", "alternatives")
         steps = (step._asdict().items() for step in completion.steps)
-        plain["steps"] = [{k: v for k, v in step if k not in hidden} for step in steps]
+        # What is not known is not a number, and so no JSON.
+        plain["steps"] = [{k: v for k, v in step if k not in hidden and v == v} for step in steps]
     return plain

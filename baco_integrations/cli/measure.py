@@ -65,9 +65,9 @@ def print_speeds(found: dict[str, Any]) -> None:
             end_section=row["decoding"] == "lookahead",
         )
     out.print(table)
+    out.print("\n" + "\n".join(found["words"]))
     out.print(
-        f"\n{found['pair']}, gamma {found['gamma']:g}: medians, and lowest to highest, of "
-        f"{found['rounds']} rounds of {found['tokens']} tokens an answer. {found['device']}, "
+        f"\n{found['pair']}, gamma {found['gamma']:g}, {found['dtype']}. {found['device']}, "
         f"{found['cores']} cores, threads {found['threads']}, "
         + ", ".join(f"{name} {found[name]}" for name in VERSIONS),
         style="dim",

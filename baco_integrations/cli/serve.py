@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ LISTENING = (
     *("host", "port", "allow_origins", "max_body_bytes", "body_timeout", "max_prompt_tokens"),
     *("max_choices", "request_timeout", "drain_timeout", "log_prompts"),
 )
-ENGINE = ("max_rows", "max_waiting", "prefix_bytes")
+ENGINE = ("max_rows", "max_waiting", "prefix_bytes", "kv_bytes")
 PLACED = ("quantization", "engine", "engine_options")
 DEFAULTS = ("gamma", "router", "temperature", "top_k", "top_p", "min_p", "max_tokens")
 
@@ -65,6 +66,7 @@ def serve(
     )
 
     def started(port: int) -> None:
+        keep_loaded()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         when = "loaded" if load == "start" else "loaded on first use"
         say(
@@ -74,6 +76,17 @@ def serve(
         )
 
     run(pairs, settings, load=load == "start", started=started)
+
+
+def keep_loaded() -> None:
+    """Let garbage collections pass over all that is loaded by now.
+
+    Modules, tokenizers and models are some 400,000 objects, and a full collection that looks
+    through them stops all threads for 100 to 500 ms. Only a process of our own may be told so: what
+    another program holds at this moment is its own to free.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def named_pairs(given: Sequence[str]) -> Mapping[str, Any]:

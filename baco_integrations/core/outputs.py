@@ -28,7 +28,9 @@ class TokenStep(NamedTuple):
 
     Probabilities and entropy (in nats) are those of the raw distributions at temperature 1 over the
     shared vocabulary, before bans, word boundaries and sampling filters. What is called sampled is
-    of the distribution that the token was drawn from, after all of these.
+    of the distribution that the token was drawn from, after all of these. Routers that ask one
+    model only (``aligned``, ``base``) need not run the other one: its numbers are nan, unless
+    alternatives are asked for.
 
     Attributes:
         token_id: The token.

@@ -153,7 +153,7 @@ class SamplingParams(Checked):
         "Leave it out for a fresh sample.",
         unset="a fresh one",
     )
-    """Repeats a result exactly."""
+    """Repeats a result, but for rounding, which may turn near ties in bfloat16 and float16."""
     n: Annotated[Integer, Field(ge=1, le=4096)] = param(
         1, "a whole number from 1 to 4096", "Each sample is one completion."
     )

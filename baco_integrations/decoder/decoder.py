@@ -43,7 +43,8 @@ _TURNS: Registry[Any] = Registry()
 class Decoder(BaseDecoder):
     """Decodes with a pair of models; safe to use from many threads and event loops at once.
 
-    All requests, from any thread, share one batch. Most callers want `Decoder.shared`, which
+    All requests, from any thread, share one batch, which changes no text but for rounding: in
+    bfloat16 and float16 it may turn near ties. Most callers want `Decoder.shared`, which
     keeps one decoder per pair in the process.
 
     Args:

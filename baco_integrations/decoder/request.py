@@ -270,9 +270,9 @@ class Renderer:
             raise OutOfTimeError
         try:
             if calls not in self._grammars:
-                control = self._pair.vocabulary.control
-                spelled = enumerate(self._pair.vocabulary.token_bytes)
-                text = [b"" if control[i] else data for i, data in spelled]
+                vocabulary = self._pair.vocabulary
+                spelled = zip(vocabulary.control.tolist(), vocabulary.token_bytes, strict=True)
+                text = [b"" if control else data for control, data in spelled]
                 for marker, data in self._pair.call_markers.items() if calls else ():
                     text[marker] = data
                 self._grammars[calls] = Grammars(text, self._pair.encode, self._pair.call_format)

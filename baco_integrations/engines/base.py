@@ -36,6 +36,9 @@ Mix = Callable[[Tensor, Tensor], Tensor]
 class EngineSettings(Checked):
     """How an engine is opened.
 
+    None of these changes a text, but for rounding: it differs with the shape of a forward, and in
+    bfloat16 and float16 it may turn near ties.
+
     Raises:
         ParameterError: A value is not allowed; raised when the object is made.
     """
@@ -54,12 +57,18 @@ class EngineSettings(Checked):
         "'auto' drafts tokens where that saves time.",
     )
     """How many tokens base drafts before aligned checks them in one forward: auto as many as save
-    time, off none, or so many. It changes no text."""
+    time, off none, or so many. The text is that of off, but for rounding."""
     prefix_bytes: Annotated[Integer, Field(ge=0)] = param(
         2**30, "a whole number of at least 0", "Leave it out if in doubt."
     )
     """Most bytes of prompts and answers to remember: what begins with the same tokens, as the next
     turn of a chat does, is not read again."""
+    kv_bytes: Annotated[Integer, Field(ge=1)] | None = param(
+        None, "a whole number of at least 1, or None", "Leave it out if in doubt."
+    )
+    """Most bytes of keys and values of both models, with those that are remembered: a prompt that
+    needs more is refused, and rows that need more together wait. Left out, what the device has
+    free."""
     graphs: Graphs = param("off", "'auto', 'on' or 'off'", "'auto' is 'on' for CUDA devices.")
     """Whether forwards are recorded as CUDA graphs and replayed, which saves launching their
     kernels: auto on CUDA devices; on elsewhere too, where it saves nothing. Tested without a GPU
@@ -67,7 +76,7 @@ class EngineSettings(Checked):
 
 
 class TokenOutput(NamedTuple):
-    """One decided token, in ids.
+    """One decided token, in ids. The numbers of a model that did not run for it are nan.
 
     Attributes:
         token: The token.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..core.outputs import FinishReason
 from ..policy.grammar_masks import Constraint, GrammarMasks
 from ..policy.params import BASE, NOBODY, State
 from ..policy.step import StepOutput
+from ..policy.transfer import download, upload
 from .base import TokenOutput
 from .faults import off_grammar, worker_failure
 from .metrics import Metrics
@@ -22,17 +25,31 @@ S = TypeVar("S", bound=SequenceState)
 
 def state_of(
     sequences: Sequence[SequenceState],
-    owners: Sequence[int],
-    depth: int,
     device: torch.device,
+    dtype: torch.dtype = torch.float64,
+    depths: Sequence[int] = (),
+    drafted: Sequence[Tensor] = (),
 ) -> State:
-    """Return the state of some sequences `depth` drafted tokens after their decided ones."""
-    positions = [sequence.decoded + depth for sequence in sequences]
-    numbers = torch.tensor([list(owners), positions], device=device)
-    drawn = [each.noise_at(at) for each, at in zip(sequences, positions, strict=True)]
-    noise = torch.from_numpy(np.stack(drawn)).to(device)
-    tokens = [sequence.tokens for sequence in sequences]
-    return State(numbers[0], numbers[1], noise[:, 0], noise[:, 1], tokens)
+    """Return the state of some sequences, which may be named once for each of their drafted tokens.
+
+    Args:
+        sequences: The sequences.
+        device: Where the logits meet.
+        dtype: What the step computes in; not all devices have float64.
+        depths: How many tokens have been drafted behind the decided ones; left out, none.
+        drafted: The last sequences' sources of the token before each one's next, ``(r,)`` each;
+            the others' are those of their last decided token.
+    """
+    depths = depths or [0] * len(sequences)
+    positions = [each.decoded + depth for each, depth in zip(sequences, depths, strict=True)]
+    noise = [each.noise_at(at) for each, at in zip(sequences, positions, strict=True)]
+    values = [[each.owner for each in sequences], positions, *np.stack(noise, -1)]
+    columns = upload(np.array(values), device, dtype)
+    owner, position = columns[:2].long().unbind(0)
+    if drafted:
+        sources = torch.cat([*drafted])
+        owner = torch.cat((owner[: -len(sources)], sources))
+    return State(owner, position, columns[2], columns[3], [each.tokens for each in sequences])
 
 
 def masks_of(
@@ -55,9 +72,10 @@ def masks_of(
     return GrammarMasks.build(members, constraints, np.stack(masks), size, device)
 
 
-def deliver(sequences: Sequence[S], output: StepOutput, metrics: Metrics) -> list[S]:
+def deliver(
+    sequences: Sequence[S], tokens: Sequence[TokenOutput | None], metrics: Metrics
+) -> list[S]:
     """Hand the tokens of a step to their sequences; return those that have ended."""
-    tokens = outputs_of(output)
     metrics.tokens += len(tokens)
     for sequence, token in zip(sequences, tokens, strict=True):
         with sequence.keeping_errors():
@@ -98,20 +116,32 @@ def accept(sequence: SequenceState, token: TokenOutput) -> bool:
     return request.sink.put(token, finish) or finish is not None
 
 
-def outputs_of(output: StepOutput) -> list[TokenOutput | None]:
-    """Bring a step's output to Python in one copy; None where a row's logits are not finite."""
-    rows = torch.stack([column.double() for column in output[:8]], -1).tolist()
-    offers: list[tuple[list[tuple[int, float]], ...] | None] = [None] * len(rows)
+def outputs_of(
+    output: StepOutput, *more: Tensor
+) -> tuple[list[TokenOutput | None], list[NDArray[Any]]]:
+    """Bring a step's output to Python in one copy, with whatever else is wanted.
+
+    Returns:
+        A token for each row, None where its logits are not finite; and what else came.
+    """
+    names = [each.to(output.p_base.dtype) for each in output[:8]]
+    columns, *rest = download(torch.stack(names, -1), *(output.alternatives or ()), *more)
+    offers: list[Any] = [None] * len(columns)
     if output.alternatives is not None:
-        ids, probabilities = (tensor.tolist() for tensor in output.alternatives)
-        kinds = (
-            [list(zip(*row, strict=True)) for row in zip(*each, strict=True)]
-            for each in zip(ids, probabilities, strict=True)
-        )
-        offers = list(zip(*kinds, strict=True))
-    return [
+        ids, chances, *rest = rest
+        # By row, then by kind.
+        pairs = zip(ids.swapaxes(0, 1).tolist(), chances.swapaxes(0, 1).tolist(), strict=True)
+        offers = [
+            tuple(
+                [(int(id_), chance) for id_, chance in zip(*kind, strict=True)]
+                for kind in zip(*row, strict=True)
+            )
+            for row in pairs
+        ]
+    tokens = [
         TokenOutput(int(row[0]), int(row[1]), row[2], row[3], row[4], row[5], row[6], False, offer)
         if row[7]
         else None
-        for row, offer in zip(rows, offers, strict=True)
+        for row, offer in zip(columns.tolist(), offers, strict=True)
     ]
+    return tokens, rest

@@ -21,12 +21,12 @@ class Metrics:
         fed: Rows that took part in such a forward, added up over all of them.
         drafted: Drafted tokens that the step has decided on.
         accepted: How many of them were right.
-        admitted: Rows that were given a slot.
-        waited_s: Seconds that these rows waited for their slots, added up.
-        longest_wait_s: Longest time that a row waited for a slot, in seconds.
+        admitted: Rows that were admitted.
+        waited_s: Seconds that these rows waited before, added up.
+        longest_wait_s: Longest time that a row waited, in seconds.
         busy_s: Seconds that the worker has worked.
         truncated: Tokens that may be others, had an endpoint told of its whole distributions.
-        restarts: How often memory ran out and a smaller batch went on.
+        restarts: How often memory ran out and fewer rows went on.
     """
 
     iterations: int = 0
@@ -48,7 +48,7 @@ class Metrics:
     restarts: int = 0
 
     def admit(self, waited_s: float) -> None:
-        """Count a row that is given a slot after so many seconds."""
+        """Count a row that is admitted after so many seconds."""
         self.admitted += 1
         self.waited_s += waited_s
         self.longest_wait_s = max(self.longest_wait_s, waited_s)
@@ -76,5 +76,5 @@ class Metrics:
 
     @property
     def mean_wait_s(self) -> float:
-        """Mean seconds that a row waited for a slot."""
+        """Mean seconds that a row waited before it was admitted."""
         return self.waited_s / max(self.admitted, 1)

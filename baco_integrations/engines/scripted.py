@@ -14,7 +14,7 @@ from ..models.scripted import ScriptedPair
 from ..policy.params import ALIGNED, BASE
 from ..policy.step import step
 from .base import EngineRequest, EngineSettings, Mix
-from .batch import deliver, masks_of, state_of
+from .batch import deliver, masks_of, outputs_of, state_of
 from .sequence import SequenceState
 from .worker import Worker
 
@@ -73,10 +73,10 @@ class ScriptedEngine(Worker[SequenceState]):
             aligned = self.mix(base, aligned)
         self.metrics.take_step(len(running))
         content = self.classes.content
-        state = state_of(running, [each.owner for each in running], 0, content.device)
+        state = state_of(running, content.device)
         masks = masks_of(running, len(content), content.device)
         output = step(base, aligned, self.policy_of(running), state, self.classes, masks)
-        self.release(deliver(running, output, self.metrics))
+        self.release(deliver(running, outputs_of(output)[0], self.metrics))
 
     def logits(self, side: int, sequences: Sequence[SequenceState]) -> Tensor:
         """Return what a side's script says about the next tokens, ``(r, v)``."""

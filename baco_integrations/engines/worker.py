@@ -53,6 +53,7 @@ class Worker(ABC, Generic[S]):
 
     Attributes:
         classes: The classes of the ids, on that device.
+        dtype: What the step computes in; float64 unless the engine says that its logits have less.
         most_rows: Most sequences that run at once; fewer than allowed after memory has run out.
         queue: The sequences that wait; guarded by `changed`.
         policy: The settings of all running sequences, once they are asked for; None again whenever
@@ -69,6 +70,7 @@ class Worker(ABC, Generic[S]):
         self.capabilities, self.metrics = Capabilities(), Metrics()
         self.context, self.settings = context, settings
         self.space, self.classes = space, space.classes(device)
+        self.dtype = torch.float64
         self.most_rows = settings.max_rows
         self.policy: PolicyParams | None = None
         self.queue: deque[S] = deque()
@@ -243,7 +245,7 @@ class Worker(ABC, Generic[S]):
         """Return the settings of all running sequences, where the logits meet."""
         if self.policy is None:
             parts = [each.policy for each in running if each.policy is not None]
-            self.policy = PolicyParams.stack(parts, self.classes.content.device)
+            self.policy = PolicyParams.stack(parts, self.classes.content.device, self.dtype)
         return self.policy
 
     def release(self, sequences: Sequence[S]) -> None:

@@ -1,7 +1,8 @@
 """How fast a pair decodes, against its aligned model's own ``generate``.
 
-What is compared runs in turn within each round of one process, and a ratio is taken within a round,
-so that a machine whose speed drifts slows both sides of it alike.
+What is compared runs in turn within each round of one process, every other round in the opposite
+order, and a ratio is taken within a round, so that a machine whose speed drifts slows both sides of
+it alike. Nothing is timed before the device is done with what came before.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def measure(
         The settings, what `machine` returns, and ``results``: a dict for each number of
         ``answers`` and each ``decoding`` (``aligned alone``, ``lockstep``, ``lookahead``), with the
         ``tokens_per_second`` of all answers together and, for the latter two, the ratio
-        ``to_aligned``; each with ``median``, ``low`` and ``high`` over the rounds.
+        ``to_aligned``; each with ``median``, ``low`` and ``high`` over the rounds. Then ``words``:
+        what was measured and found, in sentences.
 
     Raises:
         ParameterError: `gamma` is not a number from 0 to 1.
@@ -76,7 +78,8 @@ def measure(
             row["to_aligned"] = spread([a / b for a, b in zip(alone, times, strict=True)])
         results.append(row)
     asked = {"gamma": own.effective_gamma, "tokens": tokens, "rounds": rounds}
-    return {"pair": pair.name, **asked, "results": results, **machine()}
+    found = {"pair": pair.name, **asked, "results": results, **machine(pair.aligned)}
+    return {**found, "words": in_words(found)}
 
 
 def generate_alone(pair: ModelPair, tokens: int, count: int) -> None:
@@ -101,12 +104,18 @@ def alternate(
     progress: Callable[[str], None] = lambda what: None,
 ) -> dict[Run, list[float]]:
     """Return the seconds that everything took in each round, after one round to warm up."""
+    import torch
+
     seconds: dict[Run, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         progress(f"round {number} of {rounds}")
-        for name, run in runs.items():
+        for name, run in list(runs.items())[:: -1 if number % 2 else 1]:
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             started = time.perf_counter()
             run()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
@@ -118,20 +127,51 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def machine() -> dict[str, Any]:
-    """Return what a figure depends on: processor, threads and versions."""
+def in_words(found: Mapping[str, Any]) -> list[str]:
+    """Return sentences that say what `measure` has measured and found."""
+    rounds = found["rounds"]
+    times = f"{rounds} rounds" if rounds > 1 else "one round"
+    words = [
+        f"Each answer is {found['tokens']} tokens to one short prompt, at gamma "
+        f"{found['gamma']:g}, and its time includes reading the prompt. Aligned alone is the "
+        f"aligned model's own generate. Everything ran once to warm up, then in turn in each of "
+        f"{times}; figures are medians, with the lowest and the highest."
+    ]
+    for row in found["results"]:
+        if row["decoding"] == "aligned alone":
+            continue
+        slowdown = {name: 1 / max(value, 1e-3) for name, value in row["to_aligned"].items()}
+        many = f"{row['answers']} answers at once" if row["answers"] > 1 else "one answer at a time"
+        words.append(
+            f"With {many}, {row['decoding']} takes {slowdown['median']:.2f} times as long as "
+            f"aligned alone ({slowdown['high']:.2f} to {slowdown['low']:.2f})."
+        )
+    return words
+
+
+def machine(model: Any = None) -> dict[str, Any]:
+    """Return what a figure depends on: device, type of numbers, threads and versions.
+
+    Args:
+        model: The model that is measured; without, one on the GPU if there is one.
+    """
     import torch
     import transformers
 
     from .. import __version__
 
     device = platform.processor() or platform.machine()
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = kind if model is None else model.device.type
+    if kind == "cuda":
+        device = torch.cuda.get_device_name(None if model is None else model.device)
+    elif kind != "cpu":
+        device = f"{device}, {kind}"
     elif (cpus := Path("/proc/cpuinfo")).is_file() and "model name" in (text := cpus.read_text()):
         device = text.split("model name")[1].splitlines()[0].strip("\t :")
     return {
         "device": device,
+        **({} if model is None else {"dtype": str(model.dtype).removeprefix("torch.")}),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

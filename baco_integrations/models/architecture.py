@@ -119,7 +119,7 @@ def require_decodable(name: str, config: Any) -> None:
             "example from PRESETS."
         )
     attention = getattr(config, "_attn_implementation", None)
-    if attention is not None and attention not in ATTENTION:
+    if attention is not None and attention.removeprefix("baco_") not in ATTENTION:
         raise PairError(
             f"{name} was loaded with attention {attention!r}, which takes no masks for rows of "
             "different ages. Load it with attn_implementation='sdpa' or 'eager'."

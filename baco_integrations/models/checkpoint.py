@@ -16,8 +16,7 @@ from transformers import (
 
 from ..core.errors import ModelNotFoundError, PairError
 from .architecture import require_decodable, require_plausible, require_sizes
-from .files import ModelFiles, count_layers, read_headers
-from .hub import CONFIG
+from .files import CONFIG, ModelFiles, count_layers, read_headers
 from .loading import Bar, reading
 from .memory import build_empty, count_parameters
 from .options import LoadOptions, plain

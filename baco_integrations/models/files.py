@@ -6,6 +6,7 @@ Invariant: whatever an index names, only safetensors of the folder itself are op
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from ..core.errors import ModelNotFoundError, PairError, UnsafeWeightsError
 
 WHOLE = "model.safetensors"
+CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 CONTENT = {".json", ".jinja", ".model", ".txt", ".tiktoken", ".py", ".safetensors"}
 LONGEST_HEADER = 100_000_000
@@ -163,3 +165,21 @@ def fingerprint(folder: Path) -> str:
                 opened.seek((size - PIECE) * piece // (PIECES - 1))
                 found.update(opened.read(PIECE))
     return found.hexdigest()[:12]
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """Return what depends on all that a tokenizer may be read from, and on little else.
+
+    That is every file of a model's folder but weights, their index and the configurations of model
+    and generation; of the model's, what decides which kind of tokenizer it is.
+    """
+    found = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix not in CONTENT - {".safetensors"} or not file.is_file():
+            continue
+        if file.name not in {INDEX, CONFIG, "generation_config.json"}:
+            found.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    config = json.loads((folder / CONFIG).read_bytes()) if (folder / CONFIG).is_file() else {}
+    kind = [config.get(name) for name in ("model_type", "tokenizer_class", "auto_map")]
+    found.update(json.dumps(kind).encode())
+    return found.hexdigest()

@@ -23,10 +23,10 @@ from ..core.errors import (
     UnsafeWeightsError,
     shorten,
 )
-from .files import INDEX, WHOLE, ModelFiles, fingerprint, require_own_file, weight_files
+from .files import CONFIG, INDEX, WHOLE, ModelFiles, fingerprint, require_own_file, weight_files
 from .options import LoadOptions, Side
 
-CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py"]
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

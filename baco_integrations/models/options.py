@@ -168,7 +168,7 @@ class LoadOptions(Checked):
         "Leave it out for the first GPU, or the CPU if there is none.",
         unset="the first GPU, or the CPU",
     )
-    """Where the models go: 'cpu', 'cuda:1', 'auto', ..."""
+    """Where the models go: 'cpu', 'cuda:1', 'auto', ... 'mps', an Apple GPU, is untested."""
     attn_implementation: Literal["sdpa", "eager"] | None = param(
         None,
         "'sdpa' or 'eager'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..core.registry import Registry
 from ..text.compatibility import compare
 from ..tiny import WEIGHTS as TINY
 from .checkpoint import Checkpoint, load_tokenizer
-from .files import ModelFiles
+from .files import ModelFiles, tokenizer_fingerprint
 from .hub import fetch_weights, locate
 from .loading import progress_bars
 from .memory import require_memory, target_devices
@@ -57,6 +58,18 @@ def locate_sides(
     return locate(base, "base", options), locate(aligned, "aligned", options)
 
 
+def load_tokenizers(files: Mapping[Side, ModelFiles], options: LoadOptions) -> dict[Side, Any]:
+    """Read the tokenizers of both sides; sides with equal files get one object."""
+    loaded: dict[str, Any] = {}
+    tokenizers: dict[Side, Any] = {}
+    for side, each in files.items():
+        key = tokenizer_fingerprint(each.folder)
+        if key not in loaded:
+            loaded[key] = load_tokenizer(each, options)
+        tokenizers[side] = loaded[key]
+    return tokenizers
+
+
 def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> Sides:
     """Load base and aligned; what can be checked without weights is checked before they are.
 
@@ -66,7 +79,7 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
     checkpoints = {side: Checkpoint(each, options.of(side)) for side, each in files.items()}
     for each in checkpoints.values():
         each.require_decodable()
-    tokenizers = {side: load_tokenizer(each, options) for side, each in files.items()}
+    tokenizers = load_tokenizers(files, options)
     compare(tokenizers["base"], tokenizers["aligned"]).require()
     quantizers = {side: each.quantizer() for side, each in checkpoints.items()}
     name = pair_name(base, aligned)

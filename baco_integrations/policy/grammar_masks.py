@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .token_classes import RESERVED
+from .transfer import upload
 
 
 class GrammarMatcher(Protocol):
@@ -92,13 +93,19 @@ class GrammarMasks(NamedTuple):
         device: torch.device | str = "cpu",
     ) -> GrammarMasks:
         """Unpack the bits ``(k, words)`` that the matchers have set, over ``size`` tokens."""
-        packed = torch.from_numpy(bits).to(device)
+        packed = upload(bits, device)
         shifts = torch.arange(32, dtype=torch.int32, device=device)
         allowed = ((packed[:, :, None] >> shifts) & 1).bool().flatten(1)[:, :size]
-        return cls(
-            torch.tensor(list(members), device=device),
-            ~allowed,
-            torch.tensor([each.structure for each in constraints], device=device),
-            torch.tensor([each.begins for each in constraints], device=device),
-            torch.tensor([each.reserved for each in constraints], device=device),
-        )
+        rows = upload([[*members], *map(list, zip(*constraints, strict=True))], device)
+        structure, begins = rows[1:3].bool().unbind(0)
+        return cls(rows[0], ~allowed, structure, begins, rows[3])
+
+    @classmethod
+    def join(cls, parts: Sequence[tuple[int, GrammarMasks | None]]) -> GrammarMasks | None:
+        """Return the masks of several batches as one, given the number of each one's first row."""
+        found = [
+            masks._replace(members=masks.members + first)
+            for first, masks in parts
+            if masks is not None
+        ]
+        return cls(*map(torch.cat, zip(*found, strict=True))) if found else None

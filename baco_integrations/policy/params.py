@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from ..core.params import SamplingParams
 from .routers import GuardedRouter, compile_route
-from .sampling import Sampling
-from .token_classes import ALLOW_LINES, BAN_LINES, BAN_NOTHING
+from .sampling import Filters, Sampling
+from .token_classes import ALLOW_LINES, BAN_LINES, BAN_NOTHING, FIRST_BAN, STARTS_WORD
+from .transfer import upload
 
 BASE, ALIGNED, NOBODY = 0, 1, 2
 """Sources and owners; nobody owns the word before the first token."""
@@ -23,31 +25,32 @@ class PolicyParams(NamedTuple):
 
     Attributes:
         ban: ``(r,)`` which row of `TokenClasses.bans` holds for base.
-        content: ``(r,)`` content bits that go to aligned.
-        content_from_aligned: ``(r,)`` bool, the content rule reads aligned's top-1 token.
-        statistic: ``(r,)`` which statistic the logit rule compares.
-        limit: ``(r,)`` base speaks where the statistic is below it.
+        sides: ``(2, r)`` whose raw top-1 token the content rule and the ban look at, as the last
+            two logits of a step are numbered: 1 aligned, 2 base.
+        flags: ``(3, r)`` which rows of `TokenClasses.flags` are looked up: of those two tokens, and
+            of the owner's top-1 token.
+        limits: ``(4, r)`` the router's, see `routers.Route`.
+        bound: ``(3, r)`` by owner, least logit that its top-1 token has to exceed for a word to
+            be its to finish.
+        first: ``(r,)`` the owner after whom aligned gives the token: `NOBODY`, or -1 for none.
         only_base: ``(r,)`` bool, the degenerate router ``base``.
-        first_aligned: ``(r,)`` bool, aligned gives the first token.
-        boundary: ``(r,)`` bool, sides switch only where a word starts.
         gamma: ``(r,)``.
-        sampling: The settings of each side, ``(2, r)`` each.
-        filters: Whether any row uses top-k, top-p or min-p.
+        sampling: ``(2, 5, r)`` the settings of each side, see `Sampling`.
+        filters: The filters that any row uses.
         alternatives: The largest number of alternatives that any row asks for.
         custom: Routers of the users' own, each with the rows ``(k,)`` it routes.
     """
 
     ban: Tensor
-    content: Tensor
-    content_from_aligned: Tensor
-    statistic: Tensor
-    limit: Tensor
+    sides: Tensor
+    flags: Tensor
+    limits: Tensor
+    bound: Tensor
+    first: Tensor
     only_base: Tensor
-    first_aligned: Tensor
-    boundary: Tensor
     gamma: Tensor
-    sampling: Sampling
-    filters: bool
+    sampling: Tensor
+    filters: Filters
     alternatives: int
     custom: tuple[tuple[GuardedRouter, Tensor], ...]
 
@@ -64,66 +67,73 @@ class PolicyParams(NamedTuple):
             router: The row's router, if it is of the user's own.
         """
         route = compile_route(params.spec, params.effective_gamma)
-        sides = (params.side("base"), params.side("aligned"))
+        sides = [params.side("base"), params.side("aligned")]
         lines = BAN_LINES if params.line_breaks == "aligned" else ALLOW_LINES
-
-        def row(value: object, dtype: torch.dtype) -> Tensor:
-            return torch.tensor([value], dtype=dtype)
-
-        def setting(name: str, dtype: torch.dtype) -> Tensor:
-            return torch.tensor([[getattr(side, name)] for side in sides], dtype=dtype)
-
+        ban = BAN_NOTHING if route.only_base else lines
+        content_side = ALIGNED if params.signal_model == "aligned" else 2
+        binds = -math.inf if params.boundary else math.inf
+        first = NOBODY if params.first == "aligned" and not route.only_base else -1
+        flags = [[route.content], [FIRST_BAN + ban], [STARTS_WORD]]
         return cls(
-            ban=row(BAN_NOTHING if route.only_base else lines, torch.long),
-            content=row(route.content, torch.long),
-            content_from_aligned=row(params.signal_model == "aligned", torch.bool),
-            statistic=row(route.statistic, torch.long),
-            limit=row(route.limit, torch.float64),
-            only_base=row(route.only_base, torch.bool),
-            first_aligned=row(params.first == "aligned", torch.bool),
-            boundary=row(params.boundary, torch.bool),
-            gamma=row(params.effective_gamma, torch.float64),
-            sampling=Sampling(
-                setting("temperature", torch.float64),
-                setting("top_k", torch.long),
-                setting("top_p", torch.float64),
-                setting("min_p", torch.float64),
-            ),
-            filters=any(side.top_k or side.min_p or side.top_p != 1 for side in sides),
+            ban=torch.tensor([ban]),
+            sides=torch.tensor([[content_side], [2]]),
+            flags=torch.tensor(flags),
+            limits=torch.tensor(route.limits, dtype=torch.float64)[:, None],
+            bound=torch.tensor([[binds], [binds], [math.inf]], dtype=torch.float64),
+            first=torch.tensor([first]),
+            only_base=torch.tensor([route.only_base]),
+            gamma=torch.tensor([params.effective_gamma], dtype=torch.float64),
+            sampling=torch.stack([torch.stack(Sampling.build(side)) for side in sides]),
+            filters=Filters.of(sides),
             alternatives=params.alternatives,
-            custom=() if router is None else ((router, row(0, torch.long)),),
+            custom=() if router is None else ((router, torch.tensor([0])),),
         )
 
     @classmethod
     def stack(
-        cls, parts: Sequence[PolicyParams], device: torch.device | str = "cpu"
+        cls,
+        parts: Sequence[PolicyParams],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
     ) -> PolicyParams:
-        """Return the settings of all rows of some parts, in their order, where the logits meet."""
+        """Return the settings of all rows of some parts, in their order.
+
+        Args:
+            parts: The parts.
+            device: Where the logits meet.
+            dtype: What the step computes in: that of the logits, but at least float32.
+        """
         starts = accumulate([len(part.gamma) for part in parts], initial=0)
         members: dict[GuardedRouter, list[Tensor]] = {}
         for part, start in zip(parts, starts, strict=False):
             for router, rows in part.custom:
                 members.setdefault(router, []).append(rows + start)
-        columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in PER_ROW}
-        sampling = (torch.cat(each, 1) for each in zip(*(p.sampling for p in parts), strict=True))
+        columns = {name: torch.cat([getattr(part, name) for part in parts], -1) for name in PER_ROW}
         return cls(
-            **{name: column.to(device) for name, column in columns.items()},
-            sampling=Sampling(*(setting.to(device) for setting in sampling)),
-            filters=any(part.filters for part in parts),
+            **{
+                name: upload(each, device, dtype if each.is_floating_point() else None)
+                for name, each in columns.items()
+            },
+            filters=Filters.join([part.filters for part in parts]),
             alternatives=max(part.alternatives for part in parts),
-            custom=tuple((router, torch.cat(rows).to(device)) for router, rows in members.items()),
+            custom=tuple(
+                (router, upload(torch.cat(rows), device)) for router, rows in members.items()
+            ),
         )
 
     def take(self, places: Sequence[int]) -> PolicyParams:
-        """Return the settings of some rows, none of which has a router of its own."""
-        chosen = torch.tensor(places, device=self.ban.device)
-        columns = {name: getattr(self, name)[chosen] for name in PER_ROW}
-        sampling = Sampling(*(setting[:, chosen] for setting in self.sampling))
-        return self._replace(**columns, sampling=sampling, custom=())
+        """Return the settings of some rows, without the routers of the users' own."""
+        chosen = upload(places, self.ban.device)
+        columns = {name: getattr(self, name)[..., chosen] for name in PER_ROW}
+        return self._replace(**columns, custom=())
+
+    def settings_of(self, source: Tensor) -> Sampling:
+        """Return each row's sampling settings, those of the side ``(r,)`` that gives its token."""
+        return Sampling(*self.sampling.gather(0, source.expand(1, 5, -1))[0].unbind(0))
 
 
-PER_ROW = PolicyParams._fields[: PolicyParams._fields.index("sampling")]
-"""The fields of `PolicyParams` that are one tensor ``(r,)`` each."""
+PER_ROW = PolicyParams._fields[: PolicyParams._fields.index("filters")]
+"""The fields of `PolicyParams` that are tensors ``(..., r)``."""
 
 
 class State(NamedTuple):

@@ -1,11 +1,12 @@
 """Routing: which side is to give each row's token, before words are looked at.
 
-A router is compiled to numbers (content bits, a signal, a limit), so rows with different routers
-and gammas share one vectorised comparison: base speaks where a row's statistic is below its limit.
+A router is compiled to numbers (content bits and limits), so rows with different routers and gammas
+share one vectorised comparison: aligned speaks where any number of a row passes its limit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,38 +18,65 @@ from ..core.routing import Router, RouterSpec
 from .signals import Signals
 from .token_classes import FC, PUNC
 
-ALWAYS, P, H, RAND, NUDGE = range(5)
-"""Statistics by the index that `statistics` gives them."""
-
 _CONTENT_BITS = {"punc": PUNC, "fc": FC}
-_STATISTIC = {"p": P, "h": H, "rand": RAND, "nudge": NUDGE, None: ALWAYS}
+
+_ALWAYS, _NEVER = -math.inf, math.inf
+"""Limits that every number reaches, and that none does."""
 
 
 class Route(NamedTuple):
-    """A router and gamma, compiled: base speaks where statistic number `statistic` < `limit`."""
+    """A router and gamma, compiled; aligned speaks where a number passes its limit.
+
+    Attributes:
+        content: Bits of the content classes that go to aligned.
+        p_max: Aligned speaks where base's highest probability is at least this,
+        uniform: or where the row's uniform is at least this,
+        entropy: or where base's entropy is no more than this, in nats,
+        low_p_max: or where base's highest probability is no more than this.
+        only_base: The degenerate router ``base``.
+    """
 
     content: int
-    statistic: int
-    limit: float
-    only_base: bool
+    p_max: float = _NEVER
+    uniform: float = _NEVER
+    entropy: float = _ALWAYS
+    low_p_max: float = _ALWAYS
+    only_base: bool = False
+
+    @property
+    def limits(self) -> tuple[float, float, float, float]:
+        """The limits, in the order of `passes`."""
+        return self.p_max, self.uniform, self.entropy, self.low_p_max
 
 
 def compile_route(spec: RouterSpec, gamma: float) -> Route:
     """Compile a router and its gamma to numbers."""
     content = sum(_CONTENT_BITS[rule] for rule in spec.content)
     if spec.only is not None:
-        return Route(content, ALWAYS, float(spec.only == "base"), spec.only == "base")
-    if spec.rule is None:
-        return Route(content, ALWAYS, 1.0, False)
-    limit = gamma - 1 if spec.rule == "nudge" else gamma
-    return Route(content, _STATISTIC[spec.rule], limit, False)
+        return Route(
+            content, _NEVER if spec.only == "base" else _ALWAYS, only_base=spec.only == "base"
+        )
+    if spec.rule == "p":
+        return Route(content, p_max=gamma)
+    if spec.rule == "h":
+        return Route(content, entropy=most_entropy(gamma))
+    if spec.rule == "rand":
+        return Route(content, uniform=gamma if gamma < 1 else _NEVER)
+    if spec.rule == "nudge":
+        return Route(content, low_p_max=1 - gamma)
+    return Route(content)
 
 
-def statistics(signals: Signals, uniform: Tensor) -> Tensor:
-    """Return the statistics ``(r, 5)`` that logit rules compare, in the order of their names."""
-    p_max = signals.p_max
-    columns = (torch.zeros_like(p_max), p_max, (-signals.entropy).exp(), uniform, -p_max)
-    return torch.stack([column.to(uniform.dtype) for column in columns], -1)
+def most_entropy(gamma: float) -> float:
+    """Return up to which entropy ``exp(-H) < gamma`` does not hold."""
+    # In float64, exp(-H) is 1 up to 2^-54.
+    return max(-math.log(gamma), 2.0**-54) if gamma else math.inf
+
+
+def passes(signals: Signals, uniform: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare with limits ``(4, r)``; return two times two rows of answers, ``(2, r)`` each."""
+    numbers = torch.stack((signals.p_max, uniform, signals.entropy, signals.p_max))
+    return numbers[:2] >= limits[:2], numbers[2:] <= limits[2:]
 
 
 class RouteInputs(NamedTuple):

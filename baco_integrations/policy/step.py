@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .grammar_masks import GrammarMasks
-from .params import ALIGNED, BASE, NOBODY, PolicyParams, State
-from .routers import RouteInputs, statistics
+from .params import PolicyParams, State
+from .routers import RouteInputs, passes
 from .sampling import Sampled, Sampling, sample
 from .signals import Signals
 from .token_classes import FIRST_OPENER, TokenClasses
@@ -22,24 +22,37 @@ WORD_MASS = 1e-3
 """Least probability that a side must give to word-starting tokens to take over."""
 
 
-class Emittable(NamedTuple):
-    """What each side may emit, ``(r, v)`` each; what it may not is minus infinity or true.
+class Sides(NamedTuple):
+    """Both sides' logits, and what is read from each.
+
+    Without grammars, what aligned may emit are its raw logits, and what base wants to emit is what
+    it may emit: then ``n`` is 3. Else it is 5: base's wishes come third.
 
     Attributes:
-        base: Base's logits.
-        aligned: Aligned's logits.
-        barred: Tokens that are not base's to emit.
-        base_with_reserved: Base's logits before reserved characters are barred: it may want to
-            close a string.
-        structure: ``(r,)`` bool, the token is structure, or aligned's top-1 token opens it.
-        running: ``(r,)`` bool, a word may be running that its owner has to finish.
+        logits: ``(n, r, v)`` what base and aligned may emit, minus infinity for all else; last,
+            the raw logits of aligned and of base.
+        probabilities: ``(n, r, v)`` their softmax.
+        peaks: ``(n, r)`` the highest logit of each,
+        tops: and its token, the lowest id winning ties.
     """
 
-    base: Tensor
-    aligned: Tensor
+    logits: Tensor
+    probabilities: Tensor
+    peaks: Tensor
+    tops: Tensor
+
+
+class Structure(NamedTuple):
+    """What grammars say of each row, ``(r,)`` bool.
+
+    Attributes:
+        barred: Base's raw top-1 token is not base's to emit.
+        aligned: The token is structure, or aligned's top-1 token opens it.
+        running: A word may be running that its owner has to finish.
+    """
+
     barred: Tensor
-    base_with_reserved: Tensor
-    structure: Tensor
+    aligned: Tensor
     running: Tensor
 
 
@@ -49,18 +62,16 @@ class Decision(NamedTuple):
     Attributes:
         source: ``(r,)`` `BASE` or `ALIGNED`.
         logits: ``(r, v)`` the source's logits; what it may not emit is minus infinity.
-        base: ``(r, v)`` base's raw logits over the shared ids.
-        aligned: ``(r, v)`` aligned's.
+        raw: ``(2, r, v)`` raw logits of aligned and of base over the shared ids,
+        probabilities: and their probabilities.
         signals: What was read from base's.
-        aligned_log_z: ``(r,)`` logarithm of aligned's normaliser.
     """
 
     source: Tensor
     logits: Tensor
-    base: Tensor
-    aligned: Tensor
+    raw: Tensor
+    probabilities: Tensor
     signals: Signals
-    aligned_log_z: Tensor
 
 
 class StepOutput(NamedTuple):
@@ -104,7 +115,7 @@ def decide(
     masks: GrammarMasks | None = None,
     *,
     signals: Signals | None = None,
-    aligned_log_z: Tensor | None = None,
+    log_z: Tensor | None = None,
 ) -> Decision:
     """Decide who gives each row's token, and from which logits.
 
@@ -116,102 +127,128 @@ def decide(
         classes: The vocabulary's classes.
         masks: What the grammars of constrained rows allow, if there are any.
         signals: What is known of base's whole distribution, where `base` is only a part of it.
-        aligned_log_z: The normaliser of aligned's whole distribution, likewise.
+        log_z: Logarithms of the normalisers of the whole distributions of aligned and base,
+            ``(2, r)``, likewise.
     """
     base, aligned = classes.fit_base(base), classes.fit_aligned(aligned)
-    signals = Signals.read(base) if signals is None else signals
-    log_z = aligned.logsumexp(-1) if aligned_log_z is None else aligned_log_z
-    emittable = emittable_tokens(base, aligned, params, classes, masks)
-    # 1. Who is asked for the token: structure and content first, then certainty.
-    routed = route(base, aligned, signals, emittable, params, state, classes)
-    # 2. A word is finished by its owner.
-    source, logits = hold_word(routed, emittable, params, state, classes)
-    return Decision(source, logits, base, aligned, signals, log_z)
+    structure = None
+    if masks is None:
+        each = [base + classes.penalties[params.ban], aligned, base]
+    else:
+        each, structure = constrain(base, aligned, params, classes, masks)
+    sides = read(each)
+    raw, probabilities = sides.logits[-2:], sides.probabilities[-2:]
+    if log_z is not None:
+        probabilities = (raw - log_z[..., None]).exp()
+    if signals is None:
+        signals = Signals.read(probabilities[1], sides.tops[-1])
+    # 1. Whose top-1 tokens are looked at, and for what.
+    rows = params.sides, state.owner[None]
+    if structure is not None:
+        # Wishes are the third, raw logits the last.
+        rows = params.sides + 2, (2 - state.owner)[None]
+    flags = classes.flags[params.flags, sides.tops.gather(0, torch.cat(rows))]
+    # 2. Who is asked for the token: certainty, content, bans and structure.
+    routed = route(sides, signals, flags[:2], structure, params, state)
+    # 3. A word is finished by its owner.
+    source, logits = hold_word(routed, sides, flags[2], structure, params, state.owner, classes)
+    return Decision(source, logits, raw, probabilities, signals)
 
 
 def draw(decision: Decision, params: PolicyParams, uniform: Tensor) -> Sampled:
     """Draw each row's token with its source's sampling settings and a uniform ``(r,)``."""
-    from_base = decision.source == BASE
-    own = (torch.where(from_base, pair[BASE], pair[ALIGNED]) for pair in params.sampling)
-    return sample(
-        decision.logits,
-        uniform,
-        Sampling(*own),
-        filters=params.filters,
-        alternatives=params.alternatives,
-    )
+    settings = params.settings_of(decision.source)
+    settings = Sampling(*(each.to(decision.logits.dtype) for each in settings))
+    return sample(decision.logits, uniform, settings, params.filters, params.alternatives)
 
 
 def report(decision: Decision, params: PolicyParams, drawn: Sampled) -> StepOutput:
     """Return what is known about each row's token."""
-    token = drawn.token
-    base, aligned, signals = decision.base, decision.aligned, decision.signals
-    log_z = decision.aligned_log_z
-    possible = decision.logits.gather(-1, token[:, None])[:, 0] > -torch.inf
+    each = drawn.token.expand(2, -1)[..., None]
+    p_aligned, p_base = decision.probabilities.gather(-1, each)[..., 0].unbind(0)
     return StepOutput(
-        token.where(possible, -1),
+        drawn.token.masked_fill(drawn.probability.isnan(), -1),
         decision.source,
-        probability(base, signals.log_z, token),
-        probability(aligned, log_z, token),
+        p_base,
+        p_aligned,
         drawn.probability,
-        signals.p_max,
-        signals.entropy,
-        signals.log_z.isfinite() & log_z.isfinite(),
-        most_probable((base, aligned), (signals.log_z, log_z), drawn.likeliest),
+        decision.signals.p_max,
+        decision.signals.entropy,
+        # Logits that are not finite somewhere have no probabilities at all.
+        p_base + p_aligned >= 0,
+        most_probable(decision, drawn.likeliest),
     )
 
 
-def emittable_tokens(
+def read(each: list[Tensor]) -> Sides:
+    """Return what is read from some logits, ``(r, v)`` each."""
+    logits = torch.stack(each)
+    peaks, tops = logits.max(-1)
+    return Sides(logits, logits.softmax(-1), peaks, tops)
+
+
+def constrain(
     base: Tensor,
     aligned: Tensor,
     params: PolicyParams,
     classes: TokenClasses,
-    masks: GrammarMasks | None,
-) -> Emittable:
-    """Apply bans and grammars to the logits of both sides, ``(r, v)`` each."""
-    barred = classes.bans[params.ban]
-    structure, running = torch.zeros_like(params.only_base), torch.ones_like(params.only_base)
-    if masks is None:
-        allowed = base.masked_fill(barred, -torch.inf)
-        return Emittable(allowed, aligned, barred, allowed, structure, running)
+    masks: GrammarMasks,
+) -> tuple[list[Tensor], Structure]:
+    """Apply bans and grammars to the logits of both sides; return the five of `Sides`."""
     # Whether to open a call is aligned's to say.
     top = aligned[masks.members].argmax(-1, keepdim=True)
     opens = classes.reserved[masks.reserved].gather(-1, top)[:, 0]
     opens &= masks.reserved >= FIRST_OPENER
     # The degenerate router `base` writes the structure too.
     routed = ~params.only_base[masks.members]
+    structure, running = torch.zeros_like(params.only_base), torch.ones_like(params.only_base)
     structure[masks.members] = (masks.structure | opens) & routed
     running[masks.members] = ~(masks.structure | masks.begins)
+    barred = classes.bans[params.ban]
     refused, reserved = torch.zeros_like(barred), torch.zeros_like(barred)
     refused[masks.members] = masks.refused
     reserved[masks.members] = classes.reserved[masks.reserved] & routed[:, None]
-    with_reserved = base.masked_fill(barred | refused, -torch.inf)
-    return Emittable(
-        with_reserved.masked_fill(reserved, -torch.inf),
+    wishes = base.masked_fill(barred | refused, -torch.inf)
+    each = [
+        wishes.masked_fill(reserved, -torch.inf),
         aligned.masked_fill(refused, -torch.inf),
-        barred | refused | reserved,
-        with_reserved,
-        structure,
-        running,
-    )
+        # It may want to close a string.
+        wishes,
+        aligned,
+        base,
+    ]
+    refused_top = (refused | reserved).gather(-1, base.argmax(-1, keepdim=True))[:, 0]
+    return each, Structure(refused_top & ~params.only_base, structure, running)
 
 
 def route(
-    base: Tensor,
-    aligned: Tensor,
+    sides: Sides,
     signals: Signals,
-    emittable: Emittable,
+    flags: Tensor,
+    structure: Structure | None,
     params: PolicyParams,
     state: State,
-    classes: TokenClasses,
 ) -> Tensor:
-    """Return which side each row's router asks, ``(r,)``, before words are looked at."""
-    compared = statistics(signals, state.u_route).gather(-1, params.statistic[:, None])[:, 0]
-    to_base = compared < params.limit
+    """Return which side each row's router asks, ``(r,)``, before words are looked at.
+
+    Args:
+        sides: What both sides say.
+        signals: What is read from base.
+        flags: ``(2, r)`` bool, content rule and ban send the token to aligned.
+        structure: What grammars say, if there are any.
+        params: The rows' settings.
+        state: The rows' state.
+    """
+    u_route = state.u_route.to(signals.p_max.dtype)
+    to_aligned = [
+        *passes(signals, u_route, params.limits),
+        flags,
+        (state.owner == params.first)[None],
+    ]
     for router, rows in params.custom:
         inputs = RouteInputs(
-            base[rows],
-            aligned[rows],
+            sides.logits[-1, rows],
+            sides.logits[-2, rows],
             signals.p_max[rows],
             signals.entropy[rows],
             signals.top[rows],
@@ -221,25 +258,32 @@ def route(
             state.owner[rows],
             [state.decoded[row] for row in rows.tolist()],
         )
-        to_base[rows] = router.route(inputs)
-    content_top = torch.where(params.content_from_aligned, aligned.argmax(-1), signals.top)
-    to_aligned = (classes.content[content_top] & params.content) != 0
-    to_aligned |= emittable.barred.gather(-1, signals.top[:, None])[:, 0]
-    to_aligned |= params.first_aligned & (state.owner == NOBODY)
-    to_aligned |= emittable.structure
-    return torch.where(to_base & ~(to_aligned & ~params.only_base), BASE, ALIGNED)
+        asked = torch.zeros_like(params.only_base)
+        asked[rows] = ~router.route(inputs)
+        to_aligned.append(asked[None])
+    if structure is not None:
+        to_aligned.append(torch.stack((structure.aligned, structure.barred)))
+    return torch.cat(to_aligned).any(0).long()
 
 
 def hold_word(
-    routed: Tensor, emittable: Emittable, params: PolicyParams, state: State, classes: TokenClasses
+    routed: Tensor,
+    sides: Sides,
+    starts: Tensor,
+    structure: Structure | None,
+    params: PolicyParams,
+    owner: Tensor,
+    classes: TokenClasses,
 ) -> tuple[Tensor, Tensor]:
     """Let the owner of a running word finish it.
 
     Args:
         routed: ``(r,)`` which side the router asks.
-        emittable: What each side may emit.
+        sides: What both sides say.
+        starts: ``(r,)`` bool, the owner's top-1 token starts a word.
+        structure: What grammars say, if there are any.
         params: The rows' settings.
-        state: The rows' state.
+        owner: ``(r,)`` who gave the previous token.
         classes: The vocabulary's classes.
 
     Returns:
@@ -247,42 +291,31 @@ def hold_word(
     """
     # A base that may emit nothing at all cannot finish its word; nor does a word reach over the
     # borders of a value.
-    mute = (state.owner == BASE) & (emittable.base.amax(-1) == -torch.inf)
-    bound = params.boundary & (state.owner != NOBODY) & ~mute & emittable.running
-    tops = emittable.base_with_reserved.argmax(-1), emittable.aligned.argmax(-1)
-    owner_top = torch.where(state.owner == BASE, *tops)
-    source = torch.where(bound & ~classes.starts_word[owner_top], state.owner, routed)
-    logits = torch.where((source == BASE)[:, None], emittable.base, emittable.aligned)
-
-    crossing = bound & (source != state.owner)
-    mass = (logits.softmax(-1) * classes.starts_word).sum(-1)
-    refused = crossing & ~(mass >= WORD_MASS)  # no mass at all is not a number
-    source = torch.where(refused, state.owner, source)
-    logits = torch.where((source == BASE)[:, None], emittable.base, emittable.aligned)
-    restricted = (crossing & ~refused)[:, None] & ~classes.starts_word
-    return source, logits.masked_fill(restricted, -torch.inf)
-
-
-def probability(logits: Tensor, log_z: Tensor, token: Tensor) -> Tensor:
-    """Return the probability ``(r,)`` of a token each, given logits and their normaliser."""
-    return (logits.gather(-1, token[:, None])[:, 0] - log_z).exp()
+    free = (sides.peaks[:3] <= params.bound).gather(0, owner[None])[0]
+    if structure is not None:
+        free = free | ~structure.running
+    mass = (sides.probabilities[:2] * classes.starts_word).sum(-1)
+    # No mass at all is not a number.
+    has_words = (mass >= WORD_MASS).gather(0, routed[None])[0]
+    source = torch.where(free | (starts & has_words), routed, owner)
+    crossing = (source ^ owner).masked_fill(free, 0)
+    rows = torch.arange(len(source), device=source.device)
+    logits = sides.logits[source, rows]
+    return source, logits.add_(classes.penalties[crossing])
 
 
 def most_probable(
-    sides: tuple[Tensor, Tensor],
-    log_z: tuple[Tensor, Tensor],
-    sampled: tuple[Tensor, Tensor] | None,
+    decision: Decision, sampled: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor] | None:
     """Return ids and probabilities of the most probable tokens, ``(3, r, k)`` each.
 
     Args:
-        sides: Logits of base and aligned, ``(r, v)`` each.
-        log_z: Their normalisers, ``(r,)`` each.
+        decision: What was decided.
         sampled: Ids and probabilities ``(r, k)`` of what was sampled from; None if not asked for.
     """
     if sampled is None:
         return None
-    tops = [logits.topk(sampled[0].shape[-1], -1) for logits in sides]
-    raw = [(top.values - z[:, None]).exp() for top, z in zip(tops, log_z, strict=True)]
-    ids = torch.stack([*(top.indices for top in tops), sampled[0]])
-    return ids, torch.stack([*raw, sampled[1]])
+    ids, chances = sampled
+    top = decision.raw.flip(0).topk(ids.shape[-1], -1).indices
+    raw = decision.probabilities.flip(0).gather(-1, top)
+    return torch.cat((top, ids[None])), torch.cat((raw, chances[None]))

@@ -13,8 +13,14 @@ from torch import Tensor
 PUNC, FC = 1, 2
 """Bits of `TokenClasses.content`."""
 
-BAN_LINES, ALLOW_LINES, BAN_NOTHING = 0, 1, 2
-"""Rows of `TokenClasses.bans`: what the base model may not emit."""
+STARTS_WORD = 8
+"""The last row of `TokenClasses.flags`: `TokenClasses.starts_word`."""
+
+BAN_NOTHING, BAN_CONTINUATIONS, BAN_LINES, ALLOW_LINES = 0, 1, 2, 3
+"""Rows of `TokenClasses.bans`: what a side may not emit; the last two are base's."""
+
+FIRST_BAN = 4
+"""The row of `TokenClasses.flags` where those of `TokenClasses.bans` begin."""
 
 RESERVED = ("", '"', "<", "[", "{")
 """Rows of `TokenClasses.reserved`: characters that open or close a structure."""
@@ -29,7 +35,9 @@ class TokenClasses(NamedTuple):
     Attributes:
         starts_word: ``(v,)`` bool, tokens that start a word.
         content: ``(v,)`` int, bits of the content classes `PUNC` and `FC`.
-        bans: ``(3, v)`` bool, tokens that base may not emit, by kind of ban.
+        flags: ``(9, v)`` bool, whether a token has any of the content bits 0, 1, 2, 3; then `bans`,
+            then `starts_word`.
+        penalties: ``(4, v)`` what `bans` adds to logits: zero or minus infinity.
         reserved: ``(5, v)`` bool, tokens that hold a character of `RESERVED`.
         base_size: Ids below it are real tokens of the base model.
         aligned_size: Ids below it are real tokens of the aligned model.
@@ -37,7 +45,8 @@ class TokenClasses(NamedTuple):
 
     starts_word: Tensor
     content: Tensor
-    bans: Tensor
+    flags: Tensor
+    penalties: Tensor
     reserved: Tensor
     base_size: int
     aligned_size: int
@@ -69,22 +78,29 @@ class TokenClasses(NamedTuple):
             aligned_size: Number of the aligned model's real tokens.
             device: Where the logits meet.
         """
-        bans = np.stack([~text | line_break, ~text, np.zeros_like(text)])
         content = PUNC * punctuation.astype(np.int64) + FC * function_word.astype(np.int64)
-        reserved = [[bool(c) and c.encode() in data for data in token_bytes] for c in RESERVED]
+        has_content = (content & np.arange(4)[:, None]) != 0
+        bans = np.stack([np.zeros_like(text), ~starts_word, ~text | line_break, ~text])
         return cls(
             torch.tensor(starts_word, device=device),
             torch.tensor(content, device=device),
-            torch.tensor(bans, device=device),
-            torch.tensor(reserved, device=device),
+            torch.tensor(np.concatenate([has_content, bans, starts_word[None]]), device=device),
+            torch.tensor(np.where(bans, -np.inf, 0).astype(np.float32), device=device),
+            torch.tensor(holding(token_bytes, RESERVED), device=device),
             base_size,
             aligned_size,
         )
 
     def take(self, ids: Tensor) -> TokenClasses:
         """Return the classes of some ids ``(k,)``, which are then numbered from 0."""
-        parts = (self.starts_word[ids], self.content[ids], self.bans[:, ids], self.reserved[:, ids])
-        return TokenClasses(*parts, len(ids), len(ids))
+        names = ("starts_word", "content", "flags", "penalties", "reserved")
+        parts = {name: getattr(self, name)[..., ids] for name in names}
+        return TokenClasses(**parts, base_size=len(ids), aligned_size=len(ids))
+
+    @property
+    def bans(self) -> Tensor:
+        """``(4, v)`` bool, tokens that may not be emitted, by kind of ban."""
+        return self.flags[FIRST_BAN:STARTS_WORD]
 
     def fit_base(self, logits: Tensor) -> Tensor:
         """Cut or pad base logits ``(r, any)`` to the shared ids ``(r, v)``, at least float32."""
@@ -93,6 +109,17 @@ class TokenClasses(NamedTuple):
     def fit_aligned(self, logits: Tensor) -> Tensor:
         """Cut or pad aligned logits ``(r, any)`` to the shared ids ``(r, v)``, at least float32."""
         return _fit(logits, self.aligned_size, len(self.content))
+
+
+def holding(token_bytes: Sequence[bytes], characters: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which tokens hold each of some ASCII characters, ``(n, v)``; none holds an empty one."""
+    spelled = np.frombuffer(b"".join(token_bytes), dtype=np.uint8)
+    owners = np.repeat(np.arange(len(token_bytes)), [len(data) for data in token_bytes])
+    found = np.zeros((len(characters), len(token_bytes)), dtype=np.bool_)
+    for row, character in zip(found, characters, strict=True):
+        if character:
+            row[owners[spelled == ord(character)]] = True
+    return found
 
 
 def _fit(logits: Tensor, real: int, size: int) -> Tensor:

@@ -7,7 +7,7 @@ each side alone, so they may differ; text tokens may not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -84,19 +84,23 @@ def compare(
         PairError: A tokenizer has no `tokenizers` backend.
     """
     base, aligned = read_token_table(base_tokenizer), read_token_table(aligned_tokenizer)
-    pieces = list(zip_longest(base.pieces, aligned.pieces))
-    shared = np.array([ours == theirs for ours, theirs in pieces], dtype=np.bool_)
+    size = max(len(base.pieces), len(aligned.pieces))
+    sides = np.full((2, size), None)  # pieces by id
+    for row, table in zip(sides, (base, aligned), strict=True):
+        row[: len(table.pieces)] = table.pieces
+    equal = (sides[0] == sides[1]).astype(np.bool_)
+    shared = equal.copy()
     shared[[token_id for token_id in base.control | aligned.control]] = False
     shared.setflags(write=False)
     own = [table.control | table.marked for table in (base, aligned)]
     # Markup may be one side's alone. A hole is control on its own side, yet no control token takes
     # the id's place there, so text on the other side still has no counterpart.
     different = (
-        (token_id, *both)
-        for token_id, both in enumerate(pieces)
-        if both[0] != both[1]
-        and not any(
-            piece is not None and token_id in ids for piece, ids in zip(both, own, strict=True)
+        (token_id, *sides[:, token_id])
+        for token_id in np.flatnonzero(~equal).tolist()
+        if not any(
+            piece is not None and token_id in ids
+            for piece, ids in zip(sides[:, token_id], own, strict=True)
         )
     )
     differing = tuple(islice(different, _SHOWN))
@@ -105,22 +109,22 @@ def compare(
         "base": sorted(filter(None, names[0] - names[1])),
         "aligned": sorted(filter(None, names[1] - names[0])),
     }
-    notes = []
-    for side, some in extra.items():
-        more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
-        if some:
-            listed = f"{', '.join(some[:_SHOWN])}{more}"
-            notes.append(f"Only the {side} tokenizer has the control tokens {listed}.")
     return Compatibility(
         same_text_vocabulary=not differing,
-        size=len(pieces),
+        size=size,
         base_size=len(base.pieces),
         aligned_size=len(aligned.pieces),
         shared=shared,
         differing=differing,
         extra_control=tuple(sorted(extra["base"] + extra["aligned"])),
-        notes=tuple(notes),
+        notes=tuple(lone_tokens(side, some) for side, some in extra.items() if some),
     )
+
+
+def lone_tokens(side: str, names: list[str]) -> str:
+    """Say which control tokens only one side has."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"Only the {side} tokenizer has the control tokens {', '.join(names[:_SHOWN])}{more}."
 
 
 def end_tokens(

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
 
@@ -124,8 +124,6 @@ class SpellingTokenizer:
         self.tokens = [*token_bytes, b"\xff<end>"]
         self.special_token_ids = [self.eos_token_id]
         self._encode = encode
-        self._ids = {data: token for token, data in enumerate(token_bytes) if data}
-        self._longest = max(map(len, self._ids), default=0)
 
     def __call__(self, text: bytes) -> list[int]:
         """Spell a forced text; where the tokenizer would write it differently, by longest match."""
@@ -143,6 +141,14 @@ class SpellingTokenizer:
             ids.append(self._ids[piece])
             start += len(piece)
         return ids
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {data: token for token, data in enumerate(self.tokens[:-1]) if data}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._ids), default=0)
 
 
 def grammar_of(params: SamplingParams, form: CallFormat) -> str | None:

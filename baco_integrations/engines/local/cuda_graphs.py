@@ -23,8 +23,8 @@ from torch import Tensor
 from ...core.threads import fork_safe
 from ..faults import out_of_memory
 
-Shape = tuple[torch.Size, range, int]
-"""That of a forward's integers, the slots of its rows and how many positions are seen."""
+Shape = tuple[int, torch.Size, int]
+"""Whose forward it is, the shape of its integers, and how many columns of tokens are among them."""
 
 _LOG = logging.getLogger(__name__)
 _RECORDING = fork_safe(threading.Lock())
@@ -59,30 +59,30 @@ class Graphs:
         self._pool: Any = None
 
     def __call__(
-        self, run: Callable[[Tensor, range, int], Tensor], values: Tensor, slots: range, view: int
+        self, run: Callable[[Tensor, int], Tensor], values: Tensor, width: int, owner: int = 0
     ) -> Tensor:
         """Return a forward's output, which holds until the next one.
 
         Args:
-            run: The forward, for the same slots always the same. What it does depends on nothing
-                but the shape and the content of its first argument, and on the others.
+            run: The forward. What it does depends on nothing but the shape and the content of its
+                first argument, and on the other one.
             values: The first argument; it is brought to the device.
-            slots: The slots of its rows.
-            view: How many positions are seen.
+            width: The other one, how many columns of tokens there are.
+            owner: Whose forward it is: the same shape may be another forward for someone else.
 
         Raises:
             torch.OutOfMemoryError: There is no memory for it, or for recording it.
         """
-        shape = (values.shape, slots, view)
+        shape = (owner, values.shape, width)
         inputs = self.shapes.get(shape)
         if inputs is None:
             self.shapes[shape] = inputs = values.to(self._device)
-            return run(inputs, slots, view)
+            return run(inputs, width)
         inputs.copy_(values)
         if shape not in self.replays:
-            self.replays[shape] = self._recorded(partial(run, inputs, slots, view))
+            self.replays[shape] = self._recorded(partial(run, inputs, width))
         replay = self.replays[shape]
-        return replay() if replay else run(inputs, slots, view)
+        return replay() if replay else run(inputs, width)
 
     def clear(self) -> None:
         """Drop all recordings and their memory, as what they write to is about to move."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,16 +22,18 @@ from ...models.pair import ModelPair
 from ...policy.grammar_masks import GrammarMasks
 from ...policy.params import ALIGNED, BASE
 from ...policy.step import StepOutput, step
+from ...policy.transfer import upload
 from ...text.token_space import TokenSpace
-from ..base import EngineRequest, EngineSettings, Mix
-from ..batch import deliver, masks_of, state_of
+from ..base import EngineRequest, EngineSettings, Mix, TokenOutput
+from ..batch import deliver, masks_of, outputs_of, state_of
 from ..faults import device_lost, out_of_memory
 from ..worker import Worker
-from .runner import PairRunner, run_pair
+from .kv_cache import KVCacheFullError
+from .runner import PairRunner, require_room, run_pair
 from .scheduler import PREFILL_CHUNK, Scheduler
 from .sequence import LocalSequence
 from .shared_weights import run_shared_weights
-from .speculative import ACCELERATOR_ROW_COST, MAX_DRAFT, ROW_COST, Draft, is_worthwhile
+from .speculative import ACCELERATOR_COSTS, COSTS, MAX_DRAFT, Draft, Drafter
 
 PREFILL_SLOWDOWN = 2
 """While prompts are prefilled, running sequences take at most so many times as long; and much
@@ -67,50 +70,82 @@ class LocalEngine(Worker[LocalSequence]):
         if only is not None:
             side = BASE if only == "base" else ALIGNED
             runners = {side: runners[side]}
-        self.runners, self.mix = runners, mix
+        self.runners, self.mix, self.dtype = runners, mix, runner.dtype
         self.forward_both = None if only else runner.forward_both
         self.scheduler = Scheduler(runners, settings.prefix_bytes, self.metrics)
+        self.device = self.classes.content.device
+        self.costs = COSTS.get(self.device.type, ACCELERATOR_COSTS)
         lookahead = settings.lookahead
-        self.always_drafts = lookahead != "auto"
         # One forward for both sides is faster than drafts.
         automatic = 0 if self.forward_both is not None else MAX_DRAFT
-        lengths = {"auto": automatic, "off": 0}
-        self.max_draft = lookahead if isinstance(lookahead, int) else lengths[lookahead]
-        self.row_cost = ROW_COST.get(self.classes.content.device.type, ACCELERATOR_ROW_COST)
+        longest = lookahead if isinstance(lookahead, int) else automatic * (lookahead == "auto")
+        read, always = partial(self.read, BASE), lookahead != "auto"
+        self.drafter = Drafter(read, self.masks, self.guess, longest, always, self.costs)
         self.start()
 
     @property
     def sequences(self) -> Sequence[LocalSequence]:
-        """All sequences that have a slot."""
+        """All sequences that have been admitted."""
         return self.scheduler.sequences
 
     def make_sequence(self, request: EngineRequest) -> LocalSequence:
         """Return the sequence of a request that has come now."""
-        return LocalSequence(request, self.space, time.monotonic())
+        now, sides = time.monotonic(), self.sides_of(request)
+        return LocalSequence(request, self.space, now, sides=sides)
+
+    def sides_of(self, request: EngineRequest) -> list[int]:
+        """Return the sides that have to run for a request: alternatives are those of both."""
+        only = None if request.router else request.params.spec.only
+        if only is None or request.params.alternatives or self.mix is not None:
+            return [*self.runners]
+        asked = BASE if only == "base" else ALIGNED
+        return [side for side in self.runners if side == asked] or [*self.runners]
+
+    def submit(self, requests: Sequence[EngineRequest]) -> None:
+        """Queue requests, all or none; errors are those of `Engine.submit`.
+
+        Raises:
+            OutOfMemoryError: A prompt is too long for `kv_bytes`, even with nothing beside it.
+        """
+        for request in requests:
+            for side in self.sides_of(request):
+                require_room(self.runners[side], len(request.prompts[side]))
+        super().submit(requests)
 
     def iterate(self) -> None:
+        """Give every running sequence a token or more; without room for all, the last one waits."""
+        try:
+            self.take_turn()
+        except KVCacheFullError:
+            for sequence in self.sequences:
+                sequence.roll_back()
+            if self.scheduler.drop_prefixes():
+                return
+            *others, last = self.sequences
+            if not others:
+                raise
+            self.scheduler.release(last, keep=False)
+            self.put_back([last])
+            self.policy, self.most_rows = None, len(others)
+            self.metrics.restarts += 1
+
+    def take_turn(self) -> None:
         """Admit and prefill, forward, decide, deliver."""
-        self.admit_and_prefill()
-        running = self.scheduler.running
-        if not running:
+        running = list(self.scheduler.running)
+        joined = self.admit_and_prefill()
+        if not self.scheduler.running:
             return
-        masks = self.masks(running)
-        if self.forward_both is not None and not self.max_draft:
-            base, aligned = self.forward_pending()
-            draft = Draft([base], [], [])
-        else:
-            draft = self.draft(masks)
-            aligned = self.forward(ALIGNED, [self.pending(ALIGNED), *draft.tokens])
-        self.release(self.decide(draft, aligned, masks))
+        draft, aligned = self.read_ahead(running) if running else (Draft([], [], [], []), [])
+        self.release(self.decide(running, joined, draft, aligned))
 
     def remove(self, sequence: LocalSequence) -> None:
-        """Take a sequence out of its slot."""
+        """Let go of a sequence."""
         self.scheduler.release(sequence, keep=sequence.error is None)
 
     def reset(self) -> None:
-        """Empty all slots, and free their memory."""
+        """Let go of all sequences, and free their memory."""
         for sequence in self.sequences:
-            roll_back(sequence)
+            sequence.roll_back()
         self.scheduler.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -122,23 +157,30 @@ class LocalEngine(Worker[LocalSequence]):
 
     # -- admitting and prefilling -------------------------------------------------------------
 
-    def admit_and_prefill(self) -> None:
-        """Admit sequences and prefill their prompts, as far as running ones can bear it."""
-        scheduler = self.scheduler
+    def admit_and_prefill(self) -> dict[int, list[Tensor]]:
+        """Admit sequences and prefill their prompts, as far as running ones can bear it.
+
+        Returns:
+            Each side's logits behind the prompts of those that run from now on, ``(r, v)`` each.
+        """
+        scheduler, joined = self.scheduler, dict[int, list[Tensor]]({BASE: [], ALIGNED: []})
         running, waiting = len(scheduler.running), len(scheduler.prefilling) + self.waiting
         crowd = max(1, waiting / max(running, 1)) ** 2
-        left = int(PREFILL_SLOWDOWN * (1 / self.row_cost + running) * crowd)
+        left = int(PREFILL_SLOWDOWN * (1 / self.costs.query + running) * crowd)
         while left > 0 and (scheduler.prefilling or self.admit_waiting(left)):
-            busy = bool(scheduler.running)
-            share = max(left // len(scheduler.prefilling), 1)
-            cost = scheduler.prefill(min(share, PREFILL_CHUNK) if busy else PREFILL_CHUNK)
+            busy, group = bool(scheduler.running), scheduler.prefilling
+            share = max(left // len(group), 1)
+            cost, logits = scheduler.prefill(min(share, PREFILL_CHUNK) if busy else PREFILL_CHUNK)
             left -= cost * busy
             if scheduler.prefilling:
-                return
+                break
             self.policy = None
+            for side, parts in joined.items():
+                parts.append(self.for_all(side, group, logits.get(side)))
+        return joined
 
     def admit_waiting(self, left: int) -> bool:
-        """Admit sequences, as many as there are slots for; return whether any was admitted.
+        """Admit sequences, as many as may run; return whether any was admitted.
 
         Args:
             left: How many tokens of prompts may be read now.
@@ -157,7 +199,7 @@ class LocalEngine(Worker[LocalSequence]):
             sequence.fail(error)
             self.release([sequence])
             candidates.remove(sequence)
-        finally:  # whatever happened, who has no slot waits on
+        finally:  # whatever happened, who was not admitted waits on
             admitted = set(scheduler.prefilling)
             self.put_back([each for each in candidates if each not in admitted])
         self.admit(scheduler.prefilling)
@@ -165,186 +207,182 @@ class LocalEngine(Worker[LocalSequence]):
 
     # -- forwards -----------------------------------------------------------------------------
 
-    def pending(self, side: int) -> list[int]:
-        """Return the token of each running sequence that a side reads next."""
-        return [sequence.pending(side) for sequence in self.scheduler.running]
-
-    def forward(self, side: int, columns: list[list[int]], depth: int = 0) -> Tensor:
-        """Let a side read tokens of all running sequences.
+    def read(
+        self,
+        side: int,
+        sequences: Sequence[LocalSequence],
+        drafted: Sequence[Tensor] = (),
+        depth: int = 0,
+    ) -> Tensor:
+        """Let a side read the pending tokens of sequences and drafted ones behind them.
 
         Args:
             side: The side.
-            columns: The tokens, one list over the sequences for each position.
-            depth: How many drafted tokens the side has read behind the pending one, and itself.
+            sequences: The sequences.
+            drafted: The drafted tokens, ``(r,)`` each.
+            depth: How many tokens behind the pending one the side has read, and itself.
 
         Returns:
             The logits behind each token, ``(r, q, v)``.
         """
-        running = self.scheduler.running
-        tokens = [list(row) for row in zip(*columns, strict=True)]
+        places = [place for place, each in enumerate(sequences) if side in each.sides]
+        if not places:
+            return self.for_all(side, sequences, None)[:, None].expand(-1, 1 + len(drafted), -1)
+        members = [sequences[place] for place in places]
+        if len(places) < len(sequences):
+            index = upload(places, self.device)
+            drafted = [tokens[index] for tokens in drafted]
         self.metrics.forwards += 1
-        self.metrics.fed += len(tokens)
-        if side not in self.runners:
-            size = self.classes.base_size if side == BASE else self.classes.aligned_size
-            device = self.classes.content.device
-            return torch.zeros(len(tokens), len(columns), size, device=device)
-        positions = [sequence.position(side) + depth for sequence in running]
-        return self.runners[side].forward(tokens, positions)
+        self.metrics.fed += len(members)
+        logits = self.runners[side].forward(
+            [sequence.rows[side] for sequence in members],
+            [[] if depth else [sequence.pending(side)] for sequence in members],
+            [sequence.position(side) + depth for sequence in members],
+            drafted,
+        )
+        return self.for_all(side, sequences, logits)
 
-    def forward_pending(self) -> tuple[Tensor, Tensor]:
-        """Let both sides read the pending tokens in one forward.
+    def for_all(
+        self, side: int, sequences: Sequence[LocalSequence], logits: Tensor | None
+    ) -> Tensor:
+        """Return a side's logits for all sequences: all alike for those that it does not read.
+
+        Args:
+            side: The side.
+            sequences: The sequences.
+            logits: Those of the ones that it reads, ``(r, ...)``; None if it reads none.
+        """
+        if logits is None:
+            width = self.classes.base_size if side == BASE else self.classes.aligned_size
+            return torch.zeros(len(sequences), width, device=self.device)
+        places = [place for place, each in enumerate(sequences) if side in each.sides]
+        if len(places) == len(sequences):
+            return logits
+        every = logits.new_zeros((len(sequences), *logits.shape[1:]))
+        every[upload(places, self.device)] = logits
+        return every
+
+    def read_ahead(self, running: list[LocalSequence]) -> tuple[Draft, Sequence[Tensor]]:
+        """Let both sides read the pending tokens, and what is drafted behind them.
 
         Returns:
-            Logits of base ``(r, v)`` and of aligned ``(r, 1, v)``.
+            The draft, and aligned's logits behind the pending and each drafted token, ``(r, v)``
+            each.
         """
-        assert self.forward_both is not None
-        running = self.scheduler.running
+        together = self.forward_both if not self.drafter.longest else None
+        if together is None or any(len(each.sides) < 2 for each in running):
+            draft = self.drafter.draft(running)
+            return draft, self.read(ALIGNED, running, draft.tokens).unbind(1)
         self.metrics.forwards += 1
         self.metrics.fed += 2 * len(running)
-        base, aligned = self.forward_both(
+        base, aligned = together(
+            [each.rows for each in running],
             [(each.pending(BASE), each.pending(ALIGNED)) for each in running],
             [(each.position(BASE), each.position(ALIGNED)) for each in running],
         )
-        return base, aligned[:, None]
-
-    # -- drafting -----------------------------------------------------------------------------
-
-    def draft(self, masks: GrammarMasks | None) -> Draft:
-        """Let base read the pending tokens, and draft further ones as long as that saves time."""
-        running = self.scheduler.running
-        draft = Draft([self.forward(BASE, [self.pending(BASE)])[:, 0]], [], [])
-        requests = [sequence.request for sequence in running]
-        left = [r.limit - s.decoded - 1 for r, s in zip(requests, running, strict=True)]
-        room = [r.room - s.decoded - 1 for r, s in zip(requests, running, strict=True)]
-        longest = min(self.max_draft, max(left), *room)
-        if longest <= 0:
-            return draft
-        policy = self.policy_of(running).take(range(len(running)))._replace(alternatives=0)
-        # A user's router is asked only once for each token.
-        chances = [float(request.router is None) for request in requests]
-        owners = [sequence.owner for sequence in running]
-        while (depth := len(draft.tokens)) < longest:
-            logits = draft.base[-1]
-            state = state_of(running, owners, depth, logits.device)
-            guess = step(logits, logits, policy, state, self.classes, masks)
-            owners = guess.source.tolist()
-            chances = self.extend(draft, guess, chances)
-            if len(draft.tokens) == depth:
-                break
-            masks = self.masks(running)
-            draft.base.append(self.forward(BASE, draft.tokens[-1:], depth + 1)[:, 0])
-        for sequence in running:
-            roll_back(sequence)
-        return draft
-
-    def extend(self, draft: Draft, guess: StepOutput, chances: list[float]) -> list[float]:
-        """Draft another token for every sequence if that saves time.
-
-        Args:
-            draft: What has been drafted so far.
-            guess: What the step says with base in aligned's place.
-            chances: Of each sequence, the chance that its whole draft is right.
-
-        Returns:
-            The chances, with this token.
-        """
-        running, depth = self.scheduler.running, len(draft.tokens)
-        tokens = guess.token.tolist()
-        own = [
-            sequence.acceptance.chance(p_max) if source == ALIGNED else None
-            for sequence, source, p_max in zip(
-                running, guess.source.tolist(), guess.p_max.tolist(), strict=True
-            )
-        ]
-        chances = [
-            chance
-            * (1.0 if new is None else new)
-            * (token >= 0)
-            # Behind a sequence's last token there is nothing to draft.
-            * (sequence.decoded + depth + 1 < sequence.request.limit)
-            for sequence, chance, new, token in zip(running, chances, own, tokens, strict=True)
-        ]
-        if not any(chances) or not (self.always_drafts or is_worthwhile(chances, self.row_cost)):
-            return chances
-        draft.tokens.append([max(token, 0) for token in tokens])
-        draft.chances.append(own)
-        for place, (sequence, token) in enumerate(zip(running, tokens, strict=True)):
-            if token in sequence.request.end:
-                chances[place] = 0.0
-            elif sequence.request.matcher and chances[place]:
-                with sequence.keeping_errors():
-                    sequence.request.matcher.guess(token)
-        return chances
+        return Draft([base], [], [], [self.masks(running)]), [aligned]
 
     # -- deciding -----------------------------------------------------------------------------
 
+    def guess(self, running: list[LocalSequence], draft: Draft) -> StepOutput:
+        """Take a step behind a draft with base's logits in aligned's place."""
+        policy = self.policy_of(self.scheduler.running).take(range(len(running)))
+        depths, logits = [len(draft.tokens)] * len(running), draft.base[-1]
+        state = state_of(running, self.device, self.dtype, depths, draft.sources[-1:])
+        policy = policy._replace(alternatives=0)
+        return step(logits, logits, policy, state, self.classes, draft.masks[-1])
+
     def masks(self, sequences: Sequence[LocalSequence]) -> GrammarMasks | None:
         """Return what the grammars of some sequences allow."""
-        content = self.classes.content
-        return masks_of(sequences, len(content), content.device)
+        return masks_of(sequences, len(self.classes.content), self.device)
 
     def decide(
-        self, draft: Draft, aligned: Tensor, masks: GrammarMasks | None
+        self,
+        running: list[LocalSequence],
+        joined: dict[int, list[Tensor]],
+        draft: Draft,
+        aligned: Sequence[Tensor],
     ) -> list[LocalSequence]:
-        """Decide the next tokens, of each sequence as long as its draft is right.
+        """Decide the next tokens of all sequences in one step, and hand them over.
+
+        Of a sequence with a draft the tokens behind it are decided too, as if it were right; they
+        count as far as it is.
 
         Args:
+            running: The sequences that ran before.
+            joined: Logits of those that run from now on, by side.
             draft: What base has read ahead.
-            aligned: Aligned's logits behind the pending and the drafted tokens, ``(r, q, v)``.
-            masks: What the grammars allow for the first of them.
+            aligned: Aligned's logits behind the pending and the drafted tokens, ``(r, v)`` each.
 
         Returns:
             The sequences that have ended.
         """
-        running = list(self.scheduler.running)
-        places, policy = list(range(len(running))), self.policy_of(running)
-        rows: slice | list[int] = slice(None)  # all of them, without a copy
-        ended: list[LocalSequence] = []
-        self.metrics.take_step(len(running))
-        for depth, base in enumerate(draft.base):
-            if depth:
-                places = self.accepted(draft, depth - 1, places)
-                if not places:
-                    break
-                rows, masks = places, self.masks([running[place] for place in places])
-                policy = self.policy_of(running).take(places)
-            sequences = [running[place] for place in places]
-            ours, theirs = base[rows], aligned[rows, depth]
-            if self.mix is not None:
-                theirs = self.mix(ours, theirs)
-            owners = [sequence.owner for sequence in sequences]
-            state = state_of(sequences, owners, 0, ours.device)
-            output = step(ours, theirs, policy, state, self.classes, masks)
-            ended += deliver(sequences, output, self.metrics)
+        everyone, length = self.scheduler.running, len(draft.tokens)
+        count, before = len(everyone), len(running)
+        rows = [*everyone, *running * length]
+        depths = [0] * count + [1 + cell // before for cell in range(before * length)]
+        parts = [*draft.base[:1], *joined[BASE], *draft.base[1:]]
+        base = torch.cat([self.classes.fit_base(each) for each in parts])
+        parts = [*aligned[:1], *joined[ALIGNED], *aligned[1:]]
+        theirs = torch.cat([self.classes.fit_aligned(each) for each in parts])
+        if self.mix is not None:
+            theirs = self.mix(base, theirs)
+        policy = self.policy_of(everyone)
+        if length:
+            places = [*range(count), *[*range(before)] * length]
+            policy = policy.take(places)._replace(custom=policy.custom)
+        firsts = [0, *range(count, len(rows), before or 1)]
+        masks = GrammarMasks.join(
+            [(before, self.masks(everyone[before:])), *zip(firsts, draft.masks, strict=False)]
+        )
+        state = state_of(rows, self.device, self.dtype, depths, draft.sources)
+        output = step(base, theirs, policy, state, self.classes, masks)
+        self.metrics.take_step(count)
+        tokens, guesses = outputs_of(output, *draft.tokens, *draft.sources)
+        ended, going = self.hand_over(everyone, tokens[:count]), [*range(before)]
+        behind = [tokens[first : first + before] for first in firsts]
+        for depth in range(length):
+            drafted = [*zip(guesses[depth], guesses[length + depth], strict=True)]
+            going = [
+                place
+                for place in going
+                if self.is_right(running[place], behind[depth][place], *drafted[place])
+            ]
+            ended += self.hand_over(
+                [running[place] for place in going], [behind[depth + 1][place] for place in going]
+            )
         return ended
 
-    def accepted(self, draft: Draft, depth: int, places: list[int]) -> list[int]:
-        """Return the places whose last token is the drafted one, and that have not ended.
+    def hand_over(
+        self, sequences: Sequence[LocalSequence], tokens: Sequence[TokenOutput | None]
+    ) -> list[LocalSequence]:
+        """Hand tokens to their sequences; return those that have ended."""
+        known = [
+            token and sequence.known(token)
+            for sequence, token in zip(sequences, tokens, strict=True)
+        ]
+        return deliver(sequences, known, self.metrics)
 
-        Metrics and the sequences' estimates of acceptance take note of all `places`.
+    def is_right(
+        self, sequence: LocalSequence, token: TokenOutput | None, guess: float, source: float
+    ) -> bool:
+        """Tell whether a sequence's draft is right so far, and goes on; take note of it.
+
+        Args:
+            sequence: The sequence.
+            token: What has been decided.
+            guess: The token that was drafted in its place.
+            source: Who was expected to give it.
         """
-        right = []
-        for place in places:
-            sequence = self.scheduler.running[place]
-            chance = draft.chances[depth][place]
-            hit = (
-                sequence.request.router is None
-                and sequence.pending(BASE) == draft.tokens[depth][place]
-            )
-            if chance is not None:
-                sequence.acceptance.learn(chance, hit)
-            self.metrics.drafted += 1
-            self.metrics.accepted += hit
-            if hit and not sequence.finished:
-                right.append(place)
-        return right
-
-
-def roll_back(sequence: LocalSequence) -> None:
-    """Let a sequence's matcher go back to the last token that was decided."""
-    if sequence.request.matcher:
-        with sequence.keeping_errors():
-            sequence.request.matcher.roll_back()
+        if not sequence.is_draftable or token is None:
+            return False
+        # The rest was decided as if the source had been right, too.
+        right = (token.token, token.source) == (guess, source)
+        if source == ALIGNED:
+            sequence.acceptance.learn(sequence.acceptance.chance(token.p_max), right)
+        self.metrics.drafted += 1
+        self.metrics.accepted += right
+        return right and not sequence.finished
 
 
 def open_local(pair: ModelPair, settings: EngineSettings, **options: Any) -> LocalEngine:

@@ -1,25 +1,38 @@
-"""The slot cache: the keys and values of every running row, side by side in one tensor per layer.
+"""The paged cache: the keys and values of one model's rows, in pages of a few tokens.
 
-What a slot holds beyond its row's position is never attended to. So rows stand at different
-positions in one forward, rolling back is moving a position back, padding needs no care, and copying
-a prompt to another row is one copy per layer.
+A row is the list of its pages. What a page holds beyond its row's position is never attended to. So
+rows stand at different positions in one forward, and rolling back is moving a position back.
 
-Behind its last position each slot has one more that is never read: where a batch is padded with
-rows and columns whose slots may be in use, that is where they write.
+Rows share pages: one that begins like another takes its pages over, and whoever writes to a page
+that others read gets a copy of it first. A page that nobody reads is free.
+
+Nothing reads page 0: where a batch is padded, that is where the padding writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from ...models.memory import readable
+from ...policy.transfer import upload
+from .paged_attention import PAGE, Group
 
-class _SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, ``(slots, kv_heads, length + 1, head_dim)`` each."""
+GROWTH = 1.125
+"""How much larger than needed the memory of all pages is made, and how much smaller it gets."""
+
+
+class KVCacheFullError(torch.OutOfMemoryError):
+    """There is no room for another page."""
+
+
+class _PagedLayer(CacheLayerMixin):
+    """One layer's keys and values, ``(kv_heads, pages * PAGE, head_dim)`` each."""
 
     is_sliding = False
 
@@ -29,17 +42,19 @@ class _SlotLayer(CacheLayerMixin):
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        slots, length = self.cache.slots, self.cache.length
-        self.stored = [_room(states, slots, length) for states in (key_states, value_states)]
+        self.stored = [
+            states.new_zeros((states.shape[1], self.cache.pages * PAGE, states.shape[3]))
+            for states in (key_states, value_states)
+        ]
         self.is_initialized = True
 
-    def grow(self, slots: int, length: int) -> None:
-        """Move to larger tensors, unless these are large enough."""
+    def resize(self, pages: int, kept: Tensor | slice) -> None:
+        """Move some pages to the front of other tensors of so many pages."""
         for place, old in enumerate(self.stored):
-            if old.shape[0] < slots or old.shape[2] <= length:
-                new = _room(old, slots, length)
-                new[: old.shape[0], :, : old.shape[2]] = old
-                self.stored[place] = new
+            heads, _, size = old.shape
+            self.stored[place] = new = old.new_zeros((heads, pages * PAGE, size))
+            part = old.view(heads, -1, PAGE, size)[:, kept].flatten(1, 2)
+            new[:, : part.shape[1]] = part
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -47,17 +62,16 @@ class _SlotLayer(CacheLayerMixin):
         """Write new keys and values ``(r, kv_heads, q, head_dim)``; return all there is to see."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        places = self.cache.places.to(key_states.device)
+        for stored, states in zip(self.stored, (key_states, value_states), strict=True):
+            stored.index_copy_(1, places, states.transpose(0, 1).flatten(1, 2))
         keys, values = self.stored
-        return self._write(keys, key_states), self._write(values, value_states)
-
-    def _write(self, stored: Tensor, states: Tensor) -> Tensor:
-        cache = self.cache
-        if cache.first is not None:
-            stored[cache.slice, :, cache.first : cache.first + states.shape[2]] = states
-        else:
-            slots, positions = (index.to(stored.device) for index in cache.index)
-            stored[slots, :, positions] = states.transpose(1, 2)
-        return stored[cache.slice, :, : cache.view]
+        if not self.cache.paged:
+            (group,) = self.cache.groups
+            return group.gather(keys), group.gather(values)
+        keys = keys.view(keys.shape)
+        keys.groups = self.cache.groups  # type: ignore[attr-defined]
+        return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.view, 0
@@ -69,109 +83,162 @@ class _SlotLayer(CacheLayerMixin):
         return -1
 
 
-def _room(states: Tensor, slots: int, length: int) -> Tensor:
-    """Return zeros for so many slots and one position more, otherwise like `states`."""
-    return states.new_zeros((slots, states.shape[1], length + 1, states.shape[3]))
-
-
 class KVCache(Cache):
     """Keys and values of all rows of one model.
 
-    Before each forward, `set_write_positions` or `set_write_places` says where it writes.
+    Before each forward, `reserve` makes room for it, and `set_reading` says what it writes and
+    sees.
 
     Args:
         layers: Number of the model's layers.
-        limits: Most rows and positions that it is worth having room for.
-        moving: Called before keys and values move to other tensors.
+        page_bytes: Bytes of a page in all layers.
+        most_pages: Most pages to hold, with page 0.
+        moving: Called before keys and values move to other tensors; without it they may move at
+            any time.
+        paged: Whether the model's attention reads pages; else the pages of all rows are gathered.
 
     Attributes:
-        slots: How many rows there is room for.
-        length: How many positions each row has room for.
+        pages: How many pages there is room for.
+        rows: All rows, by their identity.
     """
 
     def __init__(
-        self, layers: int, limits: tuple[int, int], moving: Callable[[], None] = lambda: None
+        self,
+        layers: int,
+        page_bytes: int,
+        most_pages: int,
+        moving: Callable[[], None] | None = None,
+        paged: bool = True,
     ) -> None:
-        self.limits = limits
-        self._moving = moving
-        self.slots, self.length, self.view = 0, 0, 0
-        self.slice = slice(0)
-        # The common first position, where there is one: a slice is written faster than an index.
-        self.first: int | None = 0
-        self.index: tuple[Tensor, Tensor]
-        self.slot_layers = [_SlotLayer(self) for _ in range(layers)]
-        super().__init__(layers=[*self.slot_layers])
+        self.page_bytes, self.most_pages = page_bytes, max(most_pages, 2)
+        self._moving, self.paged = moving, paged
+        self.places: Tensor
+        self.groups: list[Group] = []
+        self.view = 0
+        self.paged_layers = [_PagedLayer(self) for _ in range(layers)]
+        self.clear()
+        super().__init__(layers=[*self.paged_layers])
 
     @property
     def bytes(self) -> int:
         """Bytes of all keys and values there is room for."""
-        return sum(stored.nbytes for layer in self.slot_layers for stored in layer.stored)
-
-    def set_write_positions(self, slots: range, first: list[int], positions: Tensor) -> None:
-        """Say what the next forward writes.
-
-        Args:
-            slots: The rows' slots.
-            first: The first position of each row.
-            positions: ``(r, q)``, the same with all that follow.
-        """
-        self.slice = slice(slots.start, slots.stop, slots.step)
-        self.first = first[0] if len(set(first)) == 1 else None
-        self.index = (torch.tensor(slots, device=positions.device)[:, None], positions)
-        self.view = max(first) + positions.shape[1]
-        self.reserve(slots[-1] + 1, self.view)
-
-    def set_write_places(self, slots: range, places: Tensor, view: int) -> None:
-        """Say what the next forward writes, by a tensor alone; there must be room for it.
-
-        Args:
-            slots: The rows' slots.
-            places: ``(r, q)``, the positions in them; `length` is one that is never read.
-            view: How many positions are seen.
-        """
-        self.slice, self.first = slice(slots.start, slots.stop, slots.step), None
-        rows = torch.arange(slots.start, slots.stop, slots.step, device=places.device)
-        self.index, self.view = (rows[:, None], places), view
-
-    def reserve(self, slots: int, length: int) -> None:
-        """Make room, doubling what is too small so that growth is rare."""
-        if slots <= self.slots and length <= self.length:
-            return
-        slots = _grown(self.slots, slots, self.limits[0])
-        length = _grown(self.length, length, self.limits[1])
-        self._moving()
-        for layer in self.slot_layers:
-            layer.grow(slots, length)
-        # Only now: were there no memory for a layer, the next request would try again.
-        self.slots, self.length = slots, length
+        return sum(stored.nbytes for layer in self.paged_layers for stored in layer.stored)
 
     def clear(self) -> None:
-        """Forget everything, and free its memory."""
-        self.slots, self.length = 0, 0
-        for layer in self.slot_layers:
+        """Forget all rows, and free their memory."""
+        self.pages = 1
+        self.rows: dict[int, list[int]] = {}
+        self._readers, self._free = [1], list[int]()
+        for layer in self.paged_layers:
             layer.stored, layer.is_initialized = [], False
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of one slot to another."""
-        for layer in self.slot_layers:
-            for stored in layer.stored:
-                stored[target, :, :length] = stored[source, :, :length]
+    def share(self, row: Sequence[int], length: int) -> list[int]:
+        """Return a row that begins with the first `length` tokens of another, without a copy."""
+        shared = list(row[: -(-length // PAGE)])
+        for page in shared:
+            self._readers[page] += 1
+        self.rows[id(shared)] = shared
+        return shared
 
-    def save(self, slot: int, length: int) -> list[Tensor]:
-        """Return copies of the first `length` positions of a slot."""
-        return [
-            stored[slot, :, :length].clone()
-            for layer in self.slot_layers
-            for stored in layer.stored
+    def release(self, row: list[int]) -> None:
+        """Let go of a row; free the memory of many pages that nobody reads any longer."""
+        self.rows.pop(id(row), None)  # one that was never made is empty
+        for page in row:
+            self._readers[page] -= 1
+            if not self._readers[page]:
+                heapq.heappush(self._free, page)
+        used = self.pages - len(self._free)
+        if self._moving is None and used * GROWTH**2 + PAGE < self.pages:
+            self._compact()
+
+    def reserve(
+        self, rows: Sequence[list[int]], starts: Sequence[int], counts: Sequence[int]
+    ) -> list[int]:
+        """Give rows pages of their own for so many tokens each, from a position on.
+
+        Returns:
+            How many pages each row then has up to there.
+
+        Raises:
+            KVCacheFullError: There is no room for so many pages.
+        """
+        spans = [
+            range(start // PAGE, -(-(start + count) // PAGE))
+            for start, count in zip(starts, counts, strict=True)
         ]
+        needed = sum(
+            place >= len(row) or self._readers[row[place]] > 1
+            for row, places in zip(rows, spans, strict=True)
+            for place in places
+        )
+        if needed > len(self._free):
+            self._grow(self.pages + needed - len(self._free))
+        for row, places in zip(rows, spans, strict=True):
+            for place in places:
+                if place == len(row):
+                    row.append(self._take())
+                elif self._readers[row[place]] > 1:
+                    page, old = self._take(), row[place]
+                    for layer in self.paged_layers:
+                        for stored in layer.stored:
+                            pages = stored.view(len(stored), -1, PAGE, stored.shape[2])
+                            pages[:, page] = pages[:, old]
+                    self._readers[old] -= 1
+                    row[place] = page
+        return [places.stop for places in spans]
 
-    def load(self, saved: list[Tensor], slot: int, length: int) -> None:
-        """Put the first `length` positions of what was saved into a slot."""
-        self.reserve(slot + 1, length)
-        places = (stored for layer in self.slot_layers for stored in layer.stored)
-        for stored, kept in zip(places, saved, strict=True):
-            stored[slot, :, :length] = kept[:, :length]
+    def set_reading(self, places: Tensor, groups: list[Group], view: int) -> None:
+        """Say what the next forward writes and sees.
+
+        Args:
+            places: ``(r, q)``, where keys and values go: the page times `PAGE`, and on.
+            groups: What each row sees.
+            view: Most positions that a row sees.
+        """
+        self.places, self.groups, self.view = places.flatten(), groups, view
+
+    def _take(self) -> int:
+        page = heapq.heappop(self._free)
+        self._readers[page] = 1
+        return page
+
+    def _grow(self, pages: int) -> None:
+        if pages > self.most_pages:
+            held, most = ((count * self.page_bytes) for count in (pages, self.most_pages))
+            raise KVCacheFullError(
+                f"keys and values of all rows need {readable(held)} of {readable(most)}"
+            )
+        growth = GROWTH if self._moving is None else 2
+        pages = min(max(pages, int(self.pages * growth) + PAGE), self.most_pages)
+        if self._moving is not None:
+            self._moving()
+        for layer in self.paged_layers:
+            layer.resize(pages, slice(None))
+        # Only now: were there no memory for a layer, the next request would try again.
+        self._free += range(self.pages, pages)
+        heapq.heapify(self._free)
+        self._readers += [0] * (pages - self.pages)
+        self.pages = pages
+
+    def _compact(self) -> None:
+        """Move all pages that are read to smaller tensors."""
+        used = [page for page, readers in enumerate(self._readers) if readers]
+        for layer in self.paged_layers:
+            for stored in layer.stored[:1]:
+                layer.resize(len(used), upload(used, stored.device))
+        moved = {page: place for place, page in enumerate(used)}
+        for row in self.rows.values():
+            row[:] = [moved[page] for page in row]
+        self._readers = [self._readers[page] for page in used]
+        self._free, self.pages = [], len(used)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
-def _grown(size: int, needed: int, limit: int) -> int:
-    return size if needed <= size else max(needed, min(2 * size, limit))
+def page_bytes_of(model: Any) -> int:
+    """Return the bytes of a page of a model's keys and values, by its configuration."""
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    heads = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize * PAGE)

@@ -1,7 +1,6 @@
 """The prefix cache: what a model has read of finished sequences, for those that begin alike.
 
-Invariant: what is kept are copies, which never take more bytes than the budget; the least recently
-used go first.
+Invariant: what is kept never takes more bytes than the budget; the least recently used goes first.
 """
 
 from __future__ import annotations
@@ -9,36 +8,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .runner import SavedPrefix
+from .runner import Runner
 
 MAX_PREFIXES = 256
 """Most texts that are kept: all of them are looked at whenever a sequence is admitted."""
 
 
 class Prefix(NamedTuple):
-    """How many tokens of a prompt have been read already, and where: a slot, or a saved prefix."""
+    """How many tokens of a prompt have been read already, and in which row."""
 
     length: int
-    source: int | SavedPrefix
+    row: list[int]
 
 
-NO_PREFIX = Prefix(0, 0)
+NO_PREFIX = Prefix(0, [])
 
 
 class PrefixCache:
-    """Saved prefixes of one model.
+    """What one model has read of texts, as rows of its own.
 
     Args:
-        budget: Most bytes to keep.
+        runner: The model's runner.
+        budget: Most bytes to keep; what several texts share counts for each of them.
 
     Attributes:
         bytes: Bytes that are kept.
-        saved: The prefixes by their tokens, the last used one last.
+        most_tokens: Most tokens of a text that are kept.
+        saved: The rows by the tokens that they have read, the last used one last.
     """
 
-    def __init__(self, budget: int) -> None:
-        self.budget, self.bytes = budget, 0
-        self.saved: dict[tuple[int, ...], SavedPrefix] = {}
+    def __init__(self, runner: Runner, budget: int) -> None:
+        self.budget, self.bytes, self._runner = budget, 0, runner
+        self.most_tokens = budget // runner.page_bytes * runner.page
+        self.saved: dict[tuple[int, ...], list[int]] = {}
 
     def longest(self, tokens: Sequence[int]) -> Prefix:
         """Return the saved prefix that has the longest common beginning with some tokens.
@@ -55,23 +57,29 @@ class PrefixCache:
         self.saved[found] = self.saved.pop(found)
         return Prefix(best, self.saved[found])
 
-    def add(self, tokens: tuple[int, ...], prefix: SavedPrefix) -> None:
-        """Keep the prefix of some tokens, in place of shorter beginnings of them."""
+    def add(self, tokens: tuple[int, ...], row: list[int]) -> None:
+        """Keep what a row has read, in place of shorter beginnings of it.
+
+        Of a text that is larger than the budget its beginning is kept.
+        """
+        tokens = tokens[: self.most_tokens]
+        if not tokens or self.longest(tokens).length == len(tokens):
+            return
         for saved in [saved for saved in self.saved if saved == tokens[: len(saved)]]:
             self.drop(saved)
-        if prefix.bytes > self.budget:
-            return
-        self.saved[tokens] = prefix
-        self.bytes += prefix.bytes
+        self.saved[tokens] = self._runner.share(row, len(tokens))
+        self.bytes += self._runner.page_bytes * len(self.saved[tokens])
         while self.bytes > self.budget or len(self.saved) > MAX_PREFIXES:
             self.drop(next(iter(self.saved)))
 
     def drop(self, tokens: tuple[int, ...]) -> None:
-        """Keep the prefix of some tokens no longer."""
-        self.bytes -= self.saved.pop(tokens).bytes
+        """Keep what has been read of some tokens no longer."""
+        row = self.saved.pop(tokens)
+        self.bytes -= self._runner.page_bytes * len(row)
+        self._runner.release(row)
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Forget everything, as the runner has."""
         self.saved.clear()
         self.bytes = 0
 

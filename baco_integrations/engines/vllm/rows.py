@@ -119,11 +119,14 @@ class Rows(LogitsProcessor):
             return aligned  # vLLM is warming up
         rows = [self.rows[place] for place in range(len(self.rows))]
         if self.policy is None:
-            self.policy = PolicyParams.stack([row.policy for row in rows], self.device)
-        noise = torch.from_numpy(np.stack([row.noise_here() for row in rows])).to(self.device)
+            self.policy = PolicyParams.stack(
+                [row.policy for row in rows], self.device, torch.float32
+            )
+        drawn = np.stack([row.noise_here() for row in rows], -1).astype(np.float32)
+        noise = torch.from_numpy(drawn).to(self.device)
         positions = torch.tensor([row.position for row in rows], device=self.device)
         owners = torch.stack([row.owner(self.nobody) for row in rows])
-        state = State(owners, positions, noise[:, 0], noise[:, 1])
+        state = State(owners, positions, noise[0], noise[1])
         output = step(base, aligned, self.policy, state, self.classes)
         for place, row in enumerate(rows):
             row.sources.append((row.position, output.source, place))

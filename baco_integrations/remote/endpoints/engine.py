@@ -23,7 +23,7 @@ from ...core.errors import ParameterError
 from ...core.params import SamplingParams
 from ...core.routing import Source
 from ...engines.base import Capabilities, EngineRequest, EngineSettings, Mix
-from ...engines.batch import deliver, state_of
+from ...engines.batch import deliver, outputs_of, state_of
 from ...engines.sequence import SequenceState
 from ...engines.worker import Worker
 from ...policy.params import ALIGNED, BASE, PolicyParams
@@ -173,7 +173,8 @@ class RemotePairEngine(Worker[RemoteSequence]):
         ready = [sequence for sequence in self.admitted if sequence.ready]
         if ready:
             self.metrics.take_step(len(ready))
-            self.release(deliver(*self.step(ready), self.metrics))
+            decided, output = self.step(ready)
+            self.release(deliver(decided, outputs_of(output)[0], self.metrics))
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -250,11 +251,11 @@ class RemotePairEngine(Worker[RemoteSequence]):
         classes = self.classes.take(torch.from_numpy(ids))
         parts = [each.policy for each in ready if each.policy is not None]
         params = PolicyParams.stack(parts, device)
-        state = state_of(ready, [each.owner for each in ready], 0, device)
+        state = state_of(ready, device)
         decision = decide(
             *(base, aligned, params, state, classes),
             signals=signals_of(known[BASE], base),
-            aligned_log_z=column([each.log_z for each in known[ALIGNED]]),
+            log_z=torch.stack([column([each.log_z for each in known[s]]) for s in (ALIGNED, BASE)]),
         )
         unsure = uncertain(decision, params, state, classes, known)
         self.metrics.truncated += int(unsure.sum())

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...policy.params import ALIGNED, BASE, NOBODY, PolicyParams, State
-from ...policy.routers import H
 from ...policy.signals import Signals
 from ...policy.step import WORD_MASS, Decision
 from ...policy.token_classes import TokenClasses
@@ -70,7 +69,7 @@ def column(values: Sequence[float]) -> Tensor:
 def signals_of(side: Sequence[Known], logits: Tensor) -> Signals:
     """Return what a router reads of base's distributions, given what `fill` made of them."""
     log_z, entropy = column([s.log_z for s in side]), column([s.entropy for s in side])
-    return Signals((logits.amax(-1) - log_z).exp(), entropy, logits.argmax(-1), log_z)
+    return Signals((logits.amax(-1) - log_z).exp(), entropy, logits.argmax(-1))
 
 
 def uncertain(
@@ -94,12 +93,10 @@ def uncertain(
     unsure = uncertain_draw(decision, params, rest, least)
     unsure |= uncertain_word(decision, params, state, classes, rest)
     # Entropy is at least what is known of it, and at most this.
-    more = column([each.rest * np.log(max(each.unseen, 1)) for each in known[BASE]])
-    certainty = (-decision.signals.entropy).exp()
-    lowest = certainty * (-more).exp()
-    return unsure | (
-        (params.statistic == H) & (lowest < params.limit) & (certainty >= params.limit)
-    )
+    least = decision.signals.entropy
+    most = least + column([each.rest * np.log(max(each.unseen, 1)) for each in known[BASE]])
+    limit = params.limits[2]
+    return unsure | ((least <= limit) & (most > limit))
 
 
 def uncertain_draw(decision: Decision, params: PolicyParams, rest: Tensor, least: Tensor) -> Tensor:
@@ -112,14 +109,12 @@ def uncertain_draw(decision: Decision, params: PolicyParams, rest: Tensor, least
         least: The least log probability that has come of them, ``(2, r)``.
     """
     from_base = decision.source == BASE
-    temperature, top_k, _, min_p = (
-        torch.where(from_base, pair[BASE], pair[ALIGNED]) for pair in params.sampling
-    )
+    settings = params.settings_of(decision.source)
     rest, least = (torch.where(from_base, each[BASE], each[ALIGNED]) for each in (rest, least))
     # Filters leave out what has not come: it is less probable than all that has.
-    cut = (top_k > 0) & ((decision.logits > -torch.inf).sum(-1) >= top_k)
-    cut |= (least - decision.logits.amax(-1)) / temperature.clamp(min=1e-6) < min_p.log()
-    return (temperature > 0) & (rest > 0) & ~cut
+    cut = (decision.logits > -torch.inf).sum(-1) > settings.last
+    cut |= (least - decision.logits.amax(-1)) / settings.temperature < settings.min_p.log()
+    return (settings.certain == 0) & (rest > 0) & ~cut
 
 
 def uncertain_word(
@@ -127,11 +122,12 @@ def uncertain_word(
 ) -> Tensor:
     """Tell in which rows it is open whether the other side starts words enough, ``(r,)`` bool."""
     to_aligned = state.owner == BASE
-    emitted = decision.base.masked_fill(classes.bans[params.ban], -torch.inf)
-    mass = torch.where(to_aligned[:, None], decision.aligned, emitted).exp()
+    aligned, base = decision.raw
+    emitted = base.masked_fill(classes.bans[params.ban], -torch.inf)
+    mass = torch.where(to_aligned[:, None], aligned, emitted).exp()
     rest = torch.where(to_aligned, rest[ALIGNED], rest[BASE])
     starting, whole = (mass * classes.starts_word).sum(-1), mass.sum(-1) + rest
     open_ = (starting / whole < WORD_MASS) & ((starting + rest) / whole >= WORD_MASS)
     # Nobody asks for it where the owner goes on with its word.
     starts = classes.starts_word[decision.logits.argmax(-1)]
-    return params.boundary & (state.owner != NOBODY) & starts & open_
+    return params.bound[BASE].isneginf() & (state.owner != NOBODY) & starts & open_
