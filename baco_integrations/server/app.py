@@ -202,8 +202,10 @@ def json_response(
 def marked(response: Response, body: GenerationBody) -> Response:
     """Name the fields of a body that have no meaning here in a header of the response."""
     if body.ignored:
-        # Names come from outside: escaped as ASCII, no header can be broken by them.
-        names = ", ".join(ascii(name[:40])[1:-1] for name in body.ignored[:20])
+        # Names come from outside: escaped as ASCII, and without spaces at their ends, no
+        # header can be broken by them.
+        short = [name[:40].strip(" ") for name in body.ignored[:20]]
+        names = ", ".join(ascii(name)[1:-1] for name in short if name)
         response.headers["x-baco-ignored"] = names
     return response
 

@@ -110,6 +110,8 @@ def test_fields_without_meaning_are_listed(served: Serving) -> None:
     header = chat(served, max_tokens=1, **body).headers["x-baco-ignored"]
     assert header == "logit_bias, frequency_penalty, \\xe9\\n"
     assert "x-baco-ignored" not in chat(served, max_tokens=1, user="me").headers
+    blank = chat(served, max_tokens=1, prompt="x", **{"": 1, " ": 2, "x" * 39 + " y": 4})
+    assert blank.headers["x-baco-ignored"] == f"prompt, {'x' * 39}"
 
 
 @pytest.mark.parametrize(
