@@ -21,6 +21,13 @@ def test_json_is_one_object_and_nothing_else() -> None:
     assert traced == answer
 
 
+def test_what_is_not_known_is_left_out() -> None:
+    said = baco(*ASK, "--router", "aligned", "--json", "--trace").stdout
+    assert "NaN" not in said
+    for step in json.loads(said)["steps"]:
+        assert "p_aligned" in step and not step.keys() & {"p_base", "p_max", "entropy"}
+
+
 def test_several_answers() -> None:
     answers = json.loads(baco(*ASK, "-n", "3", "--json").stdout)["completions"]
     assert [answer["sample"] for answer in answers] == [0, 1, 2]
@@ -94,5 +101,8 @@ def test_bench_compares_a_pair_with_its_aligned_model() -> None:
             assert 0 < figure["low"] <= figure["median"] <= figure["high"]
     assert found["threads"] >= 1 and found["torch"]
     shown = baco(*args).stdout
-    assert "against aligned alone" in shown and "tiny, gamma 0.6: medians" in shown
+    assert "against aligned alone" in shown and "tiny, gamma 0.6, float32." in shown
+    said = " ".join(shown.split())
+    assert "in turn in each of 2 rounds; figures are medians" in said
+    assert said.count("times as long as aligned alone") == 4 and "With one answer at a time" in said
     assert "--gamma must be" in baco("bench", "--gamma", "3", code=2).stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,24 @@ def test_a_bad_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     output = baco("serve", code=2).output
     assert "BACO_API_KEY" in output or "api_keys" in output
     assert "kéy" not in output
+
+
+def test_a_server_keeps_what_it_has_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def listen(
+        pairs: object, settings: object, *, load: bool, started: Callable[[int], None]
+    ) -> None:
+        seen.append(gc.get_freeze_count())
+        started(80)
+        seen.append(gc.get_freeze_count())
+
+    monkeypatch.setattr("baco_integrations.server.serve", listen)
+    try:
+        baco("serve")
+    finally:
+        gc.unfreeze()
+    assert seen[0] < 1000 < seen[1]
 
 
 def test_a_port_that_is_taken() -> None:

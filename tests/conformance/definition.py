@@ -41,6 +41,8 @@ from baco_integrations.text.grammar import Grammars, grammar_of
 from baco_integrations.text.prompts import with_schema
 
 WORD_MASS = 1e-3
+OTHERS_NUMBERS = {"aligned": [0, 3, 4], "base": [1]}
+"""The numbers of the model that a router has no use for: engines need not run it."""
 
 
 @dataclass
@@ -244,9 +246,12 @@ def check(
         assert step.switched == (owner is not None and owner != step.source), where
         raw = softmax(base)
         entropy = -sum(p * math.log(p) for p in raw if p > 0)
-        found = (step.p_base, step.p_aligned, step.p_sampled, step.p_max, step.entropy)
+        found = np.array([step.p_base, step.p_aligned, step.p_sampled, step.p_max, step.entropy])
         kinds = {"base": raw, "aligned": softmax(aligned), "sampled": expected.sampled}
-        wanted = (*(each[step.token_id] for each in kinds.values()), raw.max(), entropy)
+        wanted = np.array([*(each[step.token_id] for each in kinds.values()), raw.max(), entropy])
+        others = OTHERS_NUMBERS.get(str(params.router))
+        if others and not params.alternatives:
+            wanted[others] = np.where(np.isnan(found[others]), np.nan, wanted[others])
         # Norms are in float32 even in a float64 model: now and then a rounding flips there.
         np.testing.assert_allclose(found, wanted, rtol=rtol, atol=atol, err_msg=where)
         check_alternatives(params, step, kinds)

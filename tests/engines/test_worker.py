@@ -66,9 +66,9 @@ def test_settings_are_stacked_only_when_sequences_come_or_go(
 ) -> None:
     stack, stacked = PolicyParams.stack, []
 
-    def noting(parts: Any, device: Any) -> PolicyParams:
+    def noting(parts: Any, *place: Any) -> PolicyParams:
         stacked.append(len(parts))
-        return stack(parts, device)
+        return stack(parts, *place)
 
     monkeypatch.setattr(PolicyParams, "stack", noting)
     for opened in (Decoder, local_decoder):

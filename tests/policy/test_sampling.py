@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from baco_integrations.policy.sampling import Sampling, sample
+from baco_integrations import SamplingParams
+from baco_integrations.policy.sampling import Filters, Sampling, filtered, sample
+from tests.conformance.definition import distribution
 
 
 def draw(
@@ -24,14 +27,12 @@ def draw(
     logits = torch.tensor(
         [[math.log(p) if p else -math.inf for p in probabilities]], dtype=torch.float64
     )
-    settings = Sampling(
-        torch.tensor([temperature], dtype=torch.float64),
-        torch.tensor([top_k]),
-        torch.tensor([top_p], dtype=torch.float64),
-        torch.tensor([min_p], dtype=torch.float64),
+    side = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p).side(
+        "base"
     )
     uniform = torch.tensor([u], dtype=torch.float64)
-    drawn = sample(logits, uniform, settings, filters=True, alternatives=alternatives)
+    every = Filters(max(top_k, 1), True, True)
+    drawn = sample(logits, uniform, Sampling.build(side), every, alternatives)
     if drawn.likeliest is None:
         return int(drawn.token)
     (ids,), (chances,) = (each.tolist() for each in drawn.likeliest)
@@ -72,10 +73,10 @@ def test_temperature_sharpens_and_flattens() -> None:
 @pytest.mark.parametrize("temperature", [1e-300, 1e-50, 1e-6, 100.0])
 def test_extreme_temperatures(dtype: torch.dtype, temperature: float) -> None:
     logits = torch.tensor([[-90.0, 40.0, 39.9, -torch.inf]], dtype=dtype)
-    settings = Sampling(*(torch.tensor([value]) for value in (temperature, 0, 1.0, 0.0)))
-    settings = settings._replace(temperature=torch.tensor([temperature], dtype=torch.float64))
-    uniform = torch.tensor([LAST], dtype=torch.float64)
-    token = int(sample(logits, uniform, settings, filters=False).token)
+    settings = Sampling.build(SamplingParams(temperature=temperature).side("base"))
+    settings = Sampling(*(each.to(dtype) for each in settings))
+    uniform = torch.tensor([1 - 2**-20], dtype=dtype)
+    token = int(sample(logits, uniform, settings, Filters()).token)
     assert token == (2 if temperature == 100 else 1)
 
 
@@ -102,6 +103,32 @@ def test_min_p_is_relative_to_the_best() -> None:
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=0.49) == 1
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=0.51) == 2
     assert draw([0.1, 0.2, 0.3, 0.4], 0.0, min_p=1.0) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [2, 1000])  # with many ties, and with few
+def test_filters_leave_what_a_sorted_list_leaves(dtype: torch.dtype, steps: int) -> None:
+    generator = np.random.default_rng(steps)
+    for _ in range(50):
+        logits = np.round(generator.normal(size=60) * 3 * steps) / steps
+        logits[generator.random(60) < 0.1] = -np.inf
+        sides = [
+            SamplingParams(
+                temperature=float(generator.choice([0.5, 1, 2])),
+                top_k=int(generator.choice([0, 1, 7, 59, 60, 1000])),
+                top_p=float(generator.choice([1e-6, 0.3, 0.77, 0.95, 1])),
+                min_p=float(generator.choice([0, 0.01, 0.3])),
+            ).side("base")
+            for _ in range(3)
+        ]
+        rows = [torch.cat(each).to(dtype) for each in zip(*map(Sampling.build, sides), strict=True)]
+        several = torch.from_numpy(logits).to(dtype).expand(3, -1)
+        scaled = (several - several.amax()) / rows[0][:, None]
+        left = filtered(scaled, scaled.softmax(-1), Sampling(*rows), Filters.of(sides))
+        for found, side in zip(left, sides, strict=True):
+            wanted = distribution(logits, side)
+            assert (found > 0).tolist() == (wanted > 0).tolist(), side
+            np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 def test_filters_apply_in_order() -> None:

@@ -72,9 +72,10 @@ class LocalEngine(Worker[LocalSequence]):
             runners = {side: runners[side]}
         self.runners, self.mix, self.dtype = runners, mix, runner.dtype
         self.forward_both = None if only else runner.forward_both
-        self.scheduler = Scheduler(runners, settings.prefix_bytes, self.metrics)
         self.device = self.classes.content.device
         self.costs = COSTS.get(self.device.type, ACCELERATOR_COSTS)
+        padding = int(1 / self.costs.query)
+        self.scheduler = Scheduler(runners, settings.prefix_bytes, self.metrics, padding)
         lookahead = settings.lookahead
         # One forward for both sides is faster than drafts.
         automatic = 0 if self.forward_both is not None else MAX_DRAFT

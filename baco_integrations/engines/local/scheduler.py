@@ -34,6 +34,7 @@ class Scheduler:
         runners: The models' runners, by the sides that run.
         prefix_bytes: Most bytes of prefixes to keep.
         metrics: Where to count what is read.
+        padding: Most tokens of padding in a forward: more of them take longer than another one.
 
     Attributes:
         running: The sequences whose prompts have been read.
@@ -41,10 +42,12 @@ class Scheduler:
         prefix_caches: The prefixes that are kept, by side.
     """
 
-    def __init__(self, runners: dict[int, Runner], prefix_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self, runners: dict[int, Runner], prefix_bytes: int, metrics: Metrics, padding: int = 12
+    ) -> None:
         self.running: list[LocalSequence] = []
         self.prefilling: list[LocalSequence] = []
-        self._runners, self._metrics = runners, metrics
+        self._runners, self._metrics, self._padding = runners, metrics, padding
         budget = prefix_bytes // len(runners)
         self.prefix_caches = {side: PrefixCache(each, budget) for side, each in runners.items()}
 
@@ -101,7 +104,7 @@ class Scheduler:
                 for sequence, start, stop in zip(group, starts, stops, strict=True)
             ]
             rows, parts = [sequence.rows[side] for sequence in group], []
-            for place in similar_lengths([len(piece) for piece in pieces]):
+            for place in similar_lengths([len(piece) for piece in pieces], self._padding):
                 if any(pieces[place]):
                     parts.append(runner.prefill(rows[place], pieces[place], starts[place]))
             count = sum(map(len, pieces)) - len(group) * ready
@@ -174,13 +177,13 @@ def better_later(sequence: LocalSequence, known: dict[int, Prefix], other: Local
     )
 
 
-def similar_lengths(lengths: list[int]) -> list[slice]:
-    """Return ranges of lengths; padding to the longest at most doubles their sum."""
+def similar_lengths(lengths: list[int], padding: int) -> list[slice]:
+    """Return ranges of lengths that are read together, each with at most so much padding."""
     ranges: list[slice] = []
     start = 0
     for stop in range(1, len(lengths) + 1):
         following = lengths[start : stop + 1]
-        if stop == len(lengths) or max(following) * len(following) > 2 * sum(following):
+        if stop == len(lengths) or max(following) * len(following) - sum(following) > padding:
             ranges.append(slice(start, stop))
             start = stop
     return ranges

@@ -11,41 +11,50 @@ import torch
 from baco_integrations import Decoder, ScriptedPair
 from baco_integrations.engines.base import EngineSettings
 from baco_integrations.engines.local.engine import LocalEngine
-from baco_integrations.engines.local.runner import PairRunner, SavedPrefix
+from baco_integrations.engines.local.runner import PairRunner, Rows, Tokens
 from baco_integrations.policy.params import ALIGNED, BASE
 
 
 class ScriptedRunner:
-    """One side of a pair's scripts; each slot is the list of tokens that it has read."""
+    """One side of a pair's scripts; each row is the list of tokens that it has read."""
+
+    page = page_bytes = 1
+    most_pages = 10**9
 
     def __init__(self, pair: ScriptedPair, side: int) -> None:
         self._pair, self._side = pair, side
-        self._read: dict[int, list[int]] = {}
 
-    def prefill(self, start: int, tokens: Sequence[Sequence[int]], positions: Any) -> None:
-        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True), start):
-            self._read[slot] = [*self._read.get(slot, [])[:position], *fed]
-
-    def forward(self, tokens: Sequence[Sequence[int]], positions: Sequence[int]) -> torch.Tensor:
+    def prefill(self, rows: Rows, tokens: Tokens, positions: Sequence[int]) -> torch.Tensor:
         logits = []
-        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True)):
-            read = self._read.get(slot, [])[:position]
-            ends = range(1, len(fed) + 1)
-            logits.append([self._pair.logits(self._side, [*read, *fed[:end]]) for end in ends])
-            self._read[slot] = [*read, *fed]
+        for row, fed, position in zip(rows, tokens, positions, strict=True):
+            row[position:] = fed
+            logits.append(self._pair.logits(self._side, row))
         return torch.from_numpy(np.array(logits))
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        self._read[target] = self._read.get(source, [])[:length]
+    def forward(
+        self,
+        rows: Rows,
+        tokens: Tokens,
+        positions: Sequence[int],
+        drafted: Sequence[torch.Tensor] = (),
+    ) -> torch.Tensor:
+        logits = []
+        more = [*zip(*(each.tolist() for each in drafted), strict=True)] or [()] * len(rows)
+        tokens = [[*read, *rest] for read, rest in zip(tokens, more, strict=True)]
+        for row, fed, position in zip(rows, tokens, positions, strict=True):
+            row[position:] = fed
+            ends = range(position + 1, position + len(fed) + 1)
+            logits.append([self._pair.logits(self._side, row[:end]) for end in ends])
+        return torch.from_numpy(np.array(logits))
 
-    def save(self, slot: int, length: int) -> SavedPrefix:
-        return SavedPrefix(self._read[slot][:length], length)
+    def share(self, row: Sequence[int], length: int) -> list[int]:
+        return [*row[:length]]
 
-    def load(self, saved: SavedPrefix, slot: int, length: int) -> None:
-        self._read[slot] = saved.content[:length]
+    def release(self, row: list[int]) -> None:
+        row.clear()
 
     def reset(self) -> None:
-        self._read.clear()
+        pass
 
 
 def local_decoder(pair: ScriptedPair, **settings: Any) -> Decoder:

@@ -22,7 +22,8 @@ from baco_integrations import Completion, Decoder, ModelPair, SamplingParams
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.engines.local import runner as sides
 from baco_integrations.engines.local.cuda_graphs import Graphs, Shape, padded
-from baco_integrations.engines.local.runner import VIEW, ModelRunner
+from baco_integrations.engines.local.paged_attention import PAGE
+from baco_integrations.engines.local.runner import ModelRunner
 from tests.families import FAMILIES, make_model, make_pair_folder
 from tests.lora import save_adapter
 from tests.pairs import random_pair
@@ -88,6 +89,9 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
 # -- one side --------------------------------------------------------------------------------------
 
 
+Row = tuple[int, list[list[int]]]
+
+
 class Twins:
     """A side with fixed shapes and one without, which are told the same, at random."""
 
@@ -96,72 +100,83 @@ class Twins:
         self.plain = ModelRunner(model, **sizes, graphs="off")
         self.fixed = ModelRunner(model, **sizes, graphs="on")
         self.draw = random.Random(seed)
-        self.seen: list[int] = []  # of the rows that run; those that are read come behind
-        self.reading: list[int] = []
-        self.kept: list[tuple[Any, Any, int]] = []
+        # Of each row: how much it has seen, and its pages on both sides.
+        self.running: list[Row] = []
+        self.reading: list[Row] = []
+        self.kept: list[Row] = []
         self.limit = limit
 
-    def both(self, name: str, *args: Any) -> None:
-        for side in (self.plain, self.fixed):
-            getattr(side, name)(*args)
+    def both(self, name: str, rows: list[Row], *args: Any) -> list[Any]:
+        """Call a side's method with its own pages of some rows."""
+        return [
+            getattr(side, name)([row[1][place] for row in rows], *args)
+            for place, side in enumerate((self.plain, self.fixed))
+        ]
+
+    def share(self, row: Row | None, length: int) -> Row:
+        sides = enumerate((self.plain, self.fixed))
+        return (length, [side.share(row[1][at] if row else [], length) for at, side in sides])
+
+    def drop(self, row: Row) -> None:
+        for side, pages in zip((self.plain, self.fixed), row[1], strict=True):
+            side.release(pages)
 
     def tokens(self, lengths: list[int]) -> list[list[int]]:
         return [[self.draw.randrange(VOCABULARY) for _ in range(length)] for length in lengths]
 
     def read(self) -> None:
         """Begin to read prompts behind the rows that run, or go on with it."""
-        if not self.reading and len(self.seen) < ROWS:
-            self.reading = [0] * self.draw.randint(1, ROWS - len(self.seen))
+        if not self.reading and len(self.running) < ROWS:
+            count = self.draw.randint(1, ROWS - len(self.running))
+            self.reading = [self.share(None, 0) for _ in range(count)]
         if self.reading:
             lengths = [self.draw.randint(1, 12) for _ in self.reading]
-            self.both("prefill", len(self.seen), self.tokens(lengths), [*self.reading])
-            self.reading = [at + more for at, more in zip(self.reading, lengths, strict=True)]
+            self.both("prefill", self.reading, self.tokens(lengths), [at for at, _ in self.reading])
+            self.reading = [
+                (at + more, pages) for (at, pages), more in zip(self.reading, lengths, strict=True)
+            ]
 
     def run(self) -> None:
-        self.seen += self.reading
+        self.running += self.reading
         self.reading = []
 
     def advance(self) -> float:
         """Feed all rows that run; return how far apart the logits are."""
         width = self.draw.choice((1, 1, 1, 2, 3, 4, 5, 7, 9))
-        if not self.seen or max(self.seen) + width > self.limit:
+        seen = [at for at, _ in self.running]
+        if not seen or max(seen) + width > self.limit:
             return 0.0
-        tokens = self.tokens([width] * len(self.seen))
-        one, other = (side.forward(tokens, [*self.seen]) for side in (self.plain, self.fixed))
+        one, other = self.both("forward", self.running, self.tokens([width] * len(seen)), seen)
         assert one.shape == other.shape
         # Some of it may be rolled back.
-        self.seen = [at + self.draw.randint(1, width) for at in self.seen]
+        self.running = [(at + self.draw.randint(1, width), pages) for at, pages in self.running]
         return float((one - other).abs().max())
 
     def copy(self) -> None:
-        if len(self.seen) > 1:
-            source, target = self.draw.sample(range(len(self.seen)), 2)
-            self.both("copy", source, target, self.seen[source])
-            self.seen[target] = self.seen[source]
+        if len(self.running) > 1:
+            source, target = self.draw.sample(range(len(self.running)), 2)
+            self.drop(self.running[target])
+            self.running[target] = self.share(self.running[source], self.running[source][0])
 
     def release(self) -> None:
-        if self.seen and not self.reading:
-            self.both("copy", len(self.seen) - 1, 0, self.seen[-1])
-            self.seen[0] = self.seen[-1]
-            self.seen.pop()
+        if self.running:
+            self.drop(self.running.pop(0))
 
     def keep(self) -> None:
-        if self.seen:
-            slot = self.draw.randrange(len(self.seen))
-            saved = [side.save(slot, self.seen[slot]) for side in (self.plain, self.fixed)]
-            self.kept.append((*saved, self.seen[slot]))
+        if self.running:
+            row = self.draw.choice(self.running)
+            self.kept.append(self.share(row, row[0]))
 
     def load(self) -> None:
-        if self.seen and self.kept:
-            plain, fixed, length = self.draw.choice(self.kept)
-            slot = self.draw.randrange(len(self.seen))
-            self.seen[slot] = self.draw.randint(1, length)
-            self.plain.load(plain, slot, self.seen[slot])
-            self.fixed.load(fixed, slot, self.seen[slot])
+        if self.running and self.kept:
+            row, place = self.draw.choice(self.kept), self.draw.randrange(len(self.running))
+            self.drop(self.running[place])
+            self.running[place] = self.share(row, self.draw.randint(1, row[0]))
 
     def reset(self) -> None:
-        self.both("reset")
-        self.seen, self.reading = [], []
+        for side in (self.plain, self.fixed):
+            side.reset()
+        self.running, self.reading, self.kept = [], [], []
 
     def go(self, steps: int) -> float:
         others = [self.read, self.run, self.copy, self.release, self.keep, self.load]
@@ -197,28 +212,32 @@ def test_there_are_few_shapes() -> None:
     for _ in range(60):
         twins.go(2)
         shapes |= {*twins.fixed.graphs.shapes}
-    rows, columns = ({size[place] for size, _, _ in shapes} for place in (1, 2))
-    views = {view for _, _, view in shapes}
+    rows, columns = ({size[0] for _, size, _ in shapes}, {width for _, _, width in shapes})
+    views = {(size[1] - 3 * width) * PAGE for _, size, width in shapes}
     assert rows == {1, 2, 4, ROWS} and columns == {1, 2, 3, 5, 9}
-    assert views <= {8, 16, 32, 64, 128, 256, 400} and len(views) > 3
+    assert views <= {16, 32, 64, 128, 256, 400} and len(views) > 3
 
 
 @pytest.mark.parametrize("family", ["llama", "olmo3", "gemma3", "smollm3"])
 def test_compilers_find_one_graph(family: str) -> None:
     side = ModelRunner(make_model(family, VOCABULARY), graphs="on")
-    expected = side.forward([[5, 6]], [0])
+    row = side.share([], 0)
+    expected = side.forward([row], [[5, 6]], [0])
     torch.compiler.reset()
     compiled = torch.compile(side.run_graph, backend="eager", fullgraph=True)
-    values = torch.tensor([[[5, 6]], [[0, 1]], [[0, 1]]])
+    inputs = side.inputs([row], [[5, 6]], [0], (1, 2, 1))
     with torch.inference_mode():
-        torch.testing.assert_close(compiled(values, range(1), VIEW), expected, rtol=0, atol=1e-11)
+        torch.testing.assert_close(compiled(inputs, 2), expected, rtol=0, atol=1e-11)
 
 
 def test_lower_precision() -> None:
     model = make_model("llama", VOCABULARY, dtype=torch.bfloat16)
     plain, fixed = (ModelRunner(model, graphs=mode) for mode in ("off", "on"))
     tokens = [[5, 6], [7, 8], [9, 10]]
-    one, other = (side.forward(tokens, [0, 0, 0]) for side in (plain, fixed))
+    one, other = (
+        side.forward([side.share([], 0) for _ in tokens], tokens, [0, 0, 0])
+        for side in (plain, fixed)
+    )
     assert other.dtype == torch.bfloat16
     torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 
@@ -226,17 +245,18 @@ def test_lower_precision() -> None:
 @pytest.mark.parametrize("mode", ["off", "on"])
 def test_logits_go_where_they_are_wanted(mode: Any) -> None:
     side = ModelRunner(make_model("llama", VOCABULARY), "meta", graphs=mode)
-    assert side.forward([[5, 6]], [0]).device.type == "meta"
+    assert side.forward([side.share([], 0)], [[5, 6]], [0]).device.type == "meta"
     assert side.model.device.type == "cpu"
 
 
 def test_what_was_handed_out_stays(tapes: list[Tape]) -> None:
     side = ModelRunner(make_model("llama", VOCABULARY), graphs="on")
+    rows = [side.share([], 0)]
     for _ in range(2):
-        side.forward([[5]], [0])
-    first = side.forward([[6]], [0])
+        side.forward(rows, [[5]], [0])
+    first = side.forward(rows, [[6]], [0])
     kept = first.clone()
-    side.forward([[7]], [0])
+    side.forward(rows, [[7]], [0])
     assert len(tapes) == 1 and torch.equal(first, kept)
 
 
@@ -381,9 +401,10 @@ def test_a_driver_without_memory_says_so_in_words(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Graphs, "_record", record)
     side = ModelRunner(make_model("llama", VOCABULARY), graphs="on")
-    side.forward([[5]], [0])
+    rows = [side.share([], 0)]
+    side.forward(rows, [[5]], [0])
     with pytest.raises(torch.OutOfMemoryError, match="CUDA error"):
-        side.forward([[5]], [0])
+        side.forward(rows, [[5]], [0])
     side.reset()
     assert not side.graphs.shapes
 

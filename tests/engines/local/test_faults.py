@@ -30,7 +30,9 @@ from baco_integrations.decoder.output import SampleOutput
 from baco_integrations.decoder.request import Renderer
 from baco_integrations.engines.base import EngineRequest, EngineSettings
 from baco_integrations.engines.local.engine import LocalEngine
+from baco_integrations.engines.local.kv_cache import KVCache
 from baco_integrations.engines.local.runner import ModelRunner
+from baco_integrations.engines.local.scheduler import Scheduler
 from baco_integrations.engines.local.sequence import LocalSequence
 from baco_integrations.engines.open import open_engine
 from baco_integrations.text.matcher import TextMatcher
@@ -47,9 +49,9 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], N
     forward = ModelRunner.run
 
     def install(fault: Callable[..., None]) -> None:
-        def faulty(side: ModelRunner, start: int, ids: Any, first: Any, keep: int = 1) -> Any:
-            fault(ids, first)
-            return forward(side, start, ids, first, keep)
+        def faulty(side: ModelRunner, rows: Any, tokens: Any, first: Any, *more: Any) -> Any:
+            fault(tokens, first)
+            return forward(side, rows, tokens, first, *more)
 
         monkeypatch.setattr(ModelRunner, "run", faulty)
 
@@ -104,11 +106,11 @@ def test_where_memory_is_short_fewer_run_at_a_time(
 ) -> None:
     widest = 0
 
-    def at_most_three(ids: torch.Tensor, first: Any) -> None:
+    def at_most_three(tokens: Any, first: Any) -> None:
         nonlocal widest
-        if len(ids) > 3:
+        if len(tokens) > 3:
             raise no_memory()
-        widest = max(widest, len(ids))
+        widest = max(widest, len(tokens))
 
     faults(at_most_three)
     with Decoder(random_pair(), lookahead=lookahead) as decoder:
@@ -124,7 +126,7 @@ def test_memory_that_runs_out_now_and_then_changes_nothing(
 ) -> None:
     count = 0
 
-    def now_and_then(ids: torch.Tensor, first: Any) -> None:
+    def now_and_then(tokens: Any, first: Any) -> None:
         nonlocal count
         count += 1
         if count % every == 0:
@@ -139,8 +141,8 @@ def test_memory_that_runs_out_now_and_then_changes_nothing(
 
 
 def test_only_the_row_that_does_not_fit_alone_fails(faults: Any, expected: list[Any]) -> None:
-    def not_so_long(ids: torch.Tensor, first: Any) -> None:
-        if max(first) + ids.shape[1] > 180:
+    def not_so_long(tokens: Any, first: Any) -> None:
+        if max(first) + len(tokens[0]) > 180:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
     faults(not_so_long)
@@ -158,11 +160,11 @@ def test_only_the_row_that_does_not_fit_alone_fails(faults: Any, expected: list[
 def test_where_memory_is_back_as_many_run_as_before(faults: Any, expected: list[Any]) -> None:
     short, widest = threading.Event(), 0
 
-    def at_most_two(ids: torch.Tensor, first: Any) -> None:
+    def at_most_two(tokens: Any, first: Any) -> None:
         nonlocal widest
-        if short.is_set() and len(ids) > 2:
+        if short.is_set() and len(tokens) > 2:
             raise no_memory()
-        widest = max(widest, len(ids))
+        widest = max(widest, len(tokens))
 
     faults(at_most_two)
     short.set()
@@ -205,7 +207,7 @@ def test_a_failure_while_memory_is_tidied_up_reaches_everyone(
     armed = threading.Event()
     armed.set()
 
-    def fail(ids: torch.Tensor, first: Any) -> None:
+    def fail(tokens: Any, first: Any) -> None:
         if armed.is_set():
             raise no_memory()
 
@@ -303,22 +305,62 @@ def test_memory_that_runs_out_while_the_cache_grows(
     prompts, params = requests(10)
     with opened(lookahead="off") as (decoder, engine):
         decoder.generate(prompts[0], params[0])
-        layer = engine.runners[0].cache.slot_layers[1]
+        layer = engine.runners[0].cache.paged_layers[1]
 
-        def once(slots: int, length: int) -> None:
-            del layer.grow  # the class's own is back
+        def once(*_: Any) -> None:
+            del layer.resize  # the class's own is back
             raise MemoryError
 
-        layer.grow = once  # of two layers only one has grown then
+        layer.resize = once  # of two layers only one has grown then
         batch = decoder.generate_batch(prompts, params)
         assert decoder.metrics.restarts == 1
     assert [said(each) for (each,) in batch] == expected
 
 
+@pytest.mark.parametrize("lookahead", ["off", 3])
+def test_rows_that_need_more_than_kv_bytes_wait(expected: list[Any], lookahead: Any) -> None:
+    with opened() as (_, engine):
+        page_bytes = sum(runner.page_bytes for runner in engine.runners.values())
+    with opened(lookahead=lookahead, kv_bytes=12 * page_bytes) as (decoder, engine):
+        batch = decoder.generate_batch(*requests(10))
+        assert decoder.metrics.restarts > 0 and 1 < decoder.metrics.largest_batch < 10
+        (again,) = decoder.generate(*(each[0] for each in requests(1)))
+        for runner in engine.runners.values():
+            assert runner.cache.bytes <= 12 * runner.page_bytes
+    assert [said(each) for (each,) in batch] == expected
+    assert said(again) == expected[0]
+
+
+def test_what_can_never_fit_is_refused_by_numbers() -> None:
+    with opened() as (_, engine):
+        page_bytes = sum(runner.page_bytes for runner in engine.runners.values())
+    with opened(kv_bytes=8 * page_bytes, lookahead="off") as (decoder, _):
+        with pytest.raises(OutOfMemoryError, match=r"a prompt of \d+ tokens .* room for \d+ .*MiB"):
+            decoder.generate(LONG, max_tokens=2)
+        with pytest.raises(OutOfMemoryError, match="keys and values of all rows need"):
+            decoder.generate("x", max_tokens=400, seed=1)
+        assert decoder.generate("x", max_tokens=4)[0].steps
+        assert decoder.metrics.prefilled < 200
+
+
+def test_memory_is_given_back_when_idle() -> None:
+    with opened(prefix_bytes=0) as (decoder, engine):
+        decoder.generate_batch([f"{LONG}{number}" for number in range(8)], max_tokens=4)
+        assert eventually(lambda: not decoder.running)
+        for runner in engine.runners.values():
+            assert not runner.cache.rows and runner.cache.bytes <= 20 * runner.page_bytes
+    with opened() as (decoder, engine):
+        decoder.generate(LONG, max_tokens=4)
+        assert eventually(lambda: not decoder.running)
+        for side, runner in engine.runners.items():
+            kept = engine.scheduler.prefix_caches[side].bytes
+            assert 0 < kept <= runner.cache.bytes <= 1.3 * kept + 17 * runner.page_bytes
+
+
 def test_prefixes_make_room_when_memory_runs_out(faults: Any) -> None:
     armed = threading.Event()
 
-    def once(ids: torch.Tensor, first: Any) -> None:
+    def once(tokens: Any, first: Any) -> None:
         if armed.is_set():
             armed.clear()
             raise no_memory()
@@ -336,25 +378,25 @@ def test_prefixes_make_room_when_memory_runs_out(faults: Any) -> None:
     assert said(again) == said(first)
 
 
-@pytest.mark.parametrize("name", ["copy", "load"])
-def test_memory_that_runs_out_while_a_beginning_is_copied(
+@pytest.mark.parametrize("name", ["share", "reserve"])
+def test_memory_that_runs_out_while_a_beginning_is_shared(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    real, count = getattr(ModelRunner, name), 0
+    real, count = getattr(KVCache, name), 0
 
-    def second(*args: Any) -> None:
+    def fourth(*args: Any) -> Any:
         nonlocal count
         count += 1
-        if count == 2:
+        if count == 4:
             raise no_memory()
-        real(*args)
+        return real(*args)
 
     asked = [f"{LONG} {number}" for number in range(5)]
     params = SamplingParams(seed=3, max_tokens=6)
     with Decoder(random_pair()) as decoder:
         (first,) = decoder.generate(LONG, params)
         alone = [decoder.generate(text, params)[0] for text in asked]
-    monkeypatch.setattr(ModelRunner, name, second)
+    monkeypatch.setattr(KVCache, name, fourth)
     with Decoder(random_pair()) as decoder:
         assert said(decoder.generate(LONG, params)[0]) == said(first)
         batch = decoder.generate_batch([*asked, *asked], params)
@@ -368,10 +410,10 @@ def test_memory_that_runs_out_while_a_beginning_is_copied(
 def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch, faults: Any, call: int, error: Exception
 ) -> None:
-    save, count, asked = ModelRunner.save, 0, threading.Event()
+    keep, count, asked = Scheduler.keep_prefix, 0, threading.Event()
 
-    def cancel(ids: torch.Tensor, first: Any) -> None:
-        if asked.wait(20) and tuple(ids.shape) == (2, 1):
+    def cancel(tokens: Any, first: Any) -> None:
+        if asked.wait(20) and [*map(len, tokens)] == [1, 1]:
             for stream in given:
                 stream.cancel()
 
@@ -380,10 +422,10 @@ def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
         count += 1
         if count == call:
             raise error
-        return save(*args)
+        return keep(*args)
 
     faults(cancel)
-    monkeypatch.setattr(ModelRunner, "save", failing)
+    monkeypatch.setattr(Scheduler, "keep_prefix", failing)
     with Decoder(random_pair(), max_rows=2, lookahead="off") as decoder:
         given = [
             decoder.stream(text * 40, seed=1, max_tokens=400, timeout=60)
@@ -402,7 +444,7 @@ def test_a_failure_while_cancelled_rows_leave_keeps_nobody_waiting(
 def test_a_lost_device_closes_the_decoder_and_says_so(faults: Any) -> None:
     armed = threading.Event()
 
-    def lost(ids: torch.Tensor, first: Any) -> None:
+    def lost(tokens: Any, first: Any) -> None:
         if armed.is_set():
             raise torch.AcceleratorError(
                 "CUDA error: an illegal memory access was encountered", 700
@@ -427,7 +469,7 @@ def test_after_any_failure_slots_are_clean(faults: Any, expected: list[Any]) -> 
     armed = threading.Event()
     armed.set()
 
-    def bug(ids: torch.Tensor, first: Any) -> None:
+    def bug(tokens: Any, first: Any) -> None:
         if armed.is_set() and max(first) > 30:
             raise ValueError("a bug in the model")
 

@@ -1,10 +1,13 @@
-"""Slots hold what their rows have seen, whoever comes, goes, waits or begins alike."""
+"""Rows hold what their sequences have read, whoever comes, goes, waits or begins alike."""
 
 from __future__ import annotations
 
+import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +21,10 @@ from baco_integrations.engines.local.prefix_cache import (
     PrefixCache,
     common_length,
 )
-from baco_integrations.engines.local.runner import ModelRunner, SavedPrefix
-from baco_integrations.engines.local.scheduler import Scheduler
+from baco_integrations.engines.local.runner import ModelRunner
+from baco_integrations.engines.local.scheduler import Scheduler, similar_lengths
 from baco_integrations.engines.local.sequence import LocalSequence
-from baco_integrations.engines.local.speculative import ROW_COST
+from baco_integrations.engines.local.speculative import COSTS
 from baco_integrations.engines.metrics import Metrics
 from baco_integrations.engines.open import open_engine
 from baco_integrations.models.scripted import ScriptedPair
@@ -33,33 +36,33 @@ SPACE = ScriptedPair({"": {" a": 1}}, {}).token_space
 
 
 class Tape:
-    """A runner without a model: each slot is the list of tokens it has read."""
+    """A runner without a model: each row is the list of tokens it has read."""
+
+    page = page_bytes = 1
+    most_pages = 10**9
 
     def __init__(self) -> None:
-        self.slots: dict[int, list[int]] = {}
+        self.rows: list[list[int]] = []
 
-    def prefill(self, start: int, tokens: Any, positions: Any) -> None:
-        longest = max(map(len, tokens))
-        for slot, (fed, position) in enumerate(zip(tokens, positions, strict=True), start):
-            assert position <= len(self.slots.get(slot, []))
-            padding = [-1] * (longest - len(fed))
-            self.slots[slot] = [*self.slots.get(slot, [])[:position], *fed, *padding]
+    def prefill(self, rows: Any, tokens: Any, positions: Any) -> torch.Tensor:
+        for row, fed, position in zip(rows, tokens, positions, strict=True):
+            assert position <= len(row)
+            row[position:] = fed
+        return torch.tensor([[row[-1]] for row in rows])
 
-    def forward(self, tokens: Any, positions: Any) -> Any:
+    def forward(self, rows: Any, tokens: Any, positions: Any) -> Any:
         raise NotImplementedError
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        self.slots[target] = self.slots.get(source, [])[:length]
+    def share(self, row: list[int], length: int) -> list[int]:
+        assert len(row) >= length
+        self.rows.append(row[:length])
+        return self.rows[-1]
 
-    def save(self, slot: int, length: int) -> SavedPrefix:
-        assert len(self.slots[slot]) >= length
-        return SavedPrefix(self.slots[slot][:length], length)
-
-    def load(self, saved: SavedPrefix, slot: int, length: int) -> None:
-        self.slots[slot] = saved.content[:length]
+    def release(self, row: list[int]) -> None:
+        self.rows = [each for each in self.rows if each is not row]
 
     def reset(self) -> None:
-        self.slots.clear()
+        self.rows.clear()
 
 
 def sequence(base: list[int], aligned: list[int], n: int = 1) -> LocalSequence:
@@ -68,12 +71,22 @@ def sequence(base: list[int], aligned: list[int], n: int = 1) -> LocalSequence:
     return LocalSequence(request, SPACE, 0.0)
 
 
+def say(each: LocalSequence, token: int) -> None:
+    """Do as a step does: pending in, a token out."""
+    for side, row in enumerate(each.rows):
+        row[each.position(side) :] = [each.pending(side)]
+    each.tokens.append(token)
+
+
 def confirm(held: Scheduler, tapes: dict[int, Tape]) -> None:
-    """Every slot begins with what its sequence has read."""
-    for slot, each in enumerate(held.sequences):
-        for side, tape in tapes.items():
+    """Every row begins with what its sequence has read, and there are no others."""
+    for side, tape in tapes.items():
+        for each in held.sequences:
             read = each.read(side)
-            assert tape.slots.get(slot, [])[:read] == [*each.history(side)[:read]]
+            assert each.rows[side][:read] == [*each.history(side)[:read]]
+        kept = held.prefix_caches[side].saved.values()
+        used = [*(each.rows[side] for each in held.sequences), *kept]
+        assert {*map(id, used)} == {*map(id, tape.rows)}
 
 
 # Texts that often begin alike.
@@ -90,7 +103,7 @@ MOVES = st.one_of(
 
 
 @given(st.lists(MOVES, max_size=30), st.sampled_from([0, 200, 10_000]))
-def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> None:
+def test_rows_hold_what_their_sequences_have_read(moves: list[Any], budget: int) -> None:
     tapes, metrics = {0: Tape(), 1: Tape()}, Metrics()
     held, waiting = Scheduler(tapes, 2 * budget, metrics), []
     for move, *values in moves:
@@ -102,13 +115,13 @@ def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> 
                 assert waiting[0] in held.prefilling  # the first one never waits for another
                 waiting = [each for each in waiting if each not in held.prefilling]
         elif move == "prefill" and held.prefilling:
-            held.prefill(values[0])
+            group = held.prefilling
+            _, logits = held.prefill(values[0])
+            for side, last in logits.items():
+                assert last[:, 0].tolist() == [each.pending(side) for each in group]
         elif move == "say":
-            for slot, each in enumerate(held.running):
-                for side, tape in tapes.items():  # as a step does: pending in, a token out
-                    position = each.position(side)
-                    tape.slots[slot] = [*tape.slots.get(slot, [])[:position], each.pending(side)]
-                each.tokens.append(values[0])
+            for each in held.running:
+                say(each, values[0])
         elif move == "release" and values[0] < len(held.sequences):
             held.release(held.sequences[values[0]], keep=values[1])
         elif move == "reset":
@@ -117,8 +130,8 @@ def test_slots_hold_what_their_rows_have_seen(moves: list[Any], budget: int) -> 
         confirm(held, tapes)
         for kept in held.prefix_caches.values():
             assert kept.bytes <= budget and len(kept.saved) <= MAX_PREFIXES
-            assert kept.bytes == sum(prefix.bytes for prefix in kept.saved.values())
-            assert all(tuple(prefix.content) == text for text, prefix in kept.saved.items())
+            assert kept.bytes == sum(map(len, kept.saved.values()))
+            assert all(tuple(row) == text for text, row in kept.saved.items())
     assert metrics.prefilled >= 0
 
 
@@ -133,16 +146,33 @@ def test_common_beginnings(one: list[int], other: list[int]) -> None:
 
 
 def test_the_least_recently_used_prefix_goes_first() -> None:
-    prefixes = PrefixCache(20)
-    for first in (1, 2):
-        prefixes.add((first,) * 10, SavedPrefix(first, 10))
+    tape = Tape()
+    prefixes = PrefixCache(tape, 20)
+
+    def add(first: int, length: int) -> None:
+        prefixes.add((first,) * length, [first] * length)
+
+    add(1, 10)
+    add(2, 10)
     assert prefixes.longest((1, 1, 7)).length == 2  # used again
-    prefixes.add((3,) * 5, SavedPrefix(3, 5))
+    add(3, 5)
     assert prefixes.longest((2, 2)).length == 0 and prefixes.longest((1,)).length == 1
-    prefixes.add((1,) * 12, SavedPrefix(4, 12))  # takes the place of its own beginning
+    add(1, 12)  # takes the place of its own beginning
     assert prefixes.bytes == 17
-    prefixes.add((4,), SavedPrefix(5, 21))  # larger than all there is
-    assert prefixes.bytes == 17 and prefixes.longest((4,)).length == 0
+    add(4, 1)
+    add(1, 5)  # is kept already
+    assert prefixes.bytes == 18 and len(tape.rows) == 3
+
+
+def test_of_a_text_that_is_too_long_the_beginning_is_kept() -> None:
+    prefixes = PrefixCache(Tape(), 20)
+    prefixes.add(tuple(range(18)), [*range(18)])
+    prefixes.add(tuple(range(30)), [*range(30)])
+    prefixes.add(tuple(range(40)), [*range(40)])
+    assert prefixes.longest(tuple(range(50))).length == 20 == prefixes.bytes
+    nothing = PrefixCache(Tape(), 0)
+    nothing.add((1, 2), [1, 2])
+    assert nothing.longest((1, 2)).length == 0
 
 
 PREFACE = "The town lies by the river, between two hills. " * 4
@@ -188,13 +218,13 @@ def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.Mon
     calls: list[int] = []  # tokens read for each row; -1 where running rows were fed
     read, advance = ModelRunner.prefill, ModelRunner.forward
 
-    def noting_read(side: ModelRunner, start: int, tokens: Any, positions: Any) -> None:
+    def noting_read(side: ModelRunner, rows: Any, tokens: Any, positions: Any) -> Any:
         calls.append(sum(map(len, tokens)))
-        read(side, start, tokens, positions)
+        return read(side, rows, tokens, positions)
 
-    def noting_advance(side: ModelRunner, tokens: Any, positions: Any) -> Any:
+    def noting_advance(side: ModelRunner, rows: Any, tokens: Any, *more: Any) -> Any:
         calls.append(-len(tokens))
-        return advance(side, tokens, positions)
+        return advance(side, rows, tokens, *more)
 
     monkeypatch.setattr(ModelRunner, "prefill", noting_read)
     monkeypatch.setattr(ModelRunner, "forward", noting_advance)
@@ -206,7 +236,7 @@ def test_rows_that_run_go_on_while_a_long_prompt_is_read(monkeypatch: pytest.Mon
             calls.clear()
             (beside,) = decoder.generate("Z" + long, seed=1, max_tokens=4)
     pieces = [count for count in calls if count > 0]
-    bearable = local.PREFILL_SLOWDOWN * (1 / ROW_COST["cpu"] + 1)
+    bearable = local.PREFILL_SLOWDOWN * (1 / COSTS["cpu"].query + 1)
     assert len(pieces) > 20 and max(pieces) <= bearable
     for place, count in enumerate(calls):
         if count > 0:  # both sides read a piece, then the running row is fed
@@ -244,7 +274,7 @@ def test_a_row_waits_for_who_reads_the_same() -> None:
     held.prefill(500)
     held.admit(rows[1:2] + rows[3:])
     assert set(held.prefilling) == {rows[1], rows[3]}
-    assert held.prefill(500) <= 1
+    assert held.prefill(500)[0] <= 3
     confirm(held, tapes)
 
 
@@ -277,13 +307,11 @@ def test_what_is_kept_is_what_was_read(said: int) -> None:
     held.admit([whole])
     held.prefill(100)
     for token in range(said):
-        for side, tape in tapes.items():
-            tape.slots[0] = [*tape.slots[0][: whole.position(side)], whole.pending(side)]
-        whole.tokens.append(token)
+        say(whole, token)
     held.release(whole, keep=True)
     for side, kept in held.prefix_caches.items():
         assert sorted(map(len, kept.saved)) == [slots.MIN_CACHED + 4, whole.position(side)]
-        assert all(tuple(prefix.content) == text for text, prefix in kept.saved.items())
+        assert all(tuple(row) == text for text, row in kept.saved.items())
 
 
 def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() -> None:
@@ -292,9 +320,7 @@ def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() ->
     one = sequence(list(range(30)), list(range(40)), n=2)
     held.admit([one])
     held.prefill(100)
-    for side, tape in tapes.items():
-        tape.slots[0].append(one.pending(side))
-    one.tokens.append(7)
+    say(one, 7)
     held.release(one, keep=True)
     assert [list(kept.saved) for kept in held.prefix_caches.values()] == [
         [tuple(range(29))],
@@ -302,7 +328,7 @@ def test_samples_keep_the_prompt_that_they_share_and_nothing_that_they_said() ->
     ]
 
 
-def test_slots_close_up_behind_whoever_leaves() -> None:
+def test_whoever_leaves_takes_nobody_along() -> None:
     tapes = {0: Tape(), 1: Tape()}
     held = Scheduler(tapes, 0, Metrics())
     held.admit([sequence([n] * 20, [n] * 9) for n in range(4)])
@@ -315,28 +341,6 @@ def test_slots_close_up_behind_whoever_leaves() -> None:
     held.prefill(6)
     assert (len(held.running), len(held.prefilling)) == (1, 3)
     confirm(held, tapes)
-
-
-def test_whoever_cannot_leave_is_not_forgotten() -> None:
-    tapes = {0: Tape(), 1: Tape()}
-    held = Scheduler(tapes, 0, Metrics())
-    held.admit([sequence([n] * 20, [n] * 9) for n in range(2)])
-    held.prefill(100)
-    held.admit([sequence([9] * 20, [9] * 9) for _ in range(1)])
-    held.prefill(4)
-    copy, copied = tapes[0].copy, []
-
-    def failing(source: int, target: int, length: int) -> None:
-        copied.append(target)
-        if len(copied) == 2:
-            raise MemoryError
-        copy(source, target, length)
-
-    tapes[0].copy = failing  # type: ignore[method-assign]
-    leaving = held.running[0]
-    with pytest.raises(MemoryError):
-        held.release(leaving, keep=False)
-    assert copied == [0, 1] and leaving in held.sequences
 
 
 def test_a_row_lends_only_what_it_has_seen() -> None:
@@ -356,9 +360,8 @@ def test_a_row_lends_what_it_has_said() -> None:
     text, said = list(range(40)), list(range(60, 66))
     held.admit([sequence(text, text)])
     held.prefill(100)
-    for tape in tapes.values():
-        tape.slots[0] = [*text, *said[:-1]]
-    held.running[0].tokens += said
+    for token in said:
+        say(held.running[0], token)
     held.admit([sequence([*text, *said, 77], [*text, *said, 78])])
     assert held.prefilling[0].prefilled == [45, 45]  # the last of what was said is yet to be read
     confirm(held, tapes)
@@ -368,15 +371,15 @@ def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.Mon
     tokens_read: list[int] = []  # by aligned, between two of its steps
     read, advance = ModelRunner.prefill, ModelRunner.forward
 
-    def noting_read(side: ModelRunner, start: int, tokens: Any, positions: Any) -> None:
+    def noting_read(side: ModelRunner, rows: Any, tokens: Any, positions: Any) -> Any:
         if side is aligned:
             tokens_read[-1] += sum(map(len, tokens))
-        read(side, start, tokens, positions)
+        return read(side, rows, tokens, positions)
 
-    def noting_advance(side: ModelRunner, tokens: Any, positions: Any) -> Any:
+    def noting_advance(side: ModelRunner, *read: Any) -> Any:
         if side is aligned:
             tokens_read.append(0)
-        return advance(side, tokens, positions)
+        return advance(side, *read)
 
     pair = random_pair()
     engine = open_engine(pair, EngineSettings(lookahead="off", prefix_bytes=0))
@@ -391,7 +394,7 @@ def test_several_groups_share_what_running_rows_can_bear(monkeypatch: pytest.Mon
         monkeypatch.setattr(ModelRunner, "forward", noting_advance)
         asked = [chr(ord("A") + number) * 9 + " and so on" for number in range(12)]
         decoder.generate_batch(asked, seed=1, max_tokens=2)
-        bearable = local.PREFILL_SLOWDOWN * (1 / ROW_COST["cpu"] + 24)
+        bearable = local.PREFILL_SLOWDOWN * (1 / COSTS["cpu"].query + 24)
         for stream in running:
             stream.close()
     assert sum(tokens_read) > 2 * bearable and max(tokens_read) <= bearable
@@ -405,3 +408,15 @@ def test_samples_share_one_prefill() -> None:
         decoder.generate("y" * 100, n=20, max_tokens=3)
     # 20 samples in slots for 8 arrive in three waves; no wave overlaps another here.
     assert decoder.metrics.prefilled <= 8 * (pair.count_tokens("x" * 100) - 1)
+
+
+def test_rows_of_like_length_are_read_together() -> None:
+    lengths = sorted(random.Random(1).choices(range(1, 129), k=64))
+    for padding in (0, 12, 200):
+        ranges = similar_lengths(lengths, padding)
+        assert [each for place in ranges for each in lengths[place]] == lengths
+        for one, other in pairwise(ranges):
+            group, longer = lengths[one], lengths[one.start : other.start + 1]
+            assert max(group) * len(group) - sum(group) <= padding
+            assert max(longer) * len(longer) - sum(longer) > padding
+    assert len(similar_lengths(lengths, 10_000)) == 1

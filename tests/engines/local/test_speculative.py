@@ -17,7 +17,12 @@ from baco_integrations import (
 )
 from baco_integrations.core.errors import ParameterError
 from baco_integrations.engines.base import EngineSettings
-from baco_integrations.engines.local.speculative import MAX_DRAFT, AcceptanceEstimate, is_worthwhile
+from baco_integrations.engines.local.speculative import (
+    MAX_DRAFT,
+    AcceptanceEstimate,
+    Costs,
+    is_worthwhile,
+)
 from baco_integrations.engines.open import open_engine
 from baco_integrations.policy.routers import RouteInputs
 from tests.engines.local.scripted_runner import ScriptedRunner, local_decoder
@@ -133,10 +138,10 @@ def scripted(lookahead: Any, **settings: Any) -> tuple[list[str], Decoder]:
 def test_what_was_guessed_wrong_is_decided_again() -> None:
     words, decoder = scripted(3)
     assert "".join(words) == "b c x y"
-    # Guessed " b", " c", " d", of which two are right; then " d" for " y"; and rightly the end.
-    assert (decoder.metrics.iterations, decoder.metrics.accepted) == (3, 3)
-    # Behind a drafted end nothing is read ahead: base 4 + 3 + 2 times, aligned once each time.
-    assert decoder.metrics.forwards == 12
+    # " b" comes with the prompt. Guessed " c" and " d", of which " c" is right; then " d" for " y".
+    assert (decoder.metrics.iterations, decoder.metrics.accepted) == (4, 1)
+    # The end is not drafted, as nothing comes behind it.
+    assert decoder.metrics.forwards == 9
 
 
 def test_without_drafts_each_iteration_gives_a_token() -> None:
@@ -152,9 +157,9 @@ def test_nothing_is_read_ahead_beyond_a_neighbours_window(
     window, reached = 60, set()
     forward = ScriptedRunner.forward
 
-    def noting(side: Any, tokens: Any, positions: Any) -> Any:
-        reached.add(max(positions) + len(tokens[0]))
-        return forward(side, tokens, positions)
+    def noting(side: Any, rows: Any, tokens: Any, positions: Any, drafted: Any) -> Any:
+        reached.add(max(positions) + len(tokens[0]) + len(drafted))
+        return forward(side, rows, tokens, positions, drafted)
 
     monkeypatch.setattr(ScriptedRunner, "forward", noting)
     sure = {" b": 1.0}
@@ -226,14 +231,19 @@ def test_the_estimate_follows_what_was_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chances", "row_cost", "expected"),
+    ("chances", "context", "row_cost", "expected"),
     [
-        ([0.6], 0.0, True),
-        ([0.4], 0.0, False),  # half an iteration for less than half a token
-        ([1.0, 0.1], 0.0, True),
-        ([0.6] * 32, 0.08, False),  # as many rows again cost nearly as much again
-        ([0.9] * 32, 0.08, True),
+        ([0.6], 0, 0.0, True),
+        ([0.4], 0, 0.0, False),  # half an iteration for less than half a token
+        ([1.0, 0.1], 0, 0.0, True),
+        ([0.6] * 32, 0, 0.08, False),  # as many rows again cost nearly as much again
+        ([0.9] * 32, 0, 0.08, True),
+        ([0.6], 20_000, 0.0, False),  # as do as many keys
+        ([0.9], 20_000, 0.0, True),
     ],
 )
-def test_when_a_draft_is_worthwhile(chances: list[float], row_cost: float, expected: bool) -> None:
-    assert is_worthwhile(chances, row_cost) is expected
+def test_when_a_draft_is_worthwhile(
+    chances: list[float], context: int, row_cost: float, expected: bool
+) -> None:
+    costs = Costs(row_cost, 5e-5)
+    assert is_worthwhile(chances, [context] * len(chances), costs) is expected

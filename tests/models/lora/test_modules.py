@@ -120,4 +120,4 @@ def test_decoding_is_what_the_two_models_say(family: str, exact: Any, tmp_path: 
     with Decoder(pair, max_rows=8, lookahead=3) as decoder:
         again = decoder.generate_batch(texts * 2, params)
     assert [[c.text for c in row] for row in again] == [[c.text for c in row] for row in batch]
-    assert metrics.forwards == metrics.iterations
+    assert metrics.forwards < metrics.iterations  # first tokens come with their prompts
