@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .categories import CategoryOracle, category_prompts
     from .judge import Judge
     from .loaders import load_prompts
     from .methods import METHODS, Grid, Sweep
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .tuning import Suggestion, suggest, tune
 
 __all__ = [
+    "CategoryOracle",
     "ChatJudge",
     "ConstraintQuality",
     "EmbeddingSimilarity",
@@ -56,6 +58,7 @@ __all__ = [
     "Sweep",
     "TfidfSimilarity",
     "TinyOracle",
+    "category_prompts",
     "collect",
     "compare",
     "evaluate",
@@ -71,6 +74,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "categories": "CategoryOracle category_prompts",
     "judge": "Judge",
     "loaders": "load_prompts",
     "methods": "METHODS Grid Sweep",

@@ -32,9 +32,12 @@ class OracleQuality:
 
     Attributes:
         judge: Returns true or false, or a number from 0 to 1.
+        floor: Where its scale begins; with None, at what the aligned model's answers get once
+            their words are shuffled, which does nothing to answers of one word.
     """
 
     judge: Callable[[Question, str], float]
+    floor: float | None = None
 
     def __call__(self, question: Question, answers: Sequence[str]) -> list[float]:
         """Score the answers to one question."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ParameterError
+from .categories import CategoryOracle
 from .metrics import require_sacrebleu
 from .prompts import Prompt
 from .quality import (
@@ -33,6 +35,7 @@ from .similarity import (
 from .tiny import TinyOracle
 
 Progress = Callable[[int, int], None]
+Oracle = TinyOracle | CategoryOracle
 SIMILARITIES = TfidfSimilarity, EmbeddingSimilarity, OracleSimilarity, PairwiseSimilarity
 
 
@@ -69,7 +72,7 @@ class Scorer:
 def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any = None) -> Scorer:
     """Return what answers to these prompts are measured with.
 
-    Requests of the tiny world have an exact oracle. Everything else needs a judge.
+    Requests of the tiny world and categories have an exact oracle. Everything else needs a judge.
 
     Args:
         prompts: What was asked.
@@ -79,7 +82,7 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
             a function of a `Question` and answers that returns a number from 0 to 1 for each.
 
     Raises:
-        ParameterError: The prompts are not the tiny world's, and no quality was given.
+        ParameterError: The prompts have no oracle, and no quality was given.
         MissingExtraError: The extra ``eval`` is not installed.
     """
     require_sacrebleu("Measuring answers")  # now, rather than when all of them are there
@@ -90,12 +93,12 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
         qualities["task quality"] = as_quality(quality)
         described["task quality"] = name_of(quality)
     elif oracle is not None:
-        qualities["task quality"] = OracleQuality(lambda q, a: oracle.judge(q.id, a).valid)
-        described["task quality"] = "the tiny world's oracle: on topic, complete and well-formed"
+        for name, (verdict, meaning) in oracle.qualities.items():
+            qualities[name], described[name] = oracle_quality(oracle, verdict), meaning
     else:
         raise ParameterError(
             "quality",
-            "given where prompts are not the tiny world's",
+            "given where prompts are neither the tiny world's nor categories",
             quality,
             "Breadth alone says nothing, as noise is broad too. Give a chat model of LangChain as "
             "the judge or a function of question and answers: --quality my_judge:model.",
@@ -109,21 +112,25 @@ def find_scorer(prompts: Sequence[Prompt], similarity: Any = None, quality: Any 
             lambda question, answer: oracle.mentioned(question.id, answer) or None,
             TfidfSimilarity(),
         )
-        described["similarity"] = "the tiny world's oracle names classes; vectors are TF-IDF's"
+        described["similarity"] = f"classes by {oracle.name}; vectors are TF-IDF's"
     else:
         similarity = TfidfSimilarity()
         described["similarity"] = "TF-IDF of character n-grams: wording, not meaning"
     return Scorer(similarity, qualities, described)
 
 
-def oracle_of(prompts: Sequence[Prompt]) -> TinyOracle | None:
-    """Return the tiny world's judge, if all prompts are the tiny world's."""
-    for split in ("eval", "validation"):
-        oracle = TinyOracle(split)
-        known = {key: found.messages[-1]["content"] for key, found in oracle.requests.items()}
-        if all(known.get(prompt.id) == prompt.text for prompt in prompts):
+def oracle_of(prompts: Sequence[Prompt]) -> Oracle | None:
+    """Return the exact judge of the tiny world or of categories, if all prompts are its own."""
+    for make in (TinyOracle, partial(TinyOracle, "validation"), CategoryOracle):
+        oracle = make()
+        if all(oracle.texts.get(prompt.id) == prompt.text for prompt in prompts):
             return oracle
     return None
+
+
+def oracle_quality(oracle: Oracle, verdict: str) -> OracleQuality:
+    """Return one field of an oracle's verdicts as a quality."""
+    return OracleQuality(lambda q, a: getattr(oracle.judge(q.id, a), verdict), oracle.floor)
 
 
 def as_quality(quality: Any) -> Quality:

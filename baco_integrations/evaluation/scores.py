@@ -41,7 +41,8 @@ class Scores:
         valid: Share of valid answers, shape (points, prompts).
         valid_distinct: Distinct classes among the valid answers, shape (points, prompts).
         identical: Diversity of k equal answers, shape (11,).
-        shuffled: Quality of the aligned model's words in random order, shape (qualities,).
+        shuffled: Quality of the aligned model's words in random order, or the qualities' own
+            floors, shape (qualities,).
         costs: Means over records by name, NaN where none says it, each of shape (points,).
         records: One record for each (point, prompt), of the first seed.
         left_out: How many prompts were incomplete.
@@ -256,6 +257,9 @@ def score_prompt(
     same = usual[:1] * len(usual)
     identical = diversity(same, *attempt("similarity", similarity, question, same))
     of_shuffled = np.mean([quality[text] for text in shuffled], 0)
+    for place, judge in enumerate(qualities.values()):
+        if (floor := getattr(judge, "floor", None)) is not None:
+            of_shuffled[place] = floor
     return PromptScores._make([*by_metric, np.array(identical), of_shuffled])
 
 

@@ -37,8 +37,13 @@ class TinyOracle:
         split: Where the requests come from, ``eval`` or ``validation``.
     """
 
+    name = "the tiny world's oracle"
+    qualities = {"task quality": ("valid", f"{name}: on topic, complete and well-formed")}
+    floor = None
+
     def __init__(self, split: str = "eval") -> None:
         self.requests = {request.id: request for request in requests(split)}
+        self.texts = {key: each.messages[-1]["content"] for key, each in self.requests.items()}
 
     def judge(self, prompt_id: str, text: str) -> Verdict:
         """Return whether an answer is valid, and which content it then names.
