@@ -25,7 +25,7 @@ from typing_extensions import Self
 from ..core.errors import ParameterError, nearest
 from ..core.params import KNOBS, SamplingParams, SideSampling
 from ..core.settings import stated, with_attributes
-from ..decoder.pairs import check_pair_choice, open_decoder
+from ..decoder.pairs import check_pair_choice, named_sides, open_decoder
 from ..models.options import SIDES, LoadOptions
 from ..models.presets import PRESETS
 from ..remote.settings import RemoteOptions, check_remote_choice
@@ -46,8 +46,8 @@ OF_A_CALL = ("n", "tools", "tool_choice", "parallel_tool_calls")
 
 _ONE_MODEL = {"model", "model_name", "model_id"}
 _PAIR = (
-    "Two models decode together: make the object with pair='qwen2.5-7b', say, or with base=... and "
-    "aligned=...."
+    "Which models decode is said when the object is made: pair='qwen2.5-7b', say, or base=... and "
+    "aligned=..., or one model=...."
 )
 _IMMATERIAL = {"token", "local_files_only", "progress", "check_memory"}
 _OF_PRESET = ("base", "aligned", "base_prompt", "template_kwargs")
@@ -129,8 +129,9 @@ _Data = Annotated[dict[str, Any] | None, BeforeValidator(as_data)]
 _Quantization = Annotated[str | dict[str, Any] | None, BeforeValidator(as_data)]
 _WHICH: tuple[tuple[str, Any, str], ...] = (
     ("pair", Any, "The name of a preset, 'tiny', or a pair that is loaded already."),
-    ("base", _Model, "The base model's folder or id on the hub, instead of pair."),
-    ("aligned", _Model, "The aligned model's folder or id on the hub, instead of pair."),
+    ("model", _Model, "One model's folder, GGUF file or id, instead of pair: it is both sides."),
+    ("base", _Model, "The base model's folder, GGUF file or id on the hub, instead of pair."),
+    ("aligned", _Model, "The aligned model's folder, GGUF file or id on the hub, instead of pair."),
 )
 # Types of fields that keep a value in another form than the settings do.
 _KEPT_AS: dict[str, Any] = {
@@ -207,7 +208,8 @@ class Adapter(Settings):
         if remote.base_url is not None:
             check_remote_choice(given, params)
         else:
-            pair, base, aligned = (given.get(name) for name in ("pair", "base", "aligned"))
+            pair, *models = (given.get(name) for name in ("pair", "model", "base", "aligned"))
+            base, aligned = named_sides(pair, *models)
             if remote.api_key is not None and isinstance(pair, str | None):
                 given.setdefault("token", remote.api_key)
                 values["token"] = given["token"]
@@ -240,7 +242,8 @@ class Adapter(Settings):
         if self.base_url is not None:
             return self.remote_decoder()
         own = self.load_settings()
-        return open_decoder(self.pair, base=self.base, aligned=self.aligned, user=self, **own)
+        models = {name: getattr(self, name) for name in ("model", "base", "aligned")}
+        return open_decoder(self.pair, user=self, **models, **own)
 
     def remote_decoder(self) -> RemoteDecoder:
         """Return the process's decoder of this server and pair; nothing is asked yet."""
@@ -262,7 +265,7 @@ class Adapter(Settings):
             name: str = self.pair or self.remote_decoder().pair.known_name or self.base_url
             return name
         if self.pair is None:
-            return f"{self.base}|{self.aligned}"
+            return self.model or f"{self.base}|{self.aligned}"
         return self.pair if isinstance(self.pair, str) else str(self.pair.name)
 
     def context_window(self, *, fetch: bool = False) -> int | None:
@@ -286,7 +289,7 @@ class Adapter(Settings):
         name, options = str(self.pair or "").lower(), LoadOptions(**self.load_settings())
         windows = []
         for side in SIDES:
-            named = getattr(PRESETS.get(name, self), side)
+            named = self.model or getattr(PRESETS.get(name, self), side)
             model = str(WEIGHTS / side) if name == "tiny" else named
             window = configuration(model, side, options, fetch).get("max_position_embeddings")
             windows.append(window if isinstance(window, int) else 0)
@@ -337,7 +340,7 @@ class Adapter(Settings):
         if self.pair is not None and not isinstance(self.pair, str):
             data["pair"] = {**getattr(self.pair, "identity", {}), "key": cache_key(self.pair)}
         loading = [name for name in LoadOptions.model_fields if name not in _IMMATERIAL]
-        for name in ("base", "aligned", *loading):
+        for name in ("model", "base", "aligned", *loading):
             value = getattr(self, name)
             data[name] = cache_key(value) if callable(value) else value
         if isinstance(self.pair, str) and (preset := PRESETS.get(self.pair.lower())):

@@ -15,6 +15,7 @@ from .chat import chat
 from .commands import Command, Commands
 from .compare import compare
 from .demo import demo
+from .dequantize import dequantize
 from .evaluation import app as evaluation
 from .generate import generate
 from .launch import launch
@@ -50,6 +51,7 @@ EXAMPLES: dict[str, dict[Callable[..., None], str]] = {
         tune: "baco tune prompts.txt --pair qwen2.5-7b --quality my_judge:model",
     },
     "Workshop": {
+        dequantize: "baco dequantize model.gguf folder --dtype bfloat16",
         extract: "baco extract org/model org/model-instruct --out adapter --rank 32",
         bench: "baco bench --base org/model --aligned org/model-instruct",
     },
@@ -60,7 +62,7 @@ for _panel, _examples in EXAMPLES.items():
         app.command(
             cls=Command,
             rich_help_panel=_panel,
-            no_args_is_help=_command in (generate, compare, check, tune, extract),
+            no_args_is_help=_command in (generate, compare, check, tune, extract, dequantize),
             epilog=f"Example: [cyan]{_example}[/cyan]",
         )(_command)
 app.add_typer(evaluation, name="eval", rich_help_panel="Workshop")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ParameterError
-from .options import LOADING, MODELS, TEXT, open_pair, option
+from .options import ALIGNED, BASE, LOADING, NAMED_PAIR, TEXT, given_settings, open_pair, option
 
 if TYPE_CHECKING:
     from ..evaluation.prompts import Prompt
@@ -23,7 +23,10 @@ def object_option(name: str, help: str, panel: str | None = None) -> Parameter:
     return option(name, *TEXT, help, panel=panel, metavar="MODULE:NAME", show_default=False)
 
 
-PROMPTS = "'tiny' (the embedded world), 'own' (100 of ours), or a file."
+PROMPTS = (
+    "'tiny' (the embedded world), 'own' (100 of ours), 'categories' ('Name one fruit.', judged by "
+    "lists), or a file."
+)
 FORM = option(
     *("form", str, "auto"),
     "The file's form: text, prompts, noveltybench, wildchat, stories.",
@@ -56,13 +59,12 @@ COLLECTING = (
     ),
     ROWS,
     "max_tokens",
-    *MODELS,
-    *LOADING,
-    object_option(
-        "model",
-        "Instead of a pair: a model of LangChain or LlamaIndex, or a function that returns one "
-        "for a temperature.",
-        "Pair",
+    *(NAMED_PAIR, BASE, ALIGNED, *LOADING),
+    option(
+        *("model", *TEXT),
+        "Instead of a pair: one instruct model as both sides, an id or a folder; or MODULE:NAME, a "
+        "model of LangChain or LlamaIndex, or a function that returns one for a temperature.",
+        panel="Pair",
     ),
 )
 """Options for having prompts answered; `baco eval run` and `baco eval sweep` share them."""
@@ -70,15 +72,15 @@ MEASURES = (
     object_option(
         "similarity",
         "Which answers are alike: an embedding model of LangChain, LlamaIndex or "
-        "sentence-transformers, or a function of texts. Else the oracle on tiny prompts, TF-IDF on "
-        "others.",
+        "sentence-transformers, or a function of texts. Else the oracle on tiny prompts and "
+        "categories, TF-IDF on others.",
         "Measuring",
     ),
     object_option(
         "quality",
         "Who says how good answers are: a LangChain chat model as judge, or a function of question "
         "and answers that returns a number from 0 to 1 for each. It is tried on an invented answer "
-        "first. Not needed for tiny prompts.",
+        "first. Not needed for tiny prompts and categories.",
         "Measuring",
     ),
 )
@@ -91,22 +93,39 @@ REPORTING = (
 
 def find_prompts(which: str, form: str, limit: int | None) -> list[Prompt]:
     """Return the prompts that the options name."""
+    from ..evaluation.categories import category_prompts
     from ..evaluation.loaders import load_prompts
     from ..evaluation.prompts import own_prompts, spread
 
-    if which in ("tiny", "own") and form != "auto":
+    if which in ("tiny", "own", "categories") and form != "auto":
         remedy = "It says how a file is to be read."
         raise ParameterError("form", f"left out with the prompts {which!r}", form, remedy)
     if which == "tiny":
         from ..evaluation.tiny import tiny_prompts
 
         return tiny_prompts(limit)
+    if which == "categories":
+        return spread(category_prompts(), limit)
     return spread(own_prompts() if which == "own" else load_prompts(which, form), limit)
+
+
+def imported_model(given: Mapping[str, Any]) -> str | None:
+    """Return what --model names to import; None where a pair answers, also one of one model."""
+    model: str | None = given["model"]
+    return model if model and ":" in model else None
+
+
+def answer_settings(given: Mapping[str, Any], which: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of answers that were given; answers to categories are short."""
+    from ..evaluation.categories import ANSWER_TOKENS
+
+    short = {"max_tokens": ANSWER_TOKENS} if which == "categories" else {}
+    return short | given_settings(given, names)
 
 
 def find_speaker(given: Mapping[str, Any]) -> Any:
     """Return the pair, or what else is to answer."""
-    model = given["model"]
+    model = imported_model(given)
     if model is None:
         return open_pair(given)
     if any(given[name] is not None for name in ("pair", "base", "aligned", *LOADING)):

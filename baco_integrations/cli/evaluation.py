@@ -12,7 +12,7 @@ from ..core.errors import ParameterError
 from . import eval_options as c
 from .commands import Command, Commands
 from .errors import say, stoppable
-from .options import given_settings, option, takes
+from .options import option, takes
 
 if TYPE_CHECKING:
     from ..evaluation.prompts import Prompt
@@ -39,7 +39,7 @@ def run(**given: Any) -> None:
     Stop it at any time: the same command goes on where it was, to the same bytes.
     """
     asked = c.find_prompts(given["prompts"], given["form"], given["limit"])
-    if given["model"] is not None and given["sources"]:
+    if c.imported_model(given) is not None and given["sources"]:
         remedy = "Only a pair tells who gave which part of the text."
         raise ParameterError("sources", "left out with --model", True, remedy)
     collect_answers(given, asked, given["method"] or (), given["sources"])
@@ -62,8 +62,8 @@ def report(
 ) -> None:
     """Measure a run's answers and write report.html and report.json.
 
-    Tiny prompts have an exact oracle. Other prompts need --quality, as breadth
-    without quality says nothing.
+    Tiny prompts and categories have an exact oracle. Other prompts need --quality,
+    as breadth without quality says nothing.
     """
     page = out or folder / "report.html"
     if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):
@@ -82,7 +82,7 @@ def sweep(**given: Any) -> None:
     """
     asked = c.find_prompts(given["prompts"], given["form"], given["limit"])
     c.load_measures(given, asked)
-    pair, methods = given["model"] is None, given["method"] or ()
+    pair, methods = c.imported_model(given) is None, given["method"] or ()
     if methods or given["judge"] is not None:
         anchors = ("base", "aligned") if pair else ("plain",)
         methods = tuple(dict.fromkeys((*anchors, *methods)))
@@ -100,7 +100,7 @@ def collect_answers(
     from .display import bar
 
     speaker, judge = c.find_speaker(given), c.load_object("judge", given["judge"])
-    if given["model"] is not None and given["max_tokens"] is not None:
+    if c.imported_model(given) is not None and given["max_tokens"] is not None:
         say("--max-tokens has no effect with --model: set it where the model is made.", "Note:")
     with stoppable(), bar("Answering") as progress:
         outcome = collect(
@@ -112,10 +112,10 @@ def collect_answers(
             seeds=range(given["seeds"]),
             judge=judge,
             sources=sources,
-            name=given["model"],
+            name=c.imported_model(given),
             command=c.typed(),
             progress=progress,
-            **given_settings(given, ("n", "max_tokens", "rows")),
+            **c.answer_settings(given, given["prompts"], ("n", "max_tokens", "rows")),
         )
     typer.echo(
         f"{outcome.records} records in {given['out']}, {outcome.new} of them new, "

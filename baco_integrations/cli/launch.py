@@ -113,6 +113,8 @@ def plan_for(
         Shape.of(Checkpoint(locate(model, side, loading), loading))
         for model, side in zip(named_models(given), SIDES, strict=True)
     ]
+    if given["model"] and count <= 1:  # this package's own server has its weights once
+        sides[0] = sides[0]._replace(weights=0)
     length = min(context, *(side.window for side in sides))
     rows = given["max_rows"] or 32
     return smallest_plan(sides, gpu_of(gpu, count), max(count, 1), replicas, rows, length)
@@ -150,23 +152,19 @@ def named_models(given: Mapping[str, Any]) -> tuple[str, str]:
     """Return the two models that the options name.
 
     Raises:
-        ParameterError: They name none, or only one.
+        ParameterError: They name none, several pairs, or half of one.
     """
-    base, aligned = given["base"], given["aligned"]
-    if base and aligned and not given["pair"]:
-        return base, aligned
-    if base or aligned:
-        remedy = "For example --pair qwen2.5-7b."
-        raise ParameterError("pair", "given alone, or --base and --aligned together", base, remedy)
-    return models_of(given["pair"] or "tiny")
+    return options.named_models(given) or models_of(given["pair"] or "tiny")
 
 
 def serve_command(given: Mapping[str, Any], plan: Plan) -> list[str]:
     """Return the command of this package's own server."""
-    pair = given["pair"] or "tiny"
-    if given["base"]:
-        pair = f"pair={given['base']}+{given['aligned']}"
-    return ["baco", "serve", "--pair", pair, "--max-rows", str(plan.rows), *common(given)]
+    which = ["--pair", given["pair"] or "tiny"]
+    if given["model"]:
+        which = ["--model", given["model"]]
+    elif given["base"]:
+        which = ["--pair", f"pair={given['base']}+{given['aligned']}"]
+    return ["baco", "serve", *which, "--max-rows", str(plan.rows), *common(given)]
 
 
 def vllm_command(given: Mapping[str, Any], plan: Plan) -> list[str]:

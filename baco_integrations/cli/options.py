@@ -65,8 +65,11 @@ def starting(names: Collection[str]) -> Callable[[str], list[str]] | None:
 TEXT = (str | None, None)
 """Type and default of a text that need not be given."""
 SYSTEM = option("system", *TEXT, "What the models are told beforehand.", panel="Sampling")
-BASE = option("base", *TEXT, "Any base model, as an id or a folder; with --aligned.", panel="Pair")
+BASE = option("base", *TEXT, "A base model: id, folder or GGUF file; with --aligned.", panel="Pair")
 ALIGNED = option("aligned", *TEXT, "Its aligned counterpart; with --base.", panel="Pair")
+MODEL = option(
+    *("model", *TEXT), "Instead of a pair, one instruct model as both sides, an id or a folder."
+)
 NAMED_PAIR = option(
     *("pair", *TEXT),
     "'tiny' (comes with the package) or a preset of `baco pairs`.",
@@ -74,7 +77,7 @@ NAMED_PAIR = option(
     show_default="tiny",
     autocompletion=starting(("tiny", *PRESETS)),
 )
-MODELS = (NAMED_PAIR, BASE, ALIGNED)
+MODELS = (NAMED_PAIR, MODEL, BASE, ALIGNED)
 LOADING = ("base_prompt", "dtype", "device_map")
 PAIR = (*MODELS, *LOADING, "quantization")
 SAMPLING = ("gamma", "router", "temperature", "top_k", "top_p", "min_p", "max_tokens", "seed")
@@ -181,27 +184,41 @@ def open_pair(given: Mapping[str, Any]) -> ModelPair:
     """Load the pair that the options name, and show that something is going on."""
     from .display import busy
 
-    named = {name: given.get(name) for name in ("pair", "base", "aligned")}
-    pair, base, aligned = named.values()
-    if (base is None) != (aligned is None) or (base is not None and pair is not None):
-        came = " ".join(f"--{name} {value}" for name, value in named.items() if value is not None)
-        allowed = "given alone, or --base and --aligned together"
-        raise ParameterError("pair", allowed, came, "For example --pair smollm2-135m.")
-    pair = "tiny" if pair is None else pair.lower()
+    models = named_models(given)
+    pair = (given.get("pair") or "tiny").lower()
     if pair not in ("tiny", *PRESETS):
         hint = nearest(pair, ("tiny", *PRESETS))
-        remedy = f"{hint}Any two models work as --base ... --aligned ...."
+        remedy = f"{hint}Any two models work as --base ... --aligned ..., one as --model ...."
         raise ParameterError("pair", "tiny, or a name that `baco pairs` lists", pair, remedy)
     with busy("Starting"):  # importing takes longer than loading a small pair
         from ..models.options import LoadOptions
         from ..models.pair import ModelPair
     loading = given_settings(given, LoadOptions.model_fields)
-    if base is not None and aligned is not None:
-        return ModelPair.from_pretrained(base, aligned, **loading)
+    if models:
+        return ModelPair.from_pretrained(*models, **loading)
     if pair == "tiny":
         with busy("Loading the tiny pair"):
             return ModelPair.tiny(progress=False, **loading)
     return ModelPair.from_preset(pair, **loading)
+
+
+def named_models(given: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return base and aligned as the options name them, both the same of --model; None of a pair.
+
+    Raises:
+        ParameterError: The options name several pairs, or half of one.
+    """
+    names = ("pair", "model", "base", "aligned")
+    chosen = {name: value for name in names if (value := given.get(name)) is not None}
+    if chosen.keys() == {"model"}:
+        return chosen["model"], chosen["model"]
+    if chosen.keys() == {"base", "aligned"}:
+        return chosen["base"], chosen["aligned"]
+    if chosen.keys() - {"pair"}:
+        came = " ".join(f"--{name} {value}" for name, value in chosen.items())
+        allowed = "given alone, or --model alone, or --base and --aligned together"
+        raise ParameterError("pair", allowed, came, "For example --pair smollm2-135m.")
+    return None
 
 
 TINY_KNOWS = (

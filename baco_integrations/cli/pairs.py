@@ -56,16 +56,22 @@ def size(preset: Preset) -> str:
 
 def check(
     base: Annotated[
-        str, typer.Argument(help="The base model, an id or a folder; or the name of a pair.")
+        str,
+        typer.Argument(
+            help="The base model: id, folder or GGUF file; or the name of a pair; or one instruct"
+            " model."
+        ),
     ],
     aligned: Annotated[
         str | None,
-        typer.Argument(help="Its aligned counterpart; none beside the name of a pair."),
+        typer.Argument(help="Its aligned counterpart; none beside a pair or one model."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell whether two models make a pair, without reading or fetching their weights.
 
+    One model alone is both sides: base is shown a plain prompt, aligned the
+    chat template. A GGUF file on the hub is fetched whole.
     The exit code is 0 if they do and 1 if they do not.
     """
     from .display import busy, print_json
@@ -89,11 +95,13 @@ def check(
 
 
 def models_of(name: str) -> tuple[str, str]:
-    """Return the two models of a named pair.
+    """Return the two models of a named pair; of one model's folder or id, that model twice.
 
     Raises:
-        ParameterError: There is no such pair.
+        ParameterError: There is neither.
     """
+    if "/" in name or Path(name).is_dir():
+        return name, name
     if name.lower() == "tiny":
         from ..tiny import WEIGHTS
 
@@ -102,7 +110,8 @@ def models_of(name: str) -> tuple[str, str]:
     if found is None:
         hint = nearest(name, ("tiny", *PRESETS))
         remedy = f"{hint}For models of your own: baco check BASE ALIGNED."
-        raise ParameterError("base", "a pair's name where it stands alone", name, remedy)
+        allowed = "a pair's name, a folder or ORG/MODEL where it stands alone"
+        raise ParameterError("base", allowed, name, remedy)
     return found.base, found.aligned
 
 
@@ -115,29 +124,33 @@ def show(report: PairReport) -> None:
 
     out = console()
     table = quiet_table("")
-    for side in ("base", "aligned"):
-        table.add_column(Text(side, f"bold {STYLES[side]}"), overflow="fold")
-    sides = (report.base, report.aligned)
+    sides = {"base": report.base, "aligned": report.aligned}
+    both = report.kind == "one-model"
+    if both:
+        sides = {"both sides": report.aligned}
+    for name in sides:
+        table.add_column(Text(name, f"bold {STYLES.get(name, '')}"), overflow="fold")
     rows = {
-        "model": [side.model for side in sides],
-        "architecture": [side.architecture for side in sides],
-        "parameters": [f"{side.parameters:,}" for side in sides],
-        "vocabulary": [f"{side.vocabulary:,}" for side in sides],
-        "context": [f"{side.context:,}" for side in sides],
-        "ends a turn with": [" ".join(side.end_tokens) for side in sides],
-        "chat template": ["yes" if side.template else "no" for side in sides],
+        "model": [side.model for side in sides.values()],
+        "architecture": [side.architecture for side in sides.values()],
+        "parameters": [f"{side.parameters:,}" for side in sides.values()],
+        "vocabulary": [f"{side.vocabulary:,}" for side in sides.values()],
+        "context": [f"{side.context:,}" for side in sides.values()],
+        "ends a turn with": [" ".join(side.end_tokens) for side in sides.values()],
+        "chat template": ["yes" if side.template else "no" for side in sides.values()],
     }
     for name, cells in rows.items():
         table.add_row(Text(name, "dim"), *map(Text, cells))
     out.print(table, "")
     out.print(f"{report.shared_vocabulary:,} tokens mean the same to both.")
-    sizes = [f"{readable(size)} in {name}" for name, size in report.bytes.items()]
-    out.print(f"Weights of both: {', '.join(sizes)}.")
+    weights = [f"{readable(size)} in {name}" for name, size in report.bytes.items()]
+    out.print(f"Weights{', once' if both else ' of both'}: {', '.join(weights)}.")
     for note in report.notes:
         out.print(Text(f"Note: {note}"))
     for problem in report.problems:
         out.print(Text.assemble(("✗ ", "bold red"), problem))
-    if report.compatible and report.one_model:
-        out.print("[bold yellow]![/] One model can be decoded as a pair, with what the note says.")
+    if report.compatible and both:
+        mark = "[bold green]✓[/]" if report.aligned.template else "[bold yellow]![/]"
+        out.print(f"{mark} One model can be both sides, with what the note says.")
     elif report.compatible:
         out.print("[bold green]✓[/] The two make a pair.")

@@ -33,6 +33,15 @@ def serve(
             show_default="tiny",
         ),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One instruct model as both sides, an id or a folder, or NAME=MODEL. May be given "
+            "several times.",
+            rich_help_panel="Pair",
+            show_default=False,
+        ),
+    ] = None,
     load: Annotated[
         Literal["start", "first-use"],
         typer.Option(help="When pairs are loaded.", rich_help_panel="Pair"),
@@ -59,7 +68,7 @@ def serve(
     listening: Any = {**options.given_settings(given, LISTENING), "api_keys": keys}
     settings = ServerSettings(**listening)
     pairs = ServedPairs(
-        named_pairs(pair or ["tiny"]),
+        named_pairs(pair or ([] if model else ["tiny"]), model or []),
         defaults=options.given_settings(given, DEFAULTS),
         loading=options.given_settings(given, (*options.LOADING, *PLACED)),
         engine=options.given_settings(given, ENGINE),
@@ -89,20 +98,31 @@ def keep_loaded() -> None:
     gc.freeze()
 
 
-def named_pairs(given: Sequence[str]) -> Mapping[str, Any]:
+def named_pairs(given: Sequence[str], models: Sequence[str] = ()) -> Mapping[str, Any]:
     """Return pairs by name: presets by their own, others as ``NAME=BASE+ALIGNED``.
+
+    Args:
+        given: These.
+        models: Models that are both sides, as ``NAME=MODEL``; without a name, that of the model.
 
     Raises:
         ParameterError: One is neither, or a name is given twice.
     """
     pairs: dict[str, Any] = {}
     for each in given:
-        name, equals, models = each.partition("=")
-        base, plus, aligned = models.partition("+")
+        name, equals, both = each.partition("=")
+        base, plus, aligned = both.partition("+")
         if name in pairs or (equals and not (base and aligned)):
             allowed = "a name of `baco pairs`, or NAME=BASE+ALIGNED, each name once"
             raise ParameterError("pair", allowed, each, "For example my=org/model+org/model-it.")
         pairs[name] = (base, aligned) if plus else name
+    for each in models:
+        name, equals, model = each.rpartition("=")
+        name = name if equals else Path(each).resolve().name if Path(each).is_dir() else each
+        if name in pairs or not (name and model):
+            allowed = "MODEL or NAME=MODEL, each name once"
+            raise ParameterError("model", allowed, each, "For example my=org/model-instruct.")
+        pairs[name] = (model, model)
     return pairs
 
 

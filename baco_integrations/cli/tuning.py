@@ -12,7 +12,7 @@ import typer
 
 from . import eval_options as c
 from .errors import stoppable
-from .options import LOADING, MODELS, Json, given_settings, open_pair, takes
+from .options import LOADING, MODELS, Json, given_settings, named_models, open_pair, takes
 
 if TYPE_CHECKING:
     from ..evaluation.statistics import Interval
@@ -67,11 +67,11 @@ def tune(
             grid=Grid(tuple(given["gamma"]), tuple(given["temperature"])),
             out=out,
             progress=progress,
-            **given_settings(given, ("n", "max_tokens", "seed", "rows")),
+            **c.answer_settings(given, prompts, ("n", "max_tokens", "seed", "rows")),
             **measures,
         )
-    models = {"pair": "tiny"} if given["base"] is None else {}
-    models |= given_settings(given, ("pair", "base", "aligned", "base_prompt"))
+    models = {} if named_models(given) else {"pair": "tiny"}
+    models |= given_settings(given, ("pair", "model", "base", "aligned", "base_prompt"))
     lines = pasted({**models, **found.best.settings})
     if as_json:
         print_json({**rounded(asdict(found)), **lines})

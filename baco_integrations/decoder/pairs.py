@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ParameterError, nearest
@@ -21,6 +22,7 @@ _PAIRS: Registry[Any] = Registry()
 def open_decoder(
     pair: str | Pair | None = None,
     *,
+    model: str | None = None,
     base: str | None = None,
     aligned: str | None = None,
     user: object | None = None,
@@ -30,8 +32,9 @@ def open_decoder(
 
     Args:
         pair: ``"tiny"``, a preset's name, or a pair that is loaded already.
-        base: The base model's folder or id, instead of `pair`.
-        aligned: The aligned model's folder or id.
+        model: The folder, id or GGUF file of one model that is both sides, instead of `pair`.
+        base: The base model's folder, id or GGUF file, instead of `pair`.
+        aligned: The aligned model's.
         user: The object that uses the decoder, as in `Decoder.shared`.
         **options: Settings of `LoadOptions`.
 
@@ -41,6 +44,7 @@ def open_decoder(
     """
     from .decoder import Decoder
 
+    base, aligned = named_sides(pair, model, base, aligned)
     return Decoder.shared(open_pair(pair, base=base, aligned=aligned, **options), user)
 
 
@@ -70,8 +74,29 @@ def _key(pair: object, base: object, aligned: object, options: tuple[Any, ...]) 
     """Tell pairs that are loaded by name apart; it is asked for at every call of an adapter."""
     checked = check_pair_choice(pair, base, aligned, {name: value for name, _, value in options})
     revisions = (checked.revision, checked.base_revision, checked.aligned_revision)
+    # One model has a base prompt of its own where none is asked for.
+    prompted = "base_prompt" in checked.model_fields_set
     # `ModelPair` finds a loaded pair again too, but only after it has asked the hub.
-    return pair, base, aligned, revisions, checked.pair_key()
+    return pair, base, aligned, revisions, prompted, checked.pair_key()
+
+
+def named_sides(pair: object, model: Any, base: Any, aligned: Any) -> tuple[Any, Any]:
+    """Return base and aligned, which are both `model` where that is given.
+
+    Raises:
+        ParameterError: Something else is given beside `model`, or it is no name.
+    """
+    if model is None:
+        return base, aligned
+    for name, other in (("pair", pair), ("base", base), ("aligned", aligned)):
+        if other is not None:
+            remedy = "One model is both sides: give one or the other."
+            raise ParameterError("model", f"left out where {name} is given", model, remedy)
+    if not isinstance(model, str | Path) or not str(model).strip():
+        remedy = "A model that is loaded already: pair=ModelPair.from_model(model, tokenizer)."
+        allowed = "a folder or an id on the Hugging Face hub"
+        raise ParameterError("model", allowed, model, remedy)
+    return model, model
 
 
 def check_pair_choice(
@@ -87,10 +112,10 @@ def check_pair_choice(
         if base is None or aligned is None:
             raise ParameterError(
                 "pair" if base is aligned else "base" if base is None else "aligned",
-                "given: either pair, or both base and aligned",
+                "given: pair, or model, or both base and aligned",
                 None,
-                "For example pair='tiny', or base='Qwen/Qwen2.5-0.5B' together with "
-                "aligned='Qwen/Qwen2.5-0.5B-Instruct'.",
+                "For example pair='tiny', or model='Qwen/Qwen2.5-0.5B-Instruct', or "
+                "base='Qwen/Qwen2.5-0.5B' together with aligned='Qwen/Qwen2.5-0.5B-Instruct'.",
             )
     elif base is not None or aligned is not None:
         raise ParameterError(
@@ -103,7 +128,7 @@ def check_pair_choice(
                 "pair",
                 f"one of {', '.join(names)}, or a ModelPair",
                 pair,
-                f"{hint}Any two models work as base=..., aligned=....",
+                f"{hint}Any two models work as base=..., aligned=..., and one as model=....",
             )
     elif not is_pair(pair):
         raise ParameterError(

@@ -37,11 +37,11 @@ SIZES = {
 """The sizes that transformers gives every model, by these names, and their largest values."""
 
 
-def require_plausible(folder: Path, fields: Mapping[str, Any], text: bool = True) -> None:
+def require_plausible(file: Path, fields: Mapping[str, Any], text: bool = True) -> None:
     """Refuse a config.json with sizes that no model has, before transformers makes use of it.
 
     Args:
-        folder: The model's folder, for the message.
+        file: The file, for the message.
         fields: The fields of the file, or of a part of it.
         text: Whether they are those of the text model, whose sizes must be at least 1.
 
@@ -50,35 +50,35 @@ def require_plausible(folder: Path, fields: Mapping[str, Any], text: bool = True
     """
     if fields.get("transformers_weights") is not None:
         raise UnsafeWeightsError(
-            f"{folder / 'config.json'} names weights of its own (transformers_weights). Take that "
-            "out, and call the weights model.safetensors."
+            f"{file} names weights of its own (transformers_weights). Take that out, and call the "
+            "weights model.safetensors."
         )
     for field, value in fields.items():
         if isinstance(value, Mapping):
-            require_plausible(folder, value, field == "text_config")
+            require_plausible(file, value, field == "text_config")
         elif isinstance(value, int | float):
             most = next((most for names, most in LIMITS if names.fullmatch(field)), None)
             least = 1 if text and field in SIZES else -math.inf
             if most is not None and not least <= value <= most:
-                refuse(folder, field, f"a whole number from 1 to {most:,}", value)
+                refuse(file, field, f"a whole number from 1 to {most:,}", value)
 
 
-def require_sizes(folder: Path, config: Any) -> None:
+def require_sizes(file: Path, config: Any) -> None:
     """Refuse a configuration in which a field of `SIZES` is no whole number in its range."""
     text = config.get_text_config()
     if isinstance(text, dict):  # of a kind that has no such part
-        refuse(folder, "text_config", "left out", text)
+        refuse(file, "text_config", "left out", text)
     for field, most in SIZES.items():
         value = getattr(text, field, None)
         if isinstance(value, int | float | str) and not (type(value) is int and 0 < value <= most):
-            refuse(folder, field, f"a whole number from 1 to {most:,}", value)
+            refuse(file, field, f"a whole number from 1 to {most:,}", value)
 
 
-def refuse(folder: Path, field: str, allowed: str, value: object) -> NoReturn:
-    """Raise a `PairError` about a field of a config.json."""
+def refuse(file: Path, field: str, allowed: str, value: object) -> NoReturn:
+    """Raise a `PairError` about a field of a configuration."""
     raise PairError(
-        f"{folder / 'config.json'} says {field} is {shorten(value)}, which must be {allowed}. "
-        "Fetch the file again, or choose another model."
+        f"{file} says {field} is {shorten(value)}, which must be {allowed}. Fetch the file again, "
+        "or choose another model."
     )
 
 

@@ -12,7 +12,8 @@ from .architecture import architecture_problems, context_window
 from .checkpoint import Checkpoint, load_generation_config, load_tokenizer
 from .hub import locate
 from .memory import Parameters, count_parameters
-from .options import SIDES, LoadOptions
+from .options import ONE_MODEL_PROMPT, SIDES, LoadOptions, PairKind
+from .prompts import one_model_note
 
 FORMATS: dict[str, tuple[str, str | None]] = {
     "float32": ("float32", None),
@@ -21,11 +22,6 @@ FORMATS: dict[str, tuple[str, str | None]] = {
     "int4": ("bfloat16", "4bit"),
 }
 """Arguments of `Parameters.bytes` by the name of a number format."""
-ONE_MODEL = (
-    "both sides are the same model, which is loaded once. They differ only in what they are shown, "
-    "base a plain prompt and aligned the chat template, so there is less variety to gain; BACo is "
-    "meant for the model before its alignment as base"
-)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,8 @@ class PairReport:
         shared_vocabulary: Number of ids that mean the same text to both.
         problems: Why the two cannot be decoded together; empty if they can.
         notes: Differences that are expected and handled.
-        bytes: Bytes of both models' weights together, by number format.
+        bytes: Bytes of both models' weights together, by number format; those of one model that is
+            both sides count once.
     """
 
     base: SideReport
@@ -79,13 +76,13 @@ class PairReport:
         return not self.problems
 
     @property
-    def one_model(self) -> bool:
-        """Whether both sides are the same model."""
-        return self.base == self.aligned
+    def kind(self) -> PairKind:
+        """What the sides are, as for `ModelPair`."""
+        return "one-model" if self.base == self.aligned else "two-models"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
-        return {"compatible": self.compatible, **asdict(self)}
+        return {"compatible": self.compatible, "kind": self.kind, **asdict(self)}
 
 
 def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> PairReport:
@@ -115,8 +112,10 @@ def check_pair(base: str | Path, aligned: str | Path, options: LoadOptions) -> P
     notes = [*compatibility.notes]
     for place, side in enumerate(SIDES):
         notes += end_notes(side, tokenizers[place], generation[place], checkpoints[place].config)
+    notes += dict.fromkeys(note for each in checkpoints for note in each.notes())
     if reports[0] == reports[1]:
-        notes.append(ONE_MODEL)
+        notes.append(one_model_note(ONE_MODEL_PROMPT, reports[1].template))
+        sizes = sizes[:1]
     return PairReport(
         base=reports[0],
         aligned=reports[1],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import (
@@ -11,17 +14,20 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    GgufConfig,
     PreTrainedConfig,
 )
 
-from ..core.errors import ModelNotFoundError, PairError
+from ..core.errors import ModelNotFoundError, PairError, ParameterError
 from .architecture import require_decodable, require_plausible, require_sizes
-from .files import CONFIG, ModelFiles, count_layers, read_headers
+from .files import ModelFiles, count_layers, read_headers
+from .gguf import end_ids
 from .loading import Bar, reading
-from .memory import build_empty, count_parameters
+from .memory import build_empty, count_parameters, readable
 from .options import LoadOptions, plain
 from .quantization import quantizer
 
+_LOG = logging.getLogger(__name__)
 SHOWN = 3
 """How many names of weights a message lists."""
 
@@ -43,12 +49,17 @@ class Checkpoint:
     def __init__(self, files: ModelFiles, options: LoadOptions) -> None:
         self.files, self.options = files, options
         with reading(files, "configuration"):
-            fields, _ = PreTrainedConfig.get_config_dict(files.folder, local_files_only=True)
+            fields, _ = PreTrainedConfig.get_config_dict(files.folder, **local(files, options))
         # Before a configuration is made of them: some kinds list all of their layers.
-        require_plausible(files.folder, fields)
+        require_plausible(files.config, fields)
         with reading(files, "configuration"):
-            self.config: Any = AutoConfig.from_pretrained(files.folder, **local(options))
-        require_sizes(files.folder, self.config)
+            self.config: Any = (
+                # Reading a GGUF file takes seconds; what it holds is dequantised to float32.
+                AutoConfig.for_model(**fields | {"dtype": "float32"})
+                if files.gguf
+                else AutoConfig.from_pretrained(files.folder, **local(files, options))
+            )
+        require_sizes(files.config, self.config)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -65,7 +76,17 @@ class Checkpoint:
         require_decodable(self.files.name, self.config)
 
     def quantizer(self) -> Any:
-        """Make what transformers quantises the weights with; see `quantization.quantizer`."""
+        """Make what transformers quantises the weights with; see `quantization.quantizer`.
+
+        Of a GGUF file it is what dequantises them.
+        """
+        name, asked = self.files.name, self.options.quantization
+        if self.files.gguf and asked is not None:
+            remedy = f"Save it as a folder first: baco dequantize {name} FOLDER."
+            allowed = f"left out for {name}, a GGUF file"
+            raise ParameterError("quantization", allowed, asked, remedy)
+        if self.files.gguf:
+            return GgufConfig(dequantize=True)
         return quantizer(self.files.name, self.config, self.options)
 
     def empty_model(self) -> Any:
@@ -83,11 +104,24 @@ class Checkpoint:
         parameters = count_parameters(self.empty_model())
         return parameters.bytes(self.options.dtype_of(self.config), quantization)
 
+    def notes(self) -> list[str]:
+        """Return what is to be known of how the weights are loaded, as sentences."""
+        if not self.files.gguf:
+            return []
+        stored, loaded = self.files.path.stat().st_size, self.load_bytes()
+        return [
+            f"{self.files.gguf} is dequantised when it is loaded: {readable(stored)} become "
+            f"{readable(loaded)}. A folder that `baco dequantize` saves loads faster."
+        ]
+
     def require_stored(self) -> None:
         """Raise a `PairError` if the stored weights have other shapes than the configuration asks.
 
-        Nothing is compared where weights are missing, quantised, or of a model with remote code.
+        Nothing is compared where weights are missing, quantised, in a GGUF file, or of a model with
+        remote code.
         """
+        if self.files.gguf:
+            return
         try:
             stored = read_headers(self.files)
         except ModelNotFoundError:
@@ -96,7 +130,7 @@ class Checkpoint:
         layers, asked = count_layers(stored), getattr(text, "num_hidden_layers", 0)
         if layers is not None and asked > layers:
             raise PairError(
-                f"{self.files.folder / CONFIG} says num_hidden_layers is {asked}, but the weights "
+                f"{self.files.config} says num_hidden_layers is {asked}, but the weights "
                 f"beside it have {layers}. Fetch the files again, or check that they belong "
                 "together."
             )
@@ -126,16 +160,18 @@ class Checkpoint:
             "attn_implementation": self.options.attn_implementation,
             "quantization_config": quantizer,
         }
+        if self.files.gguf:
+            _LOG.info("Dequantising %s", self.files.path)
         with reading(self.files, "weights", bar):
             model, info = read(
                 self.files.folder,
                 config=self.config,
                 dtype=self.options.dtype,
                 device_map=self.options.placement,
-                use_safetensors=True,
+                use_safetensors=not self.files.gguf,
                 ignore_mismatched_sizes=True,  # `require_fit` reports them
                 output_loading_info=True,
-                **local(self.options),
+                **local(self.files, self.options),
                 **{name: value for name, value in optional.items() if value is not None},
             )
         # Of several towers only one is read, and quantisers store tensors of their own.
@@ -144,6 +180,8 @@ class Checkpoint:
         # transformers would go on with random numbers in place of what is missing.
         others = sorted(info["mismatched_keys"])
         require_fit(self.files, self.config, others, info["missing_keys"], unused)
+        if self.files.gguf:
+            model.generation_config.eos_token_id = end_ids(self.files.path) or None
         return model.eval().requires_grad_(False)
 
 
@@ -199,27 +237,34 @@ def require_fit(
         problems += [f"{kind} ({', '.join(names[:SHOWN])}{more})"] if names else []
     if problems:
         raise PairError(
-            f"The weights of {files.name} are not what {files.folder / CONFIG} asks for: it "
+            f"The weights of {files.name} are not what {files.config} asks for: it "
             f"{'; it '.join(problems)}. Fetch the files again, or check that they belong together."
         )
 
 
 def load_tokenizer(files: ModelFiles, options: LoadOptions, config: Any = None) -> Any:
     """Read a tokenizer; a folder without a model needs the `config` of the model that it is for."""
-    with reading(files, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, config=config, **local(options))
+    # transformers would read tokenizer files that lie beside a GGUF file instead of it.
+    alone = TemporaryDirectory() if files.gguf else nullcontext(files.folder)
+    with reading(files, "tokenizer"), alone as folder:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, **local(files, options))
+        tokenizer.name_or_path = str(files.path)
         float(tokenizer.model_max_length)  # what the length of every prompt is compared with
         return tokenizer
 
 
 def load_generation_config(files: ModelFiles) -> Any:
     """Read a model's generation settings; None if it has none."""
+    if files.gguf:
+        settings: Any = GenerationConfig
+        return settings(eos_token_id=end_ids(files.path))
     if not (files.folder / "generation_config.json").is_file():
         return None
     with reading(files, "generation settings"):
         return GenerationConfig.from_pretrained(files.folder, local_files_only=True)
 
 
-def local(options: LoadOptions) -> dict[str, bool]:
-    """Return the arguments with which transformers reads local files only."""
-    return {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
+def local(files: ModelFiles, options: LoadOptions) -> dict[str, Any]:
+    """Return the arguments with which transformers reads local files only, or one GGUF file."""
+    gguf = {"gguf_file": str(files.path)} if files.gguf else {}
+    return {"local_files_only": True, "trust_remote_code": options.trust_remote_code, **gguf}

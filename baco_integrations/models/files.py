@@ -31,23 +31,35 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 class ModelFiles(NamedTuple):
     """Where a model or an adapter is: its id or path as given, and its local folder.
 
-    `revision` is the commit of a hub model, and the fingerprint of a local folder.
+    `revision` is the commit of a hub model, and the fingerprint of a local folder or GGUF file;
+    `gguf` is the name of such a file in the folder, which then is all that is read.
     """
 
     name: str
     folder: Path
     revision: str
     remote: bool = False
+    gguf: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The folder, or the GGUF file in it."""
+        return self.folder / self.gguf
+
+    @property
+    def config(self) -> Path:
+        """The file that the model's configuration is read from."""
+        return self.path if self.gguf else self.folder / CONFIG
 
     @property
     def key(self) -> tuple[Path, str]:
-        """Folder and revision, which no other contents have."""
-        return self.folder, self.revision
+        """Path and revision, which no other contents have."""
+        return self.path, self.revision
 
     @property
     def label(self) -> str:
-        """Its name for a pair's identity: the id, or the folder's own name without its path."""
-        return self.name if self.remote else self.folder.name
+        """Its name for a pair's identity: the id, or the path's last part."""
+        return self.name if self.remote else self.path.name
 
 
 class ShardIndex(BaseModel):
@@ -68,8 +80,14 @@ def weight_files(source: ModelFiles) -> list[Path]:
     """Return the safetensors that transformers reads a model's weights from; empty if none.
 
     Raises:
-        PairError: The index is damaged, a shard is missing, or other files would be read.
+        PairError: The index is damaged, a shard is missing, other files would be read, or it is a
+            GGUF file.
     """
+    if source.gguf:
+        raise PairError(
+            f"{source.name} is a GGUF file, and safetensors are needed here. Save it as a folder: "
+            f"baco dequantize {source.name} FOLDER."
+        )
     if others := sorted(source.folder.glob("shard-*-model-*.safetensors")):
         raise UnsafeWeightsError(
             f"{source.name} has a distributed checkpoint ({others[0].name}), which would be read "
@@ -143,20 +161,25 @@ def count_layers(names: Iterable[str]) -> int | None:
     return max((int(found[1]) + 1 for name in names if (found := LAYER.search(name))), default=None)
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(path: Path) -> str:
     """Return 12 hex digits that depend on the contents and names of a model's files alone.
 
-    Of safetensors longer than `PIECES` times `PIECE` bytes (1 MiB), the header and `PIECES` evenly
-    spaced pieces are read: fine-tuning changes them, a few numbers changed in between do not.
+    Of safetensors and GGUF files longer than `PIECES` times `PIECE` bytes (1 MiB), the header (of
+    GGUF, the first 100 MB) and `PIECES` evenly spaced pieces are read: fine-tuning changes them, a
+    few numbers changed in between do not.
+
+    Args:
+        path: A model's folder, or one GGUF file.
     """
     found = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in CONTENT or not file.is_file():
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        weights = file == path or file.suffix == ".safetensors"
+        if not (weights or file.suffix in CONTENT) or not file.is_file():
             continue
         size = file.stat().st_size
         found.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as opened:
-            if file.suffix != ".safetensors" or size <= PIECES * PIECE:
+            if not weights or size <= PIECES * PIECE:
                 found.update(hashlib.sha256(opened.read()).digest())
                 continue
             header = int.from_bytes(opened.read(8), "little")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from huggingface_hub.utils.tqdm import silent_tqdm
 from rich.console import Console
 
 from ..core.errors import (
+    BacoError,
+    MissingExtraError,
     ModelNotFoundError,
     PairError,
     ParameterError,
@@ -24,12 +27,15 @@ from ..core.errors import (
     shorten,
 )
 from .files import CONFIG, INDEX, WHOLE, ModelFiles, fingerprint, require_own_file, weight_files
+from .gguf import context_length, read_metadata
 from .options import LoadOptions, Side
 
 ADAPTER_CONFIG = "adapter_config.json"
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py"]
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+NAME = r"[\w-][\w.-]*"
+HUB_ID = re.compile(rf"(?P<model>{NAME}(/{NAME})?)(?<!\.gguf)(:(?P<gguf>{NAME}\.gguf))?")
+"""A model on the hub, or a GGUF file in a model's repository: ``org/model:file.gguf``."""
 REASONS = {
     "GatedRepoError": "is gated. Accept its licence at https://huggingface.co/{model}, then run "
     "`hf auth login` or pass token=...",
@@ -45,10 +51,10 @@ REASONS = {
 
 
 def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CONFIG) -> ModelFiles:
-    """Find a model's folder, or fetch its small files from the hub.
+    """Find a model's folder, or fetch its small files from the hub; a GGUF file is fetched whole.
 
     Args:
-        model: A folder, or an id on the hub.
+        model: A folder, an id on the hub, or a GGUF file (``org/model:file.gguf`` on the hub).
         side: Which side of the pair it is.
         options: How to load.
         config: The file that the folder must have; for an adapter it is `ADAPTER_CONFIG`.
@@ -56,47 +62,69 @@ def locate(model: str | Path, side: Side, options: LoadOptions, config: str = CO
     Raises:
         ParameterError: `model` is neither a path nor an id.
         ModelNotFoundError: There is no such model, or it is out of reach.
-        PairError: The folder holds both a model and an adapter.
+        PairError: The folder holds both a model and an adapter, or the GGUF file cannot be read.
+        MissingExtraError: The package that transformers reads GGUF files with is not installed.
     """
     if not isinstance(model, str | Path) or not str(model).strip():
         remedy = "For example 'Qwen/Qwen2.5-0.5B', or a folder with config.json."
-        raise ParameterError(side, "a folder or an id on the Hugging Face hub", model, remedy)
+        allowed = "a folder or an id on the Hugging Face hub, or a GGUF file"
+        raise ParameterError(side, allowed, model, remedy)
     password = re.compile("[^/]*:[^/]*@")  # which an address may hold
+    gguf = is_gguf(model)
+    if gguf and find_spec("gguf") is None:
+        raise MissingExtraError(f"{Path(model).name}, a GGUF file,", "gguf")
     try:
-        folder = Path(model).expanduser().resolve()
-        revision = fingerprint(folder) if folder.is_dir() else ""
+        path = Path(model).expanduser()
+        # Where a GGUF file is a link, what it leads to may have another ending.
+        path = path.parent.resolve() / path.name if gguf else path.resolve()
+        revision = fingerprint(path) if path.is_dir() or (gguf and path.is_file()) else ""
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a loop of links
         raise ModelNotFoundError(
             f"{side}: {shorten(password.sub('', str(model)))} cannot be looked at "
             f"({type(error).__name__}). Give a readable folder with {config}, or an id on the "
             "Hugging Face hub."
         ) from error
-    if revision:
-        files = ModelFiles(str(model), folder, revision)
-    elif isinstance(model, Path) or not HUB_ID.fullmatch(model):
-        raise ModelNotFoundError(
-            f"{side}: there is no folder {password.sub('', str(folder))!r}. Give a folder with "
-            f"{config}, tokenizer.json and safetensors weights, or an id on the Hugging Face hub."
-        )
+    on_hub = None if isinstance(model, Path) else HUB_ID.fullmatch(model)
+    if revision and path.is_dir():
+        files = ModelFiles(str(model), path, revision)
+    elif revision:
+        files = ModelFiles(str(model), path.parent, revision, gguf=path.name)
+    elif on_hub:
+        file = on_hub["gguf"] or ""
+        patterns = [file] if file else SMALL_FILES
+        folder = download(on_hub["model"], options.of(side).revision, options, patterns)
+        files = ModelFiles(str(model), folder, folder.name, remote=True, gguf=file)
     else:
-        folder = download(model, options.of(side).revision, options, SMALL_FILES)
-        files = ModelFiles(model, folder, folder.name, remote=True)
+        raise ModelNotFoundError(
+            f"{side}: there is no {'file' if gguf else 'folder'} "
+            f"{password.sub('', str(path))!r}. Give a folder with {config}, tokenizer.json and "
+            "safetensors weights, an id on the Hugging Face hub, or a GGUF file, which on the hub "
+            "is 'org/model:file.gguf'."
+        )
     require_config(files, config)
     return files
 
 
+def is_gguf(model: str | Path) -> bool:
+    """Tell whether what a model is called is a GGUF file, here or on the hub."""
+    return str(model).lower().endswith(".gguf")
+
+
 def require_config(files: ModelFiles, config: str) -> None:
     """Refuse a folder without its configuration, or with both a model and an adapter."""
-    file = files.folder / config
+    file = files.config if config == CONFIG else files.path / config
     if not file.is_file():
         remedy = (
-            "A model is a folder with config.json, tokenizer.json and safetensors weights; with "
-            "its adapter it is loaded by ModelPair.from_adapter(model, adapter)."
+            "A model is a folder with config.json, tokenizer.json and safetensors weights, or a "
+            "GGUF file (folder/file.gguf, or org/model:file.gguf on the hub); with its adapter it "
+            "is loaded by ModelPair.from_adapter(model, adapter)."
             if config == CONFIG
             else "An adapter is a folder that PEFT has saved; whole models are loaded by "
             "ModelPair.from_pretrained(base, aligned)."
         )
-        raise ModelNotFoundError(f"{files.name} has no {config} ({file}). {remedy}")
+        raise ModelNotFoundError(f"{files.name} has no {file.name} ({file}). {remedy}")
+    if files.gguf:
+        read_metadata(file)
     if config == CONFIG and (files.folder / ADAPTER_CONFIG).is_file():
         # With PEFT installed transformers would apply it, and without leave it out.
         raise PairError(
@@ -109,8 +137,15 @@ def require_config(files: ModelFiles, config: str) -> None:
 def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> dict[str, Any]:
     """Return the fields of a model's config.json and of its text part; empty if not at hand.
 
+    Of a GGUF file it is the context window alone.
+
     With `fetch`, a file that is not at hand is fetched, with the arguments and errors of `locate`.
     """
+    if is_gguf(model):
+        with nullcontext() if fetch else suppress(BacoError):
+            at_hand = options if fetch else options.replace(local_files_only=True)
+            return {"max_position_embeddings": context_length(locate(model, side, at_hand).path)}
+        return {}
     file: object = None
     with suppress(OSError, RuntimeError, ValueError):  # `locate` says what is wrong
         folder = Path(model).expanduser()
@@ -132,11 +167,15 @@ def configuration(model: str, side: Side, options: LoadOptions, fetch: bool) -> 
 def fetch_weights(files: ModelFiles, options: LoadOptions, adapter: str | None = None) -> None:
     """Make sure that a folder has safetensors weights, fetching those of a hub model.
 
+    Those of a GGUF file are there once it is located.
+
     `adapter` is the name of an adapter's one file of weights.
 
     Raises:
         PairError: There are no safetensors, or they cannot be used; see `weight_files`.
     """
+    if files.gguf:
+        return
     if files.remote:
         download(files.name, files.revision, options, [adapter or "model*.safetensors"])
     if adapter and (files.folder / adapter).is_file():

@@ -43,7 +43,7 @@ def reading(files: ModelFiles, what: str, bar: Bar | None = None) -> Iterator[No
         PairError: Something is missing or damaged, needs code of its own, or fits no memory.
     """
     try:
-        with LOADING, quiet_transformers(bar):
+        with LOADING, quiet_transformers(bar), quiet_gguf(bar) if files.gguf else nullcontext():
             yield
     except torch.OutOfMemoryError as error:
         raise NotEnoughMemoryError(
@@ -62,8 +62,8 @@ def reading(files: ModelFiles, what: str, bar: Bar | None = None) -> Iterator[No
         said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
         kind = ModelNotFoundError if what == "tokenizer" else PairError
         raise kind(
-            f"The {what} of {files.name} could not be read from {files.folder}: "
-            f"{said or type(error).__name__}"
+            f"The {what} of {files.name} could not be read from {files.path}: "
+            f"{said or type(error).__name__}{'. Is it whole?' if files.gguf else ''}"
         ) from error
 
 
@@ -85,6 +85,20 @@ def quiet_transformers(bar: Bar | None) -> Iterator[None]:
     finally:
         settings.set_tqdm_hook(hook)
         settings.set_verbosity(verbosity)
+
+
+@contextmanager
+def quiet_gguf(bar: Bar | None) -> Iterator[None]:
+    """Show `bar` instead of the progress bar over a GGUF file, which no setting silences."""
+    from transformers import modeling_gguf_pytorch_utils
+
+    reader: Any = modeling_gguf_pytorch_utils
+    shown = reader.tqdm
+    reader.tqdm = lambda items, **_: counted(items, bar) if bar else items
+    try:
+        yield
+    finally:
+        reader.tqdm = shown
 
 
 def counted(items: list[Any], bar: Bar) -> Iterator[Any]:

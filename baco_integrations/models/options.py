@@ -20,6 +20,10 @@ _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "flo
 SPREAD = ("auto", "balanced", "balanced_low_0", "sequential")
 WORDS = ("4bit", "8bit")
 Side = Literal["base", "aligned"]
+PairKind = Literal["two-models", "adapter", "one-model"]
+"""What the sides of a pair are: two models, one with and without an adapter, or one as it is."""
+ONE_MODEL_PROMPT = "qa"
+"""The base prompt of a pair of one model, where none is asked for."""
 SIDES: tuple[Side, Side] = ("base", "aligned")
 
 
@@ -160,7 +164,7 @@ class LoadOptions(Checked):
         "auto", f"one of {', '.join(DTYPES)}", "'auto' keeps the checkpoint's own.", names=DTYPES
     )
     """Number format of the weights; 'auto' keeps the checkpoint's own, which is bfloat16 for most
-    models."""
+    models; a GGUF file's become float32."""
     device_map: Annotated[Any, BeforeValidator(as_device_map)] = param(
         None,
         f"a device such as 'cpu' or 'cuda:1', one of {', '.join(SPREAD)}, a dict from modules to "

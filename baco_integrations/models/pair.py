@@ -7,7 +7,7 @@ whose memory is freed with its last user.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,9 +19,9 @@ from ..text.compatibility import end_notes, end_tokens
 from ..text.prompts import BasePrompt
 from ..text.token_space import SharedVocabulary
 from ..tiny import WEIGHTS as TINY
-from .options import SIDES, LoadOptions, Side
+from .options import ONE_MODEL_PROMPT, SIDES, LoadOptions, PairKind, Side
 from .presets import preset
-from .prompts import PairPrompts
+from .prompts import PairPrompts, one_model_note
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,7 +44,7 @@ class ModelPair(PairPrompts):
         aligned_tokenizer: The aligned model's. Without a chat template it is shown the base prompt.
         name: What to call the pair.
         base_prompt: How the base model is shown a conversation: ``qa``, ``plain``, ``urial``,
-            ``chat_template`` or a function of the messages.
+            ``chat_template`` or a function of the messages; ``qa`` if left out.
         template_kwargs: Variables for the aligned model's chat template.
         identity: What tells this pair from others, as plain data.
 
@@ -79,6 +79,7 @@ class ModelPair(PairPrompts):
         pair = ModelPair.tiny()
         pair = ModelPair.from_preset("qwen2.5-0.5b")
         pair = ModelPair.from_pretrained("org/model", "org/model-instruct", dtype="bfloat16")
+        pair = ModelPair.from_model("org/model-instruct")
         ```
     """
 
@@ -97,18 +98,21 @@ class ModelPair(PairPrompts):
         aligned_tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None = None,
-        base_prompt: BasePrompt = "qa",
+        base_prompt: BasePrompt | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
-        from .architecture import context_window, require_decodable
+        from .architecture import context_window
 
         variables: Any = {} if template_kwargs is None else template_kwargs
         if isinstance(variables, Mapping):
             variables = dict(variables)
+        if base_prompt is None:
+            base_prompt = ONE_MODEL_PROMPT if base is aligned else "qa"
         own = LoadOptions(base_prompt=base_prompt, template_kwargs=variables)
         models, tokenizers = (base, aligned), (base_tokenizer, aligned_tokenizer)
-        require_parts(models, tokenizers)
+        of_sides = {"base_tokenizer": base_tokenizer, "aligned_tokenizer": aligned_tokenizer}
+        require_parts({"base": base, "aligned": aligned}, of_sides)
         if not isinstance(name, str | None):
             raise ParameterError("name", "a string", name, "Leave it out for the models' names.")
         names = [
@@ -116,14 +120,10 @@ class ModelPair(PairPrompts):
             for side, model in zip(SIDES, models, strict=True)
         ]
         for called, model, tokenizer in zip(names, models, tokenizers, strict=True):
-            require_decodable(called, model.config)
-            model.eval()
-            model.requires_grad_(False)
-            # Prompts that are too long get an error of ours, so transformers need not warn.
-            tokenizer.deprecation_warnings[TOO_LONG] = True
+            prepare(called, model, tokenizer)
         super().__init__(*tokenizers, own.base_prompt, own.template_kwargs)
         self.base, self.aligned = models
-        self.name = name or "|".join(names)
+        self.name = name or "|".join(names[:1] if base is aligned else names)
         base_rows, aligned_rows = (m.config.get_text_config().vocab_size for m in models)
         self.base_size = min(self.compatibility.base_size, base_rows)
         self.aligned_size = min(self.compatibility.aligned_size, aligned_rows)
@@ -135,6 +135,9 @@ class ModelPair(PairPrompts):
         aligned_ends = (aligned_tokenizer, aligned.generation_config, aligned.config)
         self.base_eos, self.aligned_eos = end_tokens(*base_ends), end_tokens(*aligned_ends)
         self.notes += (*end_notes("base", *base_ends), *end_notes("aligned", *aligned_ends))
+        if self.kind == "one-model":
+            told = bool(aligned_tokenizer.chat_template)
+            self.notes += (one_model_note(self.base_prompt_name, told),)
         by_name = dict(zip(SIDES, names, strict=True))
         prompts = {"base_prompt": self.base_prompt_name, "template_kwargs": self.template_kwargs}
         self.identity = plain_identity(by_name if identity is None else identity) | prompts
@@ -143,12 +146,16 @@ class ModelPair(PairPrompts):
     def from_pretrained(cls, base: str | Path, aligned: str | Path, **options: Any) -> ModelPair:
         """Load a pair from folders or the Hugging Face hub; ask twice, get the same object.
 
-        Only safetensors are read. Tokenizers, architectures and memory are checked before weights
-        are fetched.
+        Only safetensors are read, and GGUF files. Tokenizers, architectures and memory are checked
+        before weights are fetched.
 
         Args:
-            base: The base model's folder or id.
-            aligned: The aligned model's folder or id.
+            base: The base model's folder or id; or a GGUF file, as a path that ends in ``.gguf`` or
+                as ``org/model:file.gguf`` on the hub. Tokenizer, chat template and end tokens are
+                then those of the file (extra ``gguf``), and its weights are dequantised when they
+                are loaded, to float32 unless ``dtype`` says otherwise. `baco dequantize` saves
+                them once.
+            aligned: The aligned model's.
             options: Settings of `LoadOptions`, such as ``dtype`` or ``device_map``.
 
         Raises:
@@ -157,15 +164,50 @@ class ModelPair(PairPrompts):
             UnsafeWeightsError: A model has only pickled weights, or code of its own.
             VocabularyMismatchError: The two text vocabularies differ.
             NotEnoughMemoryError: The pair does not fit.
-            MissingExtraError: A quantisation's library is not installed.
+            MissingExtraError: A quantisation's library, or what GGUF files are read with, is not
+                installed.
             PairError: Anything else that keeps the two from being a pair.
         """
         from .sides import load_sides, locate_sides
 
         checked = LoadOptions(**options)
         files = locate_sides(base, aligned, checked)
+        if files[0].key == files[1].key and "base_prompt" not in options:
+            checked = checked.replace(base_prompt=ONE_MODEL_PROMPT)
         key = (cls, *(each.key for each in files), checked.pair_key())
         return PAIRS.get(key, lambda: cls.from_sides(load_sides(*files, checked), checked))
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str | Path | PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        **options: Any,
+    ) -> ModelPair:
+        """Make a pair of one model: base is shown a plain prompt, aligned the chat template.
+
+        The weights are in memory once, and one forward serves both sides. How much an instruct
+        model gains by it differs, so measure it: `baco eval`.
+
+        Args:
+            model: An instruct model's folder or id, as `from_pretrained` takes it; or a model that
+                is loaded already.
+            tokenizer: The tokenizer of a model that is loaded already.
+            options: Settings of `LoadOptions`; for a model that is loaded already, arguments of
+                `ModelPair`.
+
+        Raises:
+            ParameterError: A setting is not allowed, or the model and its tokenizer are not what
+                they should be.
+            PairError: As in `from_pretrained`.
+        """
+        if not isinstance(model, str | Path):
+            require_parts({"model": model}, {"tokenizer": tokenizer})
+            return cls(model, model, tokenizer, tokenizer, **options)  # type: ignore[arg-type]
+        if tokenizer is not None:
+            remedy = "A folder or an id on the hub brings its own."
+            raise ParameterError("tokenizer", "left out", type(tokenizer), remedy)
+        return cls.from_pretrained(model, model, **options)
 
     @classmethod
     def from_adapter(
@@ -262,6 +304,16 @@ class ModelPair(PairPrompts):
         return check_pair(base, aligned, LoadOptions(**options))
 
     @property
+    def kind(self) -> PairKind:
+        """``two-models``; ``adapter``: one model, with and without; or ``one-model``: one as it is.
+
+        The two sides of the latter differ only in what they are shown.
+        """
+        if self.lora is not None:
+            return "adapter"
+        return "one-model" if self.base is self.aligned else "two-models"
+
+    @property
     def approximate(self) -> bool:
         """Whether one side only stands for a model, as an adapter from `baco extract` does."""
         return self.error is not None or self.exact == "aligned"
@@ -271,7 +323,7 @@ class ModelPair(PairPrompts):
         from .memory import measure_bytes
 
         if self.folders:  # they are loaded elsewhere
-            files = (f for each in {*self.folders.values()} for f in each.glob("*.safetensors"))
+            files = (f for each in self.folders.values() for f in each.glob("*.safetensors"))
             return sum(file.stat().st_size for file in files)
         models: list[Any] = [self.lora.model] if self.lora else [self.base, self.aligned]
         return sum(map(measure_bytes, {id(model): model for model in models}.values()))
@@ -294,19 +346,19 @@ class ModelPair(PairPrompts):
         return f"ModelPair({self.name!r}, base_prompt={self.base_prompt_name!r}, {size})"
 
 
-def require_parts(models: Iterable[Any], tokenizers: Iterable[Any]) -> None:
-    """Require models and tokenizers of transformers: a path, for example, is refused."""
+def require_parts(models: Mapping[str, Any], tokenizers: Mapping[str, Any]) -> None:
+    """Require models and tokenizers of transformers, by parameter: a path, say, is refused."""
     from transformers import PreTrainedTokenizerBase
 
-    remedy = "For a folder or an id there is ModelPair.from_pretrained(base, aligned)."
-    for side, model in zip(SIDES, models, strict=True):
+    remedy = "Folders and ids are for ModelPair.from_pretrained(base, aligned) and from_model."
+    for name, model in models.items():
         if not hasattr(getattr(model, "config", None), "get_text_config"):
             allowed = "a model that transformers has loaded"
-            raise ParameterError(side, allowed, type(model), remedy)
-    for side, tokenizer in zip(SIDES, tokenizers, strict=True):
+            raise ParameterError(name, allowed, type(model), remedy)
+    for name, tokenizer in tokenizers.items():
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             allowed = "a tokenizer that transformers has loaded"
-            raise ParameterError(f"{side}_tokenizer", allowed, type(tokenizer), remedy)
+            raise ParameterError(name, allowed, type(tokenizer), remedy)
 
 
 def plain_identity(identity: Any) -> dict[str, Any]:
@@ -318,3 +370,14 @@ def plain_identity(identity: Any) -> dict[str, Any]:
         remedy = "For example {'base': 'org/model', 'aligned': 'org/model-instruct'}."
         raise ParameterError("identity", "a dict of plain data", identity, remedy) from error
     return copied
+
+
+def prepare(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a model can be decoded, and make it and its tokenizer ready for that."""
+    from .architecture import require_decodable
+
+    require_decodable(name, model.config)
+    model.eval()
+    model.requires_grad_(False)
+    # Prompts that are too long get an error of ours, so transformers need not warn.
+    tokenizer.deprecation_warnings[TOO_LONG] = True

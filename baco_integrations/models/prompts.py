@@ -223,6 +223,25 @@ class PairPrompts:
         return data.decode(errors="replace")
 
 
+def one_model_note(base_prompt: str, template: bool) -> str:
+    """Say what the two sides of a pair of one model are.
+
+    Args:
+        base_prompt: The kind of base prompt.
+        template: Whether the model has a chat template.
+    """
+    if not template or base_prompt == "chat_template":
+        lacking = "another base_prompt" if template else "a model with a chat template"
+        return (
+            "One model is both sides, and both are shown the same, so it decodes nearly as it does "
+            f"alone. Take {lacking}."
+        )
+    return (
+        f"One model is both sides: base is shown the base prompt {base_prompt!r}, aligned the chat "
+        "template. How much that gains depends on the model: measure it, as with `baco eval`."
+    )
+
+
 def tool_template(tokenizer: Any) -> str | None:
     """Return the text of a chat template, of several the one for tools; None if there is none.
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import ParameterError
 from ..core.registry import Registry
 from ..text.compatibility import compare
 from ..tiny import WEIGHTS as TINY
@@ -63,7 +64,7 @@ def load_tokenizers(files: Mapping[Side, ModelFiles], options: LoadOptions) -> d
     loaded: dict[str, Any] = {}
     tokenizers: dict[Side, Any] = {}
     for side, each in files.items():
-        key = tokenizer_fingerprint(each.folder)
+        key = repr(each.key) if each.gguf else tokenizer_fingerprint(each.folder)
         if key not in loaded:
             loaded[key] = load_tokenizer(each, options)
         tokenizers[side] = loaded[key]
@@ -79,6 +80,9 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
     checkpoints = {side: Checkpoint(each, options.of(side)) for side, each in files.items()}
     for each in checkpoints.values():
         each.require_decodable()
+        if each.files.gguf and options.engine != "local":
+            remedy = f"Save it as a folder first: baco dequantize {each.files.name} FOLDER."
+            raise ParameterError("engine", "'local' for a GGUF file", options.engine, remedy)
     tokenizers = load_tokenizers(files, options)
     compare(tokenizers["base"], tokenizers["aligned"]).require()
     quantizers = {side: each.quantizer() for side, each in checkpoints.items()}
@@ -98,8 +102,9 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
         for side, each in checkpoints.items() if local else ():
             load = partial(each.load, quantizers[side], add_bar(f"Loading {each.files.name}"))
             models[side] = MODELS.get(each.key, load)
-    for side, each in checkpoints.items() if not local else ():
-        models[side] = each.outline()
+    if not local:
+        outlines = {each.key: each.outline() for each in checkpoints.values()}
+        models = {side: outlines[each.key] for side, each in checkpoints.items()}
     quantizations = {s: plain(each.options.quantization) for s, each in checkpoints.items()}
     identity: dict[str, Any] = {
         **{side: each.label for side, each in files.items()},
@@ -107,12 +112,15 @@ def load_sides(base: ModelFiles, aligned: ModelFiles, options: LoadOptions) -> S
         "dtype": options.dtype,
         **{f"{side}_quantization": quantizations[side] for side in SIDES},
     }
+    notes = dict.fromkeys(note for each in checkpoints.values() for note in each.notes())
     folders = {} if local else {side: each.folder for side, each in files.items()}
-    return Sides(models, tokenizers, name, identity, folders=folders)
+    return Sides(models, tokenizers, name, identity, tuple(notes), folders=folders)
 
 
 def pair_name(base: ModelFiles, aligned: ModelFiles) -> str:
     """Return the name of the embedded pair or of the preset that two models are, or make one."""
+    if base.key == aligned.key:
+        return base.name
     if base.folder == TINY / "base" and aligned.folder == TINY / "aligned":
         return "tiny"
     for known in PRESETS.values():

@@ -77,7 +77,7 @@ def check_remote_choice(given: Mapping[str, Any], params: SamplingParams) -> Non
     Raises:
         ParameterError: A model or how to load it is given, or an object in place of a name.
     """
-    for name in ("base", "aligned", *LoadOptions.model_fields):
+    for name in ("model", "base", "aligned", *LoadOptions.model_fields):
         if name in given:
             raise ParameterError(
                 name,

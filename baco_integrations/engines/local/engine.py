@@ -29,6 +29,7 @@ from ..batch import deliver, masks_of, outputs_of, state_of
 from ..faults import device_lost, out_of_memory
 from ..worker import Worker
 from .kv_cache import KVCacheFullError
+from .one_model import run_one_model
 from .runner import PairRunner, require_room, run_pair
 from .scheduler import PREFILL_CHUNK, Scheduler
 from .sequence import LocalSequence
@@ -386,8 +387,11 @@ class LocalEngine(Worker[LocalSequence]):
         return right and not sequence.finished
 
 
+RUN = {"two-models": run_pair, "adapter": run_shared_weights, "one-model": run_one_model}
+"""What makes the runners of a pair, by its kind."""
+
+
 def open_local(pair: ModelPair, settings: EngineSettings, **options: Any) -> LocalEngine:
     """Open the engine of a pair; options are ``only`` and ``mix`` of `LocalEngine`."""
-    run = run_shared_weights if pair.lora else run_pair
-    runner = run(pair.base, pair.aligned, pair.context, settings)
+    runner = RUN[pair.kind](pair.base, pair.aligned, pair.context, settings)
     return LocalEngine(runner, pair.token_space, pair.context, settings, **options)

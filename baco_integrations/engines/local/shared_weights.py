@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from ...models.lora.modules import SwitchedModel
 from ..base import EngineSettings
-from .runner import ModelRunner, PairRunner, most_pages
+from .one_model import OneModelRunner
+from .runner import PairRunner, most_pages
 
 
-class SharedWeightsRunner(ModelRunner):
+class SharedWeightsRunner(OneModelRunner):
     """One side of a pair that shares its weights; both sides share one cache.
 
     Args:
@@ -36,24 +36,13 @@ class SharedWeightsRunner(ModelRunner):
         with self._side_model.switched():
             return super().forward(*read)
 
-    def forward_both(
-        self,
-        rows: Sequence[Sequence[list[int]]],
-        tokens: Sequence[tuple[int, int]],
-        positions: Sequence[tuple[int, int]],
-    ) -> tuple[Tensor, Tensor]:
+    def forward_both(self, rows: Any, tokens: Any, positions: Any) -> tuple[Tensor, Tensor]:
         """Read a token each in base and aligned of all rows, from base's runner."""
-        each = (
-            [row for both in rows for row in both],
-            [[token] for both in tokens for token in both],
-        )
-        first = [position for both in positions for position in both]
         adapted, plain = slice(0, None, 2), slice(1, None, 2)
         if not self._side_model.adapted:
             adapted, plain = plain, adapted
         with self._side_model.lora.switch.set(adapted, plain):
-            logits = super().forward(*each, first)
-        return logits[0::2, 0], logits[1::2, 0]
+            return super().forward_both(rows, tokens, positions)
 
 
 def run_shared_weights(

@@ -65,7 +65,7 @@ def load_adapter_sides(files: AdapterFiles, options: LoadOptions) -> Sides:
     settings = load_generation_config(adapter)
     labels = {exact: model.label, other: f"{model.label}+{adapter.label}"}
     revisions = {exact: model.revision, other: f"{model.revision}+{adapter.revision}"}
-    notes = []
+    notes = checkpoint.notes()
     if error is not None or exact == "aligned":
         missing = "" if error is None else f", {error:.0%} of the difference left out"
         notes += [f"The {other} model is approximate: {exact} with a low-rank adapter{missing}."]

@@ -209,7 +209,7 @@ class BlackBoxPair(RemotePair):
         pair.chat, pair.context = chat, (pair.context[BASE], 2**24)
         pair.notes += ("The aligned model tells no probabilities: decoding is approximate.",)
         if endpoint is None:
-            pair.model = checkpoint.load()
+            pair.model = checkpoint.load(checkpoint.quantizer())
         else:
             pair.endpoints = endpoint, endpoint
         NetworkLoop.current().wait(pair.ask())
