@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -22,3 +23,24 @@ def random_pair(
     aligned = copy.deepcopy(base)
     perturb(aligned, seed=4, noise=0.15)
     return ModelPair(base, aligned, base_tokenizer, aligned_tokenizer, name=f"{family}-{kind}")
+
+
+@cache
+def one_model_pair(family: str = "llama", kind: str = "byte-level") -> ModelPair:
+    """A pair of one model, with spare embedding rows."""
+    tokenizer = make_tokenizer(kind, chat_template=True, extra_specials=("<|extra|>",))
+    model = make_model(family, len(tokenizer), seed=3, padded=5)
+    return ModelPair.from_model(model, tokenizer, name=f"{family}-{kind}-one")
+
+
+Maker = Callable[..., ModelPair]
+"""What makes a pair of a family and a kind of tokenizer."""
+MAKERS: tuple[Maker, ...] = (random_pair, one_model_pair)
+
+
+def cases(families: Sequence[str], kinds: Sequence[str]) -> list[tuple[Maker, str, str]]:
+    """Pairs of two models of each family and kind, and of one model of each family."""
+    two = [(random_pair, family, kind) for family in families for kind in kinds]
+    return two + [
+        (one_model_pair, family, kinds[place % 2]) for place, family in enumerate(families)
+    ]

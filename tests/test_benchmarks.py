@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from tests.benchmarks import gpu
+from tests.benchmarks import categories, gpu
 
 SMALL = "--device cpu --shape small --dtype float32 --contexts 32 --rows 2 --tokens 4 --rounds 1"
 
@@ -41,3 +42,14 @@ def test_the_gpu_script_counts_waits() -> None:
     names += ("Memcpy DtoH (Device -> Pinned)", "Memcpy HtoD (Pinned -> Device)")
     events = [{"ph": "X", "name": name} for name in names]
     assert gpu.waits_in([*events, {"ph": "f", "name": "cudaStreamSynchronize"}]) == (2, 1)
+
+
+def test_the_gain_over_temperature_is_taken_at_the_same_valid_share() -> None:
+    def answers(method: str, texts: list[str]) -> dict[str, object]:
+        point = {"method": method, "knob": None, "temperature": 1.0}
+        return {"id": "fruit-1", "generations": texts, **point}
+
+    [values] = categories.judged([answers("punc", ["Fig", "Pear, I think", "Plum", "No"])]).values()
+    assert values.tolist() == [[0.75, 0.5, 3]]
+    aligned = np.array([[[1.0, 1.0, 1.0], [0.5, 0.5, 2.0]]] * 3)  # cool and hot, 3 resamples
+    assert categories.gain(np.repeat(values, 3, 0), aligned) == "+1.50 [+1.50, +1.50]"

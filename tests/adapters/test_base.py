@@ -42,11 +42,16 @@ SECRET = "sk-secret"
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "pair must be given: either pair, or both base and aligned"),
+        ({}, "pair must be given: pair, or model, or both base and aligned"),
         ({"base": "a/b"}, "aligned must be given"),
         ({"aligned": "a/b"}, "base must be given"),
         ({"pair": "tiny", "base": "a/b"}, "Give one or the other"),
         ({"pair": "tiny", "base": "a/b", "aligned": "a/c"}, "Give one or the other"),
+        ({"pair": "tiny", "model": "a/b"}, "model must be left out where pair is given"),
+        ({"model": "a/b", "base": "a/b"}, "model must be left out where base is given"),
+        ({"model": "a/b", "aligned": "a/c"}, "model must be left out where aligned is given"),
+        ({"model": cities()}, "model must be a folder or an id"),
+        ({"model": ""}, "model must be a folder or an id"),
         ({"pair": "tinny"}, "Did you mean 'tiny'?"),
         ({"pair": "qwen2.5-05b"}, "Did you mean 'qwen2.5-0.5b'?"),
         ({"pair": 3}, "a name, a ModelPair or a ScriptedPair, got 3"),
@@ -95,6 +100,18 @@ def test_equal_pairs_said_differently_share_a_decoder() -> None:
     assert by_name.decoder is Adapter(pair="TINY", token="hf_x").decoder
     assert by_name.decoder is Adapter(pair=ModelPair.tiny()).decoder
     assert by_name.decoder is not Adapter(pair="tiny", base_prompt="plain").decoder
+
+
+def test_one_model_is_both_sides() -> None:
+    adapter = Adapter(model=TINY / "aligned", dtype="float32")
+    assert adapter.model_name == str(TINY / "aligned")
+    assert adapter.identity(adapter.request_params({}))["model"] == str(TINY / "aligned")
+    assert adapter.context_window() == 1024
+    assert adapter.decoder.pair.kind == "one-model"
+    twice = Adapter(base=TINY / "aligned", aligned=TINY / "aligned", dtype="float32")
+    assert twice.decoder is adapter.decoder is pickle.loads(pickle.dumps(adapter)).decoder
+    with pytest.raises(ParameterError, match="said when the object is made: pair='qwen2.5-7b'"):
+        adapter.request_params({"model": "org/other"})
 
 
 def test_users_are_counted_by_identity() -> None:
@@ -186,7 +203,7 @@ def test_an_adapter_has_every_setting() -> None:
     # What belongs to a call, or not to every adapter.
     assert set(SAMPLING) - fields == {"n", "tools", "tool_choice", "parallel_tool_calls"}
     settings = {*SAMPLING, *LoadOptions.model_fields, *RemoteOptions.model_fields}
-    assert fields - settings == {"pair", "base", "aligned"}
+    assert fields - settings == {"pair", "model", "base", "aligned"}
     assert all(field.default is None for field in Adapter.model_fields.values())
 
 
@@ -213,10 +230,6 @@ def test_each_field_says_what_its_setting_says() -> None:
     ("given", "says"),
     [
         ({"gama": 0.5}, "Did you mean 'gamma'?"),
-        (
-            {"model": "org/model"},
-            "make the object with pair='qwen2.5-7b', say, or with base=... and aligned=",
-        ),
         ({"model_name": "org/model"}, "pair='qwen2.5-7b'"),
         ({"gamma": 1.5}, "gamma must be a number from 0"),
         ({"gamma": "high"}, "gamma must be a number from 0"),

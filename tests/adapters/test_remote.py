@@ -32,6 +32,7 @@ class Router:
         ({"pair": PAIR}, "pair must be the name that the server has for a pair"),
         ({"pair": ""}, "pair must be the name"),
         ({"base": "a", "aligned": "b"}, "base must be left out where base_url is given"),
+        ({"model": "a"}, "model must be left out where base_url is given"),
         ({"dtype": "float16"}, "dtype must be left out where base_url is given"),
         ({"token": KEY}, "token must be left out where base_url is given"),
         ({"base_prompt": "qa"}, "The server loads the models"),

@@ -121,7 +121,7 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
         (("compare", "Hi", "-n", "0"), "--samples must be"),
         (
             (*ASK, "--base", "mine"),
-            "given alone, or --base and --aligned together, got '--base mine'",
+            "--model alone, or --base and --aligned together, got '--base mine'",
         ),
         (("check", "tiny", "tiny"), "Run: baco check tiny."),
         (("check", "qwen2.5-7"), "Did you mean 'qwen2.5-7b'? For models of your own"),

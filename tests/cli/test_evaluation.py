@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from baco_integrations.cli import app
 from baco_integrations.cli.tuning import pasted
 from baco_integrations.evaluation import own_prompts, read_records
+from baco_integrations.tiny import WEIGHTS
 
 POINTS = ("--points", 3, "--seeds", 1, "-n", 3, "--max-tokens", 40)
 QUICK = ("--points", "1", "--seeds", "1", "-n", "2", "--max-tokens", "20")
@@ -58,6 +59,14 @@ def test_a_foreign_model_and_a_file_of_prompts(
         ("asked-2", "my_models:make"),
     }
     assert len(records) == 8
+
+
+def test_one_model_is_a_pair(tmp_path: Path) -> None:
+    methods = ("--method", "base", "--method", "p-punc", "--sources")
+    run("--out", tmp_path, "--limit", 1, "--model", WEIGHTS / "aligned", *methods, *QUICK)
+    records = read_records(tmp_path)
+    assert {r["method"] for r in records} == {"base", "p-punc"}
+    assert {r["model"] for r in records} == {str(WEIGHTS / "aligned")}
 
 
 def test_own_prompts_and_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,3 +316,30 @@ def test_a_suggestion_is_pasted_with_its_base_prompt() -> None:
         "python": 'ChatBACo(pair="tiny", base_prompt="qa", router="p-punc", gamma=0.6)',
         "cli": 'baco generate "..." --pair tiny --base-prompt qa --router p-punc --gamma 0.6',
     }
+
+
+def test_categories_are_asked_briefly_and_judged_by_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--out", tmp_path / "pair", "--prompts", "categories", "--limit", 2)
+    run(*asked, "--method", "aligned", "--points", 1, "--seeds", 1, "-n", 2)
+    assert [record["id"] for record in read_records(tmp_path / "pair")] == ["fruit-1", "fruit-2"]
+    settings = json.loads((tmp_path / "pair" / "run.json").read_text())["settings"]
+    assert settings["max_tokens"] == 12
+
+    (tmp_path / "fruit_models.py").write_text(
+        "from langchain_core.language_models.fake_chat_models import FakeListChatModel\n"
+        "answers = ['An apple.', 'Bananas, as they are sweet', 'Cherry or plum', 'Nothing']\n"
+        "def make(temperature): return FakeListChatModel(responses=answers)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    of_model = ("--out", "run", "--prompts", "categories", "--limit", 2, "--model")
+    baco("eval", "sweep", *of_model, "fruit_models:make", "-n", 4, "--points", 1, "--seeds", 1)
+    told = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert told["qualities"] == ["task quality", "clean answer"]
+    [plain] = [method for method in told["methods"] if method["name"] == "plain"]
+    [point] = plain["points"]
+    assert point["raw_quality"] == [0.5, 0.25] and point["valid_distinct"] == 2
+    tried = ("--router", "p-punc", "--gamma", 0.6, "--temperature", 0.7, "-n", 2, "--json")
+    told = json.loads(baco("tune", "categories", "--limit", 2, *tried).stdout)
+    assert told["prompts"] == 2 and told["best"]["quality"][0] == 0  # the pair knows no fruit

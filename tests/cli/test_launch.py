@@ -40,6 +40,17 @@ def test_one_device_is_served_by_this_package() -> None:
     assert "Serve pairs over HTTP" in shown.stdout
 
 
+def test_one_model_is_counted_once_where_it_is_there_once() -> None:
+    aligned = str(WEIGHTS / "aligned")
+    result = baco("launch", "--model", aligned, "--gpus", "1", "--gpu", "L4")
+    assert options_of(shlex.split(result.stdout), "serve")["--model"] == aligned
+    assert "with 3.0 MiB of weights" in " ".join(result.stderr.split())
+    result = baco("launch", "--model", aligned, "--gpus", "2", "--gpu", "L4")
+    found = options_of(shlex.split(result.stdout), "vllm.entrypoints.openai.api_server")
+    assert json.loads(found["--hf-overrides"])["baco_base"] == found["--model"] == aligned
+    assert "with 5.9 MiB of weights" in " ".join(result.stderr.split())
+
+
 def test_several_gpus_are_served_by_vllm() -> None:
     base, aligned = str(WEIGHTS / "base"), str(WEIGHTS / "aligned")
     args = ("--gpus", "4", "--gpu", "h100", "--context", "512")

@@ -15,6 +15,7 @@ from baco_integrations.evaluation.result import Settings
 from baco_integrations.evaluation.run import collect
 from baco_integrations.evaluation.tuning import GRID, ROUTERS, tune
 from baco_integrations.models.options import LoadOptions
+from baco_integrations.tiny import WEIGHTS
 from tests.commands import ASK, baco, options
 from tests.families import make_pair_folder
 
@@ -111,6 +112,18 @@ def test_the_base_prompt_is_an_option() -> None:
     assert first[0] != first[1]
     for command in ("generate", "chat", "compare"):
         assert "base_prompt" in options(command)
+
+
+def test_one_model(tmp_path: Path) -> None:
+    args = (*ASK, "--model", str(WEIGHTS / "aligned"), "--json", "--gamma", "1", "--router", "rand")
+    assert json.loads(baco(*args).stdout)["base_share"] > 0
+    for other in (("--pair", "tiny"), ("--base", "a/b"), ("--base", "a/b", "--aligned", "a/c")):
+        said = " ".join(baco(*args, *other, code=2).stderr.split())
+        assert "--pair must be given alone, or --model alone, or --base and --aligned" in said
+    for command in ("generate", "chat", "compare", "bench", "launch", "serve", "tune"):
+        assert "one instruct model as both sides" in options(command)["model"].help.lower()
+    for command in ("run", "sweep"):
+        assert "one instruct model as both sides" in options("eval", command)["model"].help
 
 
 def test_a_pair_of_folders(tmp_path: Path) -> None:

@@ -45,9 +45,13 @@ def test_check_takes_the_name_of_a_pair() -> None:
     assert "make a pair" in baco("check", "Tiny").stdout
 
 
-def test_check_says_what_one_model_twice_means() -> None:
-    base = str(WEIGHTS / "base")
-    shown = " ".join(baco("check", base, base).stdout.split())
-    assert "both sides are the same model" in shown and "✓" not in shown
-    told = json.loads(baco("check", base, base, "--json").stdout)
-    assert told["compatible"] and "less variety to gain" in told["notes"][-1]
+def test_check_says_what_one_model_is() -> None:
+    base, aligned = str(WEIGHTS / "base"), str(WEIGHTS / "aligned")
+    shown = " ".join(baco("check", aligned).stdout.split())
+    assert "Weights, once: 5.9 MiB in float32" in shown and "chat template yes" in shown
+    assert "base is shown the base prompt 'qa'" in shown and "✓ One model" in shown
+    shown = " ".join(baco("check", base).stdout.split())
+    assert "both are shown the same" in shown and "✓" not in shown
+    told = json.loads(baco("check", aligned, aligned, "--json").stdout)
+    assert told["compatible"] and told["kind"] == "one-model"
+    assert "a folder or ORG/MODEL" in baco("check", "tinny", code=2).stderr

@@ -20,6 +20,18 @@ def test_pairs_have_names() -> None:
     assert named == {"tiny": "tiny", "mine": ("org/base", "org/aligned")}
 
 
+def test_one_model_is_served_by_its_own_name(tmp_path: Path) -> None:
+    named = named_pairs([], ["org/model", f"{tmp_path}", f"mine={tmp_path}"])
+    assert named == {
+        "org/model": ("org/model", "org/model"),
+        tmp_path.name: (str(tmp_path), str(tmp_path)),
+        "mine": (str(tmp_path), str(tmp_path)),
+    }
+    for models in (["=x"], ["x="], ["x", "x"], ["tiny=x"]):
+        with pytest.raises(ParameterError, match="MODEL or NAME=MODEL"):
+            named_pairs(["tiny"], models)
+
+
 @pytest.mark.parametrize("given", [["a=b"], ["a=b+"], ["a=+b"], ["tiny", "tiny"]])
 def test_pairs_that_are_none(given: list[str]) -> None:
     with pytest.raises(ParameterError, match="NAME=BASE\\+ALIGNED"):

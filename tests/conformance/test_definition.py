@@ -12,7 +12,7 @@ from baco_integrations import Decoder, SamplingParams
 from baco_integrations.core.routing import ROUTERS
 from baco_integrations.engines.base import Lookahead
 from tests.conformance.definition import check, check_end, full_logits, softmax
-from tests.pairs import random_pair
+from tests.pairs import MAKERS, Maker, cases, random_pair
 
 FAMILIES = ("llama", "qwen2", "qwen3", "olmo2", "mistral", "gemma3")
 KINDS = ("byte-level", "sentencepiece")
@@ -36,10 +36,9 @@ def quiet(**values: object) -> SamplingParams:
     return SamplingParams(**values)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_router_in_one_mixed_batch(family: str, kind: str) -> None:
-    pair = random_pair(family, kind)
+@pytest.mark.parametrize(("make", "family", "kind"), cases(FAMILIES, KINDS))
+def test_every_router_in_one_mixed_batch(make: Maker, family: str, kind: str) -> None:
+    pair = make(family, kind)
     params = [
         quiet(
             router=router,
@@ -94,12 +93,15 @@ messages = st.text(min_size=1, max_size=60).filter(str.strip)
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(messages, request), min_size=1, max_size=5),
+    st.sampled_from(MAKERS),
     st.sampled_from(KINDS),
     st.sampled_from(["off", "auto", 1, 4]),
 )
 @pytest.mark.slow
-def test_random_requests_in_random_batches(batch: list, kind: str, lookahead: Lookahead) -> None:
-    pair = random_pair("llama", kind)
+def test_random_requests_in_random_batches(
+    batch: list, make: Maker, kind: str, lookahead: Lookahead
+) -> None:
+    pair = make("llama", kind)
     params = [quiet(**values) for _, values in batch]
     with Decoder(pair, max_rows=4, lookahead=lookahead) as decoder:
         results = decoder.generate_batch([text for text, _ in batch], params)

@@ -17,7 +17,7 @@ from baco_integrations.policy import grammar_masks as matcher
 from baco_integrations.policy import token_classes as classes
 from baco_integrations.policy.token_classes import RESERVED
 from tests.conformance.definition import check, grammar_bytes, place
-from tests.pairs import random_pair
+from tests.pairs import Maker, cases, random_pair
 
 FAMILIES = ("llama", "gemma3")
 KINDS = ("byte-level", "sentencepiece")
@@ -117,10 +117,9 @@ def confirm(pair: Any, params: SamplingParams, completion: Completion) -> None:
         assert params.parallel_tool_calls or len(completion.tool_calls) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_form_and_router_in_one_mixed_batch(family: str, kind: str) -> None:
-    pair = random_pair(family, kind)
+@pytest.mark.parametrize(("make", "family", "kind"), cases(FAMILIES, KINDS))
+def test_every_form_and_router_in_one_mixed_batch(make: Maker, family: str, kind: str) -> None:
+    pair = make(family, kind)
     # Every other pairing of form and route, and the rest of them with the other tokenizer.
     pairings = [(form, route) for route in ROUTES for form in FORMS][KINDS.index(kind) :: 2]
     params = [

@@ -15,7 +15,7 @@ from baco_integrations.policy.params import ALIGNED, BASE, NOBODY, PolicyParams,
 from baco_integrations.policy.step import step
 from tests.conformance.definition import full_logits
 from tests.families import FAMILIES
-from tests.pairs import random_pair
+from tests.pairs import MAKERS, Maker, random_pair
 
 PROMPT = "Name a city, then tell me why."
 
@@ -36,8 +36,9 @@ def generate(model: Any, prompt: list[int], eos: frozenset[int], real: int) -> l
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gamma_0_is_the_aligned_models_generate(family: str) -> None:
-    pair = random_pair(family)
+@pytest.mark.parametrize("make", MAKERS)
+def test_gamma_0_is_the_aligned_models_generate(make: Maker, family: str) -> None:
+    pair = make(family)
     expected = generate(
         pair.aligned,
         pair.render_aligned(PROMPT, tokenize=True),
@@ -53,8 +54,9 @@ def test_gamma_0_is_the_aligned_models_generate(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_router_base_is_the_base_models_generate(family: str) -> None:
-    pair = random_pair(family)
+@pytest.mark.parametrize("make", MAKERS)
+def test_router_base_is_the_base_models_generate(make: Maker, family: str) -> None:
+    pair = make(family)
     prompt = pair.render_base(PROMPT, tokenize=True)
     expected = generate(pair.base, prompt, pair.base_eos, pair.base_size)
     with Decoder(pair) as decoder:
@@ -108,8 +110,9 @@ def test_same_seed_same_text_and_another_seed_another() -> None:
     assert len(unseeded) == 3
 
 
-def test_samples_do_not_depend_on_how_many_there_are() -> None:
-    pair = random_pair("llama")
+@pytest.mark.parametrize("make", MAKERS)
+def test_samples_do_not_depend_on_how_many_there_are(make: Maker) -> None:
+    pair = make("llama")
     with Decoder(pair, max_rows=3) as decoder:
         many = decoder.generate(PROMPT, seed=5, n=7, max_tokens=16)
         few = decoder.generate(PROMPT, seed=5, n=2, max_tokens=16)
@@ -117,8 +120,9 @@ def test_samples_do_not_depend_on_how_many_there_are() -> None:
     assert len({c.text for c in many}) > 1
 
 
-def test_joined_stream_is_the_whole_text() -> None:
-    pair = random_pair("gemma3", "sentencepiece")
+@pytest.mark.parametrize("make", MAKERS)
+def test_joined_stream_is_the_whole_text(make: Maker) -> None:
+    pair = make("gemma3", "sentencepiece")
     with Decoder(pair) as decoder:
         for seed in range(5):
             params = SamplingParams(seed=seed, max_tokens=30, stop=["e", "ab"])

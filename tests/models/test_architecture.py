@@ -82,7 +82,7 @@ def test_fields_of_parts_are_looked_at_and_others_are_not(tmp_path: Path) -> Non
     require_plausible(tmp_path, {"rope_theta": 10**12, "seed": 10**12, "model_max_length": 1e30})
     require_plausible(tmp_path, {"audio_config": {"vocab_size": 0}})
     with pytest.raises(PairError, match="config.json says n_layer is 1000000, which must be"):
-        require_plausible(tmp_path, {"text_config": {"n_layer": 10**6}})
+        require_plausible(tmp_path / "config.json", {"text_config": {"n_layer": 10**6}})
 
 
 def test_fields_that_a_kind_calls_otherwise(tmp_path: Path) -> None:

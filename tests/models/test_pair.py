@@ -16,6 +16,7 @@ import torch
 from baco_integrations.core.errors import DeadlineError, PairError, ParameterError, PromptError
 from baco_integrations.core.params import SamplingParams
 from baco_integrations.decoder.decoder import Decoder
+from baco_integrations.decoder.pairs import open_decoder
 from baco_integrations.engines.base import EngineSettings
 from baco_integrations.engines.local.runner import run_pair
 from baco_integrations.models.pair import ModelPair
@@ -346,7 +347,72 @@ class TestPlainConstructor:
             ModelPair(model, model, make_tokenizer("byte-level"), make_tokenizer("wordpiece"))
 
 
+class TestOneModel:
+    def test_a_folder(self, folders):
+        loaded = ModelPair.from_model(folders[1])
+        assert (loaded.kind, loaded.name) == ("one-model", str(folders[1]))
+        assert loaded.base is loaded.aligned
+        assert loaded.base_tokenizer is loaded.aligned_tokenizer
+        assert loaded.memory_bytes() == loaded.base.get_memory_footprint()
+        assert loaded.render_base(QUESTION) == "Q: Name a city.\nA:"
+        assert "<|im_start|>" in loaded.render_aligned(QUESTION)
+        assert "base is shown the base prompt 'qa', aligned the chat template" in loaded.notes[-1]
+        assert loaded.identity["base"] == loaded.identity["aligned"] == "aligned"
+
+    def test_given_twice(self, folders, monkeypatch):
+        loaded = ModelPair.from_model(folders[1])
+        monkeypatch.chdir(folders[1])
+        assert ModelPair.from_pretrained(str(folders[1]), ".") is loaded
+        other = ModelPair.from_pretrained(folders[1], folders[1], base_quantization="8bit")
+        assert other.kind == "two-models"
+        assert ModelPair.from_pretrained(*folders).kind == "two-models"
+
+    def test_loaded_already(self):
+        tokenizer = make_tokenizer("byte-level", chat_template=True)
+        model = make_model("llama", len(tokenizer))
+        loaded = ModelPair.from_model(model, tokenizer, name="mine", base_prompt="plain")
+        assert (loaded.kind, loaded.name, loaded.base_prompt) == ("one-model", "mine", "plain")
+        assert loaded.base is loaded.aligned is model
+
+    def test_its_own_base_prompt(self, folders, monkeypatch):
+        monkeypatch.setattr(f"{ModelPair.__module__}.ONE_MODEL_PROMPT", "plain")
+        loaded, asked = (
+            ModelPair.from_model(folders[1], **given) for given in ({}, {"base_prompt": "qa"})
+        )
+        assert (loaded.base_prompt, asked.base_prompt) == ("plain", "qa")
+        with Decoder.shared(loaded) as decoder:
+            assert open_decoder(model=str(folders[1]), user=self) is decoder
+            assert open_decoder(model=str(folders[1]), base_prompt="qa").pair is asked
+        assert ModelPair.from_model(loaded.base, loaded.base_tokenizer).base_prompt == "plain"
+        assert ModelPair.from_pretrained(*folders).base_prompt == "qa"
+
+    def test_both_sides_are_shown_the_same(self, folders):
+        assert "a model with a chat template" in ModelPair.from_model(folders[0]).notes[-1]
+        loaded = ModelPair.from_model(folders[1], base_prompt="chat_template")
+        assert "another base_prompt" in loaded.notes[-1]
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ((3,), "^model must be a model .* from_model"),
+            ((make_model("llama", 600),), "^tokenizer must be a tokenizer"),
+            (("org/model", make_tokenizer("byte-level")), "^tokenizer must be left out"),
+            ((" ",), "a folder or an id on the Hugging Face hub"),
+        ],
+    )
+    def test_what_is_refused(self, given, message):
+        with pytest.raises(ParameterError, match=message):
+            ModelPair.from_model(*given)
+
+
 class TestCheck:
+    def test_one_model(self, folders):
+        one, two = ModelPair.check(folders[1], folders[1]), ModelPair.check(*folders)
+        assert (one.kind, two.kind) == ("one-model", "two-models")
+        assert one.to_dict()["kind"] == "one-model" and one.compatible
+        assert one.bytes["float32"] == 4 * one.aligned.parameters
+        assert one.notes == (ModelPair.from_model(folders[1]).notes[-1],)
+
     def test_needs_no_weights(self, folders):
         for folder in folders:
             (folder / "model.safetensors").unlink()

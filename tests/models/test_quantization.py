@@ -267,6 +267,20 @@ class TestSides:
         assert stored.aligned is own[0].aligned
         assert len({id(each.base) for each in (plain, tiny, stored)}) == 3
 
+    def test_a_quantised_checkpoint_is_both_sides(self, tiny, tmp_path):
+        tiny.aligned.save_pretrained(tmp_path)
+        tiny.aligned_tokenizer.save_pretrained(tmp_path)
+        pair = ModelPair.from_model(tmp_path)
+        assert pair.kind == "one-model" and quantised(pair.base) == quantised(tiny.aligned) != set()
+        assert pair.memory_bytes() == measure_bytes(tiny.aligned)
+        said = []
+        for each in (pair, tiny):
+            with Decoder(each) as decoder:
+                said.append(decoder.generate(ASKED[0], router="aligned", temperature=0)[0].text)
+                if each is pair:
+                    assert decoder.generate(ASKED[0], router="rand", gamma=1)[0].base_share > 0
+        assert said[0] == said[1]
+
     def test_happy_path_is_silent(self, folders, capfd, caplog):
         with warnings.catch_warnings():
             warnings.simplefilter("error")

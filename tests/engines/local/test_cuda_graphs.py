@@ -336,12 +336,16 @@ def test_the_output_is_the_same(
     assert 1 < len(tapes) < 40
 
 
+@pytest.mark.parametrize("kind", ["adapter", "one-model"])
 @pytest.mark.parametrize("lookahead", ["auto", 3])
-def test_the_output_of_an_adapters_pair_is_the_same(
-    tmp_path: Path, tapes: list[Tape], lookahead: Any
+def test_the_output_of_shared_weights_is_the_same(
+    tmp_path: Path, tapes: list[Tape], lookahead: Any, kind: str
 ) -> None:
-    base, _ = make_pair_folder(tmp_path, "llama")
-    pair = ModelPair.from_adapter(base, save_adapter(base, tmp_path / "adapter"))
+    base, aligned = make_pair_folder(tmp_path, "llama")
+    if kind == "adapter":
+        pair = ModelPair.from_adapter(base, save_adapter(base, tmp_path / "adapter"))
+    else:
+        pair = ModelPair.from_model(aligned)
     with Decoder(pair, max_rows=5, lookahead="off", graphs="off") as decoder:
         said = answers(decoder)
     with Decoder(pair, max_rows=5, lookahead=lookahead, graphs="on") as decoder:

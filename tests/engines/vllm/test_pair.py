@@ -24,6 +24,12 @@ def test_pair_without_weights(llama: tuple[Path, Path]) -> None:
     assert load(llama, max_model_len=128) is pair is not load(llama, max_model_len=96)
 
 
+def test_one_model_is_there_twice(llama: tuple[Path, Path]) -> None:
+    pair, alone = (ModelPair.from_model(llama[1], engine=name) for name in ("vllm", "local"))
+    assert pair.kind == alone.kind == "one-model"
+    assert pair.memory_bytes() > 1.9 * alone.memory_bytes()
+
+
 def test_settings_of_the_other_engine_are_refused(llama: tuple[Path, Path]) -> None:
     with pytest.raises(ParameterError, match="quantization must be left out where engine is"):
         ModelPair.from_pretrained(*llama, engine="vllm", quantization="8bit")
