@@ -29,6 +29,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..core.errors import ParameterError
+from ..core.notebook import answer_html, how_decoded
 from ..core.settings import Checked, Integer, param
 
 T = TypeVar("T")
@@ -179,6 +180,7 @@ class Idea(BaseModel):
         router: The router; None, as the next two, where only the parsed value is known.
         base_share: Share of tokens from the base model.
         switches: How often the sides switched.
+        sources: The answer in pieces, each a list of the side that gave it and the text; likewise.
         sample: The sample's number, from 0.
     """
 
@@ -191,10 +193,20 @@ class Idea(BaseModel):
     router: str | None = None
     base_share: float | None = None
     switches: int | None = None
+    sources: list[list[str]] | None = Field(None, repr=False)
     sample: int
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        """Return the text for a notebook, with a mark on what base gave, where that is known."""
+        pieces = self.sources or []
+        if "".join(text for _, text in pieces).strip() != self.text.strip():
+            pieces = [["aligned", self.text]]  # a value that was read out of the answer
+        return answer_html(
+            pieces, *how_decoded(self.router, self.gamma, self.base_share, self.seed)
+        )
 
     def __add__(self, other: Idea) -> list[Idea]:
         return [self, other]

@@ -47,6 +47,11 @@ def summary(completion: Completion) -> dict[str, Any]:
     return {name: getattr(completion, name) for name in names} | label
 
 
+def text_sources(completion: Completion) -> list[list[str]]:
+    """Return a completion's text in pieces, each with who gave it, as plain data."""
+    return [[*piece] for piece in completion.sources]
+
+
 def token_usage(completions: Iterable[Completion]) -> dict[str, int]:
     """Return the numbers of tokens of one request's samples; their prompt counts once."""
     usages = [completion.usage for completion in completions]

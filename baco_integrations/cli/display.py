@@ -87,16 +87,21 @@ def print_json(document: Any) -> None:
 
 def paint(steps: Iterable[TokenStep], out: Console) -> Iterator[Text]:
     """Mark who gave each token as the tokens come."""
+    return paint_pieces(((step.source, step.text) for step in steps), out)
+
+
+def paint_pieces(pieces: Iterable[Sequence[str]], out: Console) -> Iterator[Text]:
+    """Mark who gave each piece of a text, ``(source, text)``, as the pieces come."""
     brackets, opened = out.color_system is None, False
     styles = {"base": "underline", "aligned": ""} if out.no_color else STYLES
-    for step in steps:
-        word = step.text.lstrip()
-        text = Text(step.text[: len(step.text) - len(word)])
-        from_base = step.source == "base"
+    for source, piece in pieces:
+        word = piece.lstrip()
+        text = Text(piece[: len(piece) - len(word)])
+        from_base = source == "base"
         if brackets and from_base != opened and (word or (opened and text)):
             text = text + "[" if from_base else Text("]") + text
             opened = from_base
-        yield text.append(word, styles[step.source])
+        yield text.append(word, styles[source])
     if opened:
         yield Text("]")
 

@@ -65,11 +65,38 @@ def report(
     Tiny prompts and categories have an exact oracle. Other prompts need --quality,
     as breadth without quality says nothing.
     """
-    page = out or folder / "report.html"
-    if out is not None and (not out.parent.is_dir() or out.is_dir() or out.suffix == ".json"):
-        remedy = "For example --out report.html; report.json goes beside it."
-        raise ParameterError("out", "a page in a folder that exists", str(out), remedy)
+    page = folder / "report.html" if out is None else checked_page(out, "out")
     report_run(folder, page, given, command=c.typed())
+
+
+@app.command(
+    cls=Command, no_args_is_help=True, epilog="Example: [cyan]baco eval show runs/tiny[/cyan]"
+)
+def show(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run, or a report's JSON.", metavar="RUN")
+    ],
+    page: Annotated[
+        Path | None, typer.Option(help="Also draw the page anew, with its JSON beside it.")
+    ] = None,
+) -> None:
+    """Show in the terminal what a report found.
+
+    Nothing is measured: it shows what `report` or `sweep` has written.
+    """
+    from ..evaluation.findings import findings
+    from ..evaluation.report import write_report
+    from .display import console
+    from .eval_show import read_result, show_result
+
+    file, result = read_result(run)
+    show_result(result, console())
+    beside = file.with_suffix(".html")
+    if page is not None:
+        write_report(result | {"findings": findings(result)}, checked_page(page))
+        beside = page
+    if beside.exists():
+        typer.echo(f"The whole report: {beside}")
 
 
 @app.command(cls=Command, epilog=EXAMPLE.format("sweep"))
@@ -89,6 +116,18 @@ def sweep(**given: Any) -> None:
     collect_answers(given, asked, methods, sources=pair)
     with stoppable():
         report_run(given["out"], given["out"] / "report.html", given, command=None)
+
+
+def checked_page(page: Path, option: str = "page") -> Path:
+    """Return where a page goes.
+
+    Raises:
+        ParameterError: It cannot go there.
+    """
+    if not page.parent.is_dir() or page.is_dir() or page.suffix == ".json":
+        remedy = f"For example --{option} report.html; report.json goes beside it."
+        raise ParameterError(option, "a page in a folder that exists", str(page), remedy)
+    return page
 
 
 def collect_answers(

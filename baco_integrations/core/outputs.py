@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, NamedTuple
 
+from .notebook import answer_html, how_decoded
 from .routing import Source
 from .tool_calls import CallPiece, ToolCall
 
@@ -123,3 +125,18 @@ class Completion:
     def switches_per_100_tokens(self) -> float:
         """How often the source changed, per 100 tokens."""
         return 100 * self.switches / max(len(self.steps), 1)
+
+    @property
+    def sources(self) -> list[tuple[Source, str]]:
+        """The text in pieces, each with who gave it."""
+        return [
+            (source, text)
+            for source, group in groupby(self.steps, key=lambda step: step.source)
+            if (text := "".join(step.text for step in group))
+        ]
+
+    def _repr_html_(self) -> str:
+        """Return the text for a notebook, with a mark on what base gave."""
+        calls = [f"{call.name}({call.arguments})" for call in self.tool_calls]
+        about = how_decoded(self.router, self.gamma, self.base_share, self.seed)
+        return answer_html(self.sources, *calls, *about, "approximate" * self.approximate)

@@ -9,14 +9,20 @@ import numpy as np
 
 from .records import Point
 from .scores import Scores, nearest_point
+from .words import DEFAULT_ROUTER
 
 
 def examples(
     scores: Scores, base: str, aligned: str, methods: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return answers of base, aligned and the best router, each at its best point, to 3 prompts."""
-    router = next((method["name"] for method in methods if method["kind"] == "router"), None)
-    points = [best_point(scores, methods, name) for name in (base, aligned, router) if name]
+    """Return answers to 3 prompts of base, aligned and a router, each at its best point.
+
+    The router is the default one; where it is missing, the one that covers most.
+    """
+    routers = [method["name"] for method in methods if method["kind"] == "router"]
+    router = DEFAULT_ROUTER if DEFAULT_ROUTER in routers else next(iter(routers), None)
+    shown = dict.fromkeys(name for name in (base, aligned, router) if name)
+    points = [best_point(scores, methods, name) for name in shown]
     places = np.linspace(0, len(scores.prompts) - 1, min(3, len(scores.prompts))).round()
     return [
         {

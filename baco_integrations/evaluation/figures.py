@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .words import DEFAULT_ROUTER, in_words
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
@@ -21,7 +23,7 @@ PLACEHOLDERS = {name: f"#0000{number:02x}" for number, name in enumerate(COLOURS
 STYLES = {
     "base": ("base", "o", "-", 1.8),
     "aligned": ("aligned", "s", "-", 1.8),
-    "router": ("router", "D", "-", 2.6),
+    "router": ("router", "D", "-", 3.2),
     "control": ("control", "^", "--", 1.8),
     "baseline": ("baseline", "v", ":", 1.8),
     "second": ("ink", "s", "-.", 1.5),
@@ -30,7 +32,7 @@ STYLES = {
     "other": ("other", "o", "-", 1.2),
 }
 """Colour, marker, line style and line width by role: roles differ in more than colour."""
-LONGEST_NAME = 19
+LONGEST_NAME, LONGEST_AXIS = 22, 40
 
 
 class Figure(NamedTuple):
@@ -73,9 +75,11 @@ def figures(result: Result) -> dict[str, list[Figure]]:
     }
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that its own fonts lack: the reader has others
+        picture, *trade_offs = trade_off_figures(result)
         return {
+            "picture": [picture],
             "coverage": [coverage_figure(result)],
-            "trade_off": list(trade_off_figures(result)),
+            "trade_off": trade_offs,
             "gamma": list(gamma_figures(result)),
         }
 
@@ -95,20 +99,20 @@ def coverage_figure(result: Result) -> Figure:
             va="center", color=PLACEHOLDERS["ink"],
         )  # fmt: skip
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, None))
-    names = [shortened(name) for name, _ in rows]
+    names = [shortened(in_words(name)) for name, _ in rows]
     axes.set_yticks(range(len(rows)), names, color=PLACEHOLDERS["ink"])
     axes.grid(axis="x", color=PLACEHOLDERS["grid"])
     return to_figure(drawing, "Coverage overall, with 95 % intervals", alt)
 
 
 def trade_off_figures(result: Result) -> Iterator[Figure]:
-    """Draw what each method's points reach, by two diversities and by valid-distinct answers."""
+    """Draw what each method's points reach: by valid-distinct answers, and by two diversities."""
     quality, k, role = result["qualities"][0], result["about"]["k"], roles(result)
     most = result["anchors"]["valid_distinct"][1]
     for title, key, y_name, x_max in (
+        (f"Different valid answers of {k}", "valid_distinct", "share of valid answers", most),
         ("Lexical diversity", "lexical", quality, 1.0),
         ("Semantic diversity", "semantic", quality, 1.0),
-        (f"Valid and different of {k}", "valid_distinct", "valid share", most),
     ):
         series = []
         for method in result["methods"]:
@@ -118,7 +122,7 @@ def trade_off_figures(result: Result) -> Iterator[Figure]:
             )
             if name := method["name"] if method["name"] in role else "":
                 # The corners come in twos: the foot of a step, and the point on top of it.
-                series.append(Series(name, role[name], line, line[1::2]))
+                series.append(Series(in_words(name), role[name], line, line[1::2]))
             else:
                 series.insert(0, Series("", "other", line, []))
         reach = "; ".join(
@@ -141,7 +145,10 @@ def gamma_figures(result: Result) -> Iterator[Figure]:
         if method["name"] in result["routers"]["dominance"]
         and len({point["knob"] for point in method["points"]}) > 1
     ]
-    best = (method["name"] for method in swept if method["name"] != control)
+    best = sorted(
+        (m["name"] for m in swept if m["name"] != control and ":" not in m["name"]),
+        key=lambda name: name != DEFAULT_ROUTER,
+    )
     role = dict(zip(best, ("router", "second", "third", "fourth"), strict=False))
     role[control] = "control"
     swept.sort(key=lambda method: method["name"] in role)  # what is named is drawn last
@@ -151,7 +158,7 @@ def gamma_figures(result: Result) -> Iterator[Figure]:
         (result["qualities"][0].capitalize(), lambda point: point["quality"][0]),
     ):
         series = [
-            Series(name if name in role else "", role.get(name, "other"), line, line)
+            Series(in_words(name) if name in role else "", role.get(name, "other"), line, line)
             for method in swept
             if (line := means_by_knob(method["points"], value)) and (name := method["name"])
         ]
@@ -179,8 +186,10 @@ def line_figure(
         if name:
             axes.plot([], [], marker + style, label=shortened(name), linewidth=width, **shared)
     axes.set(xlim=(0, x_max), ylim=(0, 1))
-    axes.set_xlabel(x, color=PLACEHOLDERS["muted"])
-    axes.set_title(y, loc="left", fontsize=11.5, color=PLACEHOLDERS["muted"])
+    axes.set_xlabel(shortened(x, LONGEST_AXIS), color=PLACEHOLDERS["muted"])
+    axes.set_title(
+        shortened(y, LONGEST_AXIS), loc="left", fontsize=11.5, color=PLACEHOLDERS["muted"]
+    )
     axes.grid(color=PLACEHOLDERS["grid"])
     axes.legend(
         loc="upper left", bbox_to_anchor=(-0.1, -0.18), borderpad=0, borderaxespad=0, ncols=2,
@@ -245,18 +254,24 @@ def means_by_knob(
 
 
 def roles(result: Result) -> dict[str, str]:
-    """Return the roles of the methods that stand out in every figure; the others are "other"."""
-    about = result["about"]
+    """Return the roles of the methods that stand out in every figure; the others are "other".
+
+    The default router stands out, or where it is missing the best one; beside it base, aligned, the
+    control and the best baseline.
+    """
+    about, names = result["about"], {kind: list[str]() for kind in ("model", "router", "baseline")}
+    for method in result["methods"]:
+        names[method["kind"]].append(method["name"])
     found = {about["base"]: "base", about["aligned"]: "aligned"}
     if control := (result["routers"] or {}).get("control"):
         found[control] = "control"
+    names["router"].sort(key=lambda name: name != DEFAULT_ROUTER)
     for kind in ("router", "baseline"):
-        names = (m["name"] for m in result["methods"] if m["kind"] == kind)
-        if best := next((name for name in names if name not in found), None):
+        if best := next((name for name in names[kind] if name not in found), None):
             found[best] = kind
     return found
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     """Cut a name that is too long for a figure."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

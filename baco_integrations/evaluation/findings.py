@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .words import DEFAULT_ROUTER, in_words
+
 FLOOR = "0.9"
 ALPHA = 0.05
+OF_TINY = "The tiny pair was made to show the effect; it is no evidence about other models."
 
 Result = Mapping[str, Any]
 
 
 def findings(result: Result) -> list[str]:
-    """Say what a result shows, and what it does not.
+    """Say what a result shows, and what it does not; of an unfinished run only how far it is.
 
     Args:
         result: A result of `compare`, without its findings.
     """
+    if "unfinished" in result:
+        return [result["unfinished"]]
     return [
-        *([result["unfinished"]] if "unfinished" in result else []),
         *on_coverage(result),
         *on_routers(result),
         *on_valid_distinct(result),
@@ -26,6 +30,46 @@ def findings(result: Result) -> list[str]:
         *on_families(result),
         *on_limits(result),
     ]
+
+
+def headline(result: Result) -> str:
+    """Say in one sentence what was found, and for which models.
+
+    Args:
+        result: A result of `compare`.
+
+    Returns:
+        The sentence: of the default router, or else of the method that covers most, against the
+        aligned model. Of an unfinished run, how far it is.
+    """
+    if "unfinished" in result:
+        return str(result["unfinished"])
+    contrasts, aligned = result["valid_contrasts"], result["about"]["aligned"]
+    names, alone = result["about"]["models"] or ["this pair"], in_words(aligned).lower()
+    models = "the tiny pair" if names == ["tiny"] else joined(names)
+    subject = DEFAULT_ROUTER if DEFAULT_ROUTER in contrasts else next(iter(contrasts))
+    if subject == aligned:
+        return f"With {models}, nothing gave more different valid answers than the {alone}."
+    test, name = contrasts[subject][aligned], in_words(subject)
+    if not name.startswith("BACo"):
+        name = f"{subject} ({name.lower()})"
+    verdict = "gave more" if test["difference"][0] > 0 else "gave fewer"
+    if test["p"] >= ALPHA:
+        verdict = "is not shown to give more"
+    sentence = f"With {models}, {name} {verdict} different valid answers than the {alone}"
+    return sentence + at_floor(result, subject, aligned)
+
+
+def at_floor(result: Result, one: str, other: str) -> str:
+    """Return the end of a sentence: what two methods gave where most answers were valid."""
+    at = {m["name"]: m["valid_distinct"]["at"][FLOOR] for m in result["methods"]}
+    if short := [in_words(name) for name in (one, other) if not at[name]]:
+        return f"; {joined(short)} never had 90 % of the answers valid."
+    more, fewer = ("{:.1f} [{:.1f}, {:.1f}]".format(*at[name]["value"]) for name in (one, other))
+    return (
+        f": {more} of {result['about']['k']} against {fewer}, each at its best setting where at "
+        "least 90 % are valid."
+    )
 
 
 def with_interval(triple: Sequence[float]) -> str:
@@ -63,7 +107,11 @@ def on_routers(result: Result) -> Iterator[str]:
     if not (routers := result["routers"]) or not (against := routers.get("against")):
         return
     control = routers["control"]
-    shown = {name: test["difference"] for name, test in against.items() if test["p"] < ALPHA}
+    shown = {
+        name: test["difference"]
+        for name, test in against.items()
+        if test["p"] < ALPHA and ":" not in name
+    }
     better = [name for name, gap in shown.items() if gap[0] > 0]
     worse = [name for name, gap in shown.items() if gap[0] < 0]
     if better:
@@ -127,6 +175,8 @@ def on_families(result: Result) -> Iterator[str]:
 def on_limits(result: Result) -> Iterator[str]:
     """Say what makes the comparison uncertain or unequal."""
     about = result["about"]
+    if about["models"] == ["tiny"]:
+        yield OF_TINY
     counts = {method["name"]: len(method["points"]) for method in result["methods"]}
     least, most = min(counts.values()), max(counts.values())
     if least < most:

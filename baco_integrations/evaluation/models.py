@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..core.messages import Message
@@ -32,7 +31,7 @@ class Answer(NamedTuple):
     tokens: int
     base: int | None = None
     switches: int | None = None
-    runs: list[tuple[str, str]] | None = None
+    runs: Sequence[tuple[str, str]] | None = None
 
 
 Results = list[list[Answer] | Exception]
@@ -156,10 +155,5 @@ def open_decoder(
 
 def _answer(completion: Completion) -> Answer:
     steps = completion.steps
-    runs = [
-        (source, text)
-        for source, group in groupby(steps, key=lambda step: step.source)
-        if (text := "".join(step.text for step in group))
-    ]
     base = sum(step.source == "base" for step in steps)
-    return Answer(completion.text, len(steps), base, completion.switches, runs)
+    return Answer(completion.text, len(steps), base, completion.switches, completion.sources)

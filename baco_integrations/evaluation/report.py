@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .figures import figures
+from .findings import OF_TINY, findings, headline
+from .tables import folded_tables, main_table, setting
+from .words import in_words, meanings
 
 Result = Mapping[str, Any]
 LONGEST_EXAMPLE = 280
@@ -40,37 +43,23 @@ def render(result: Result) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = best, decimal, p_value, shown_pieces
-    environment.filters |= {each.__name__: each for each in filters}
+    environment.filters |= {"in_words": in_words, "shown_pieces": shown_pieces}
     template = environment.from_string((here / "report.html").read_text(encoding="utf-8"))
     style = (here / "report.css").read_text(encoding="utf-8")
     page = template.render(
-        result=result, about=result["about"], style=style, figures=figures(result)
+        result=result,
+        about=result["about"],
+        style=style,
+        figures=figures(result),
+        headline=headline(result),
+        findings=findings(result),
+        main=main_table(result),
+        folded=folded_tables(result),
+        meanings=meanings(method["name"] for method in result["methods"]),
+        setting=setting,
+        of_tiny=OF_TINY,
     )
     return page.lstrip()
-
-
-def best(methods: Sequence[Any], *path: str | int) -> float:
-    """Return the largest number, to two places, that a path of keys leads to in any method.
-
-    Methods where the path leads to None are passed over.
-    """
-    values = []
-    for value in methods:
-        for key in path:
-            value = None if value is None else value[key]
-        values.append(value)
-    return round(max((value for value in values if value is not None), default=0.0), 2)
-
-
-def decimal(value: float, places: int = 2) -> str:
-    """Write a number with so many decimal places, and a true minus sign."""
-    return f"{value:.{places}f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """Write a p-value as in ``.012`` or ``< .001``."""
-    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def shown_pieces(

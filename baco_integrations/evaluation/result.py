@@ -17,11 +17,11 @@ from .examples import examples
 from .findings import findings
 from .metrics import LEXICAL, NAMES, SEMANTIC
 from .scores import Scores, nearest_point
+from .words import DEFAULT_ROUTER
 
 Floats = NDArray[np.float64]
 FAMILIES = ("lexical", "semantic", "overall")
 FLOORS = (0.8, 0.9, 0.95)
-DEFAULT_ROUTER = "p-punc"
 SHOWN_SETTINGS = ("resamples", "splits", "anchor_temperature", "base", "aligned")
 RESAMPLES_AT_ONCE = 50
 """How many resamples are in memory where the points of all methods are sorted together."""

@@ -15,7 +15,7 @@ from langchain_core.runnables.config import get_executor_for_config, patch_confi
 from pydantic import Field, SecretStr
 
 from ..adapters.base import Adapter
-from ..api.data import provenance, summary, token_usage
+from ..api.data import provenance, summary, text_sources, token_usage
 from ..core.errors import ParameterError
 from ..core.outputs import Completion, TokenStep
 from ..core.params import SamplingParams
@@ -153,6 +153,7 @@ class LangChainAdapter(NumberedBatches, Adapter):
     def info(self, completion: Completion, call: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return how a completion came about; with its tokens, if there is a call that asks."""
         info = {"model_name": self.model_name, "model_provider": "baco", **summary(completion)}
+        info["sources"] = text_sources(completion)
         if call is not None and self.has_logprobs(call):
             info["logprobs"] = [provenance(step) for step in completion.steps]
         return info

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, LogProb
 
 from ..adapters.base import Adapter
-from ..api.data import provenance, summary, token_usage
+from ..api.data import provenance, summary, text_sources, token_usage
 from ..core.messages import Message
 from ..core.outputs import Completion, TokenStep
 from ..core.tool_calls import ToolCall
@@ -76,6 +76,7 @@ def response_of(llm: Adapter, completion: Completion, delta: str | None, build: 
     """Return a completion as a response; `delta` is None where it was not streamed."""
     usage = token_usage([completion])
     raw = {"model": llm.model_name, "usage": usage, **summary(completion)}
+    raw["sources"] = text_sources(completion)
     if wrong := [call._asdict() for call in completion.tool_calls if call.error is not None]:
         raw["invalid_tool_calls"] = wrong
     if delta is None:  # a stream's tokens came with its pieces
@@ -115,7 +116,8 @@ def is_last(response: ChatResponse) -> bool:
 def further_fields(raw: dict[str, Any]) -> dict[str, Any]:
     """Return ``additional_kwargs``, and ``logprobs`` of the distribution really sampled."""
     flat = {**raw.get("usage", {}), **raw}
-    further = {name: value for name, value in flat.items() if name not in ("usage", "tokens")}
+    own = ("usage", "tokens", "sources")
+    further = {name: value for name, value in flat.items() if name not in own}
     logprobs = [
         [
             LogProb(

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from tests.commands import ASK, baco
 
 
@@ -75,16 +73,6 @@ def test_compare_judges_what_the_tiny_pair_knows() -> None:
     shown = baco(*args).stdout
     assert "✗" in shown and "✓" in shown and "4/4 valid, 1 distinct" in shown
     assert "valid" not in baco("compare", "What is 2 + 2?", "-n", "1").stdout
-
-
-@pytest.mark.slow
-def test_the_demo_is_repeatable_and_fits() -> None:
-    first = baco("demo", "--samples", "2").stdout
-    assert first == baco("demo", "--samples", "2").stdout
-    assert max(map(len, first.splitlines())) <= 80
-    assert first.count("/2 valid") == 9
-    assert "seed 0" in first and "What to see: in 6 answers each" in first
-    assert first != baco("demo", "--samples", "2", "--seed", "1").stdout
 
 
 def test_bench_compares_a_pair_with_its_aligned_model() -> None:

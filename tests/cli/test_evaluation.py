@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from baco_integrations.cli import app
 from baco_integrations.cli.tuning import pasted
 from baco_integrations.evaluation import own_prompts, read_records
+from baco_integrations.evaluation.findings import headline
+from baco_integrations.evaluation.report import render
 from baco_integrations.tiny import WEIGHTS
 
 POINTS = ("--points", 3, "--seeds", 1, "-n", 3, "--max-tokens", 40)
@@ -143,6 +145,41 @@ def test_from_a_pair_and_prompts_to_a_report_in_one_command(
     assert "another measure" in baco(*again, "--quality", "other_judges:short", code=2).stderr
 
 
+def test_a_report_in_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = Path(__file__).parents[2] / "cookbook" / "reports" / "tiny.json"
+    told = json.loads(report.read_text())
+    shown = " ".join(baco("eval", "show", report).stdout.split())
+    order = (
+        told["about"]["title"],
+        headline(told),
+        told["examples"][0]["prompt"],
+        "[suggest Medellin]",
+        "Each method at its best setting",
+        "BACo by h-punc-fc",
+        told["findings"][0],
+        "The whole report: ",
+    )
+    places = [shown.index(each) for each in order]
+    assert places == sorted(places)
+
+    # A run that is not finished says so first, and no more than that.
+    unfinished = {**told, "unfinished": "3 of 9 answers are there."}
+    (tmp_path / "report.json").write_text(json.dumps(unfinished))
+    shown = baco("eval", "show", tmp_path).stdout
+    assert shown.startswith("No conclusions yet. 3 of 9 answers are there.\n")
+    assert headline(told)[:40] not in shown and told["findings"][0] not in shown
+
+    page = tmp_path / "again.html"
+    assert f"The whole report: {page}" in baco("eval", "show", report, "--page", page).stdout
+    assert page.read_text() == render(told)
+    assert json.loads(page.with_suffix(".json").read_text()) == told
+    monkeypatch.chdir(tmp_path)
+    shown = " ".join(baco("eval", "show", "nowhere", code=2).stderr.split())
+    assert "RUN must be a run's folder with a report" in shown and "baco eval report RUN" in shown
+    wrong = baco("eval", "show", report, "--page", "no/where.html", code=2).stderr
+    assert "--page must be a page in a folder" in wrong
+
+
 def test_a_suggestion_and_what_to_paste(tmp_path: Path) -> None:
     tried = ("--router", "p-punc", "--gamma", 0.6, "--temperature", 0.7, "-n", 4)
     command = ("tune", "tiny", "--limit", 3, *tried, "--out", tmp_path)
@@ -193,6 +230,7 @@ def test_there_is_no_report_of_nothing(tmp_path: Path) -> None:
         (("eval",), "baco eval sweep --out runs/tiny"),
         (("eval", "run"), "baco eval run --out runs/tiny"),
         (("eval", "report"), "baco eval report runs/tiny"),
+        (("eval", "show"), "baco eval show runs/tiny"),
         (("eval", "sweep"), "baco eval sweep --out runs/tiny"),
         (("tune",), "baco tune prompts.txt --pair qwen2.5-7b --quality my_judge:model"),
     ],

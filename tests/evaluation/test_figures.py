@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from baco_integrations.evaluation.figures import figures, means_by_knob, roles, staircase
+from baco_integrations.evaluation.words import in_words
 from tests.evaluation.test_result import result
 
 
@@ -28,14 +29,14 @@ def test_what_stands_out_has_a_role() -> None:
         "base": "base",
         "aligned": "aligned",
         "rand": "control",
-        "h": "router",
+        "p-punc": "router",
         "min-p": "baseline",
     }
-    named = figures(result())["trade_off"][0]
-    assert (
-        all(f">{name}<" in named.content for name in roles(result()))
-        and ">p-punc<" not in named.content
-    )
+    told = {**result(), "methods": [m for m in result()["methods"] if m["name"] != "p-punc"]}
+    assert roles(told)["h"] == "router"
+    [picture] = figures(result())["picture"]
+    assert all(f">{in_words(name)}<" in picture.content for name in roles(result()))
+    assert ">BACo by h<" not in picture.content
 
 
 def test_values_are_averaged_at_each_knob() -> None:

@@ -76,6 +76,7 @@ def test_answers_are_distinct_and_each_can_be_had_again(chat: ChatBACo, way: Any
         told = again.response_metadata
         expected = {name: told[name] for name in ("gamma", "router", "base_share", "switches")}
         assert expected.items() <= idea.model_dump().items()
+        assert f"<u>{idea.text[:-1]}</u>." in idea._repr_html_()
         assert idea.seed == 1 + idea.sample
     assert json.loads(found[0].model_dump_json())["text"] == found[0].text
 

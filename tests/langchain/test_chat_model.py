@@ -99,6 +99,7 @@ def test_a_message_tells_how_it_came_about(chat: ChatBACo) -> None:
         "seed": 3,
     }
     assert expected.items() <= told.items()
+    assert told["sources"] == [["base", answer.text[:-1]], ["aligned", "."]]
     assert chat.invoke("City?", max_tokens=1).response_metadata["finish_reason"] == "length"
 
 

@@ -94,6 +94,8 @@ def test_a_response_tells_how_it_came_about(llm: BACoLLM) -> None:
         "seed": 4,
     }
     assert response.message.role == MessageRole.ASSISTANT
+    sources, said = response.raw.pop("sources"), response.message.content
+    assert sources[0][0] == "base" and "".join(text for _, text in sources) == said
     assert response.raw == {"usage": usage, **totals}
     assert response.additional_kwargs == {**usage, **totals}
 
