@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.pages import blocks
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,8 +43,9 @@ def test_all_that_the_tests_run_on_is_pinned() -> None:
 
 
 def test_extras_bring_what_readme_and_cookbook_import() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
-    sources = [*blocks, *(file.read_text() for file in (ROOT / "cookbook").glob("*.py"))]
+    pages = "README.md", "cookbook/good_to_know.md", "cookbook/real_numbers.md"
+    sources = [code for page in pages for code in blocks(page, "python")]
+    sources += [file.read_text() for file in (ROOT / "cookbook").glob("*.py")]
     modules = set()
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Makes the README's picture of the playground, on the tiny pair:
+"""Makes the cookbook's picture of the playground, on the tiny pair:
 
     python tests/server/screenshot.py [FILE]
 
