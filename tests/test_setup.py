@@ -52,8 +52,10 @@ def test_extras_bring_what_readme_and_cookbook_import() -> None:
             modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules.add(str(node.module).partition(".")[0])
-    extras = "agents", "llama-index", "adapters", "eval"
-    known = brought("baco-integrations", *extras) | {"baco-integrations", "llama-index-core"}
+    known = brought("baco-integrations", "notebooks", "adapters") | {
+        "baco-integrations",
+        "llama-index-core",
+    }
     homes = packages_distributions()
     for module in modules - {*sys.stdlib_module_names, "baco_integrations"}:
         assert {canonicalize_name(home) for home in homes[module]} & known, module
