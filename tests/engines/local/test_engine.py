@@ -69,3 +69,14 @@ def test_each_row_runs_only_the_sides_that_it_needs(
         for text, each, (beside,) in zip(texts, params, together, strict=True):
             (alone,) = decoder.generate(text, each)
             assert [step[:3] for step in alone.steps] == [step[:3] for step in beside.steps]
+
+
+def test_what_one_side_has_read_is_not_taken_for_the_other() -> None:
+    pair, text = random_pair(), "Name a city by the sea that few people know."
+    params = SamplingParams(seed=1, max_tokens=8)
+    with Decoder(pair, prefix_bytes=0) as decoder:
+        (alone,) = decoder.generate(text, params)
+        with decoder.stream(text, router="aligned", seed=2, max_tokens=200) as running:
+            next(running)
+            (beside,) = decoder.generate(text, params)
+    assert [step[:3] for step in alone.steps] == [step[:3] for step in beside.steps]

@@ -247,3 +247,13 @@ def test_when_a_draft_is_worthwhile(
 ) -> None:
     costs = Costs(row_cost, 5e-5)
     assert is_worthwhile(chances, [context] * len(chances), costs) is expected
+
+
+def test_the_more_rows_the_longer_the_pause_after_drafts_in_vain() -> None:
+    one, many = AcceptanceEstimate(), AcceptanceEstimate()
+    for _ in range(3):
+        one.tried(False, 1)
+        many.tried(False, 16)
+    assert (one.pause, many.pause) == (0, 32)
+    many.tried(True, 16)
+    assert many.pause == 0
